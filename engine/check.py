@@ -1,0 +1,108 @@
+"""What is known of a recipe before a step is run: every shape, every part's size, and all that is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from engine.data.prepare import Facts, describe, part_sizes
+from engine.data.sources import Source
+from engine.devices.device import choose
+from engine.errors import ModelError, RecipeError, StudioError
+from engine.models.build import model_rows
+from engine.models.layers import LayerRow, shape_text
+from engine.recipe import Recipe
+from engine.tasks.classification import Classification
+from engine.training.assemble import make_loss, make_task
+from engine.training.optim import make_optimizer, make_scheduler
+from engine.training.precision import Precision
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The findings about one recipe. `problems` is empty when it can be trained."""
+
+    recipe: Recipe
+    source: Source | None = None
+    facts: Facts | None = None
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    rows: Sequence[LayerRow] = ()
+    problems: Sequence[StudioError] = ()
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of all layers that could be traced."""
+        return sum(row.parameters for row in self.rows)
+
+
+def check(recipe: Recipe) -> Checked:
+    """Look at every part of a recipe without loading its data or making a weight. Raises nothing."""
+    problems: list[StudioError] = []
+
+    def attempt(look: Callable[[], T]) -> T | None:
+        try:
+            return look()
+        except StudioError as error:
+            problems.append(error)
+        except BaseException as error:  # a person's own dataset or model may raise anything
+            text = (str(error).strip() or type(error).__name__).splitlines()[0]
+            problems.append(ModelError("recipe", f"{type(error).__name__}: {text}", "Mend the code that it names."))
+        return None
+
+    described = attempt(lambda: describe(recipe))
+    loss = attempt(lambda: make_loss(recipe))
+    attempt(lambda: _check_optimizer(recipe))
+    device = attempt(lambda: choose(recipe.training.device))
+    if device is not None:
+        attempt(lambda: Precision(recipe.training.precision, device))
+    if described is None:
+        return Checked(recipe, problems=tuple(problems))
+    source, facts = described
+    sizes = part_sizes(source, recipe.data)
+    if not sizes["train"]:
+        problems.append(RecipeError("data.split.train", "leaves no sample to train on", "Raise it."))
+    rows = attempt(lambda: model_rows(recipe, facts)) or []
+    problems.extend(row.error for row in rows if row.error is not None)
+    if rows and not any(row.error for row in rows) and loss is not None:
+        attempt(lambda: _check_output(recipe, facts, rows[-1]))
+    return Checked(recipe, source, facts, sizes, tuple(rows), tuple(problems))
+
+
+def _check_optimizer(recipe: Recipe) -> None:
+    """Names, parameters and values of optimizer and scheduler, tried on one weight matrix."""
+    weight = nn.Parameter(torch.empty(2, 2))
+    optimizer = make_optimizer(recipe, [weight])
+    make_scheduler(recipe, optimizer, steps_per_epoch=1000)
+
+
+def _check_output(recipe: Recipe, facts: Facts, last: LayerRow) -> None:
+    """Whether the last layer's output is what the task and the loss take."""
+    assert last.output is not None
+    word = "classes" if recipe.task == "classification" else "targets"
+    layered = bool(recipe.model.layers)
+    where = f"model.layers.{len(recipe.model.layers) - 1}" if layered else "model"
+    if last.output != (facts.outputs,):
+        what = f"the model gives {shape_text(last.output)} a sample, the data has {facts.outputs} {word}"
+        raise ModelError(where, what, f'End with Linear, out_features = "{word}".')
+    meta = torch.device("meta")
+    task = make_task(recipe, facts, meta)
+    outputs = torch.empty(2, *last.output, device=meta)
+    if isinstance(task, Classification):
+        targets = torch.zeros(2, dtype=torch.long, device=meta)
+    else:
+        targets = torch.empty(2, facts.outputs, device=meta)
+    try:
+        loss = make_loss(recipe)(outputs, targets)
+    except Exception as error:  # losses refuse targets with every kind of exception
+        text = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise RecipeError(
+            "loss.name", f"{recipe.loss.name} does not fit {recipe.task}: {text}", "Choose another."
+        ) from error
+    if loss.ndim:
+        raise RecipeError("loss.name", f"{recipe.loss.name} gives no single number", "Choose another.")

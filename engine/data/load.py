@@ -1,0 +1,148 @@
+"""A dataset of the catalog or of one's own → its samples, as tensors where they fit in memory.
+
+Images are uint8 in (N, channels, height, width); tables are float32 in (N, columns). Class targets are int64 in (N,),
+numbers to predict float32 in (N, outputs).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.data.sources import Source, check_options, find
+from engine.errors import DataError
+from engine.paths import bundled
+from engine.python_file import load_function
+from engine.recipe import Data
+
+Progress = Callable[[str, int, int], None]
+"""Told (what, bytes so far, bytes in all or 0); may raise to cancel."""
+
+
+class MapDataset(Protocol):
+    """What torch calls a map-style dataset."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples in memory: `inputs` (N, …) and `targets` (N,) or (N, outputs)."""
+
+    inputs: Tensor
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.inputs[index], self.targets[index]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the samples take."""
+        return self.inputs.nbytes + self.targets.nbytes
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A dataset's samples by part (`all`, or `train` and `test`), with its description made exact."""
+
+    source: Source
+    parts: Mapping[str, Samples | MapDataset]
+
+
+def load(data: Data, task: str, progress: Progress = lambda what, done, total: None) -> Loaded:
+    """Load the dataset that `[data]` names, downloading it if it must.
+
+    Raises RecipeError for a dataset or option that does not exist, DataError for one that can't be had or read.
+    """
+    if data.python:
+        return _load_python(data, task)
+    source = find(data.name)
+    options = check_options(source, data)
+    if source.origin == "made":
+        return _make_line(source, **options)
+    if source.origin == "bundled":
+        return _load_bundled(source)
+    from engine.data.vision import load_vision  # torchvision takes a second to import
+
+    return load_vision(source, progress)
+
+
+def _load_bundled(source: Source) -> Loaded:
+    path = bundled(
+        {"mnist5k": "mnist5k.npz", "diabetes": "diabetes.npz", "breast_cancer": "breast_cancer.npz"}[source.name]
+    )
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+    except (OSError, ValueError) as error:
+        raise DataError(str(path), "can't be read", "Install torch-tui again.") from error
+    if "images" in arrays:
+        inputs = torch.from_numpy(arrays["images"]).unsqueeze(1)  # (N, 1, 28, 28)
+    else:
+        inputs = torch.from_numpy(arrays["features"])
+    if source.task == "classification":
+        targets = torch.from_numpy(arrays["labels"]).long()
+    else:
+        targets = torch.from_numpy(arrays["targets"]).unsqueeze(1)
+    columns = tuple(map(str, arrays.get("feature_names", ())))
+    return Loaded(replace(source, columns=columns), {"all": Samples(inputs, targets)})
+
+
+def _make_line(source: Source, points: int, slope: float, noise: float, seed: int) -> Loaded:
+    """y = slope · x + noise · ε, with x uniform in [-1, 1] and ε standard normal."""
+    if points < 3:
+        raise DataError("data.options.points", f"{points} are too few", "Try 1000.")
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.rand(points, 1, generator=generator) * 2 - 1
+    y = slope * x + noise * torch.randn(points, 1, generator=generator)
+    return Loaded(replace(source, sizes={"all": points}), {"all": Samples(x, y)})
+
+
+def _load_python(data: Data, task: str) -> Loaded:
+    """Call `file.py:function`; it returns a map-style dataset, or a dict of them under `train` and `test`."""
+    where = f"data.python: {data.python}"
+    returned = load_function(data.python, "data.python")(**data.options)
+    parts = dict(returned) if isinstance(returned, Mapping) else {"all": returned}
+    if not parts or (not set(parts) <= {"train", "test"} and set(parts) != {"all"}):
+        raise DataError(
+            where, f"returned parts {sorted(map(str, parts))}", "Return one dataset, or {'train': …, 'test': …}."
+        )
+    for name, part in parts.items():
+        if not hasattr(part, "__getitem__") or not hasattr(part, "__len__"):
+            raise DataError(
+                where, f"returned a {type(part).__name__} for {name}", "Return an object with [i] and len()."
+            )
+        if len(part) == 0:
+            raise DataError(where, f"the dataset '{name}' is empty", "Give it samples.")
+    first = next(iter(parts.values()))
+    try:
+        inputs, target = first[0]
+        inputs, target = torch.as_tensor(np.asarray(inputs)), torch.as_tensor(np.asarray(target))
+    except Exception as error:
+        raise DataError(
+            where, f"sample 0 can't be read: {error}", "A sample is (input, target), arrays or tensors."
+        ) from error
+    classes = tuple(map(str, getattr(first, "classes", ())))
+    outputs = len(classes) if task == "classification" else max(1, target.numel())
+    if task == "classification" and not classes:
+        raise DataError(where, "does not say its classes", "Give the dataset an attribute classes = ['cat', 'dog'].")
+    source = Source(
+        name=data.python.rpartition(":")[2],
+        about=(type(first).__doc__ or data.python).strip().splitlines()[0],
+        task="classification" if task == "classification" else "regression",
+        shape=tuple(inputs.shape),
+        outputs=outputs,
+        sizes={name: len(part) for name, part in parts.items()},
+        origin="yours",
+        classes=classes,
+    )
+    return Loaded(source, parts)

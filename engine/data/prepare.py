@@ -1,0 +1,190 @@
+"""Recipe → train, validation and test batches: load, split, transform, choose where the samples live."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import psutil
+import torch
+from torch import Tensor
+
+from engine.data.batches import Batches, Finish, LoaderBatches, TensorBatches
+from engine.data.load import Loaded, MapDataset, Progress, Samples, load
+from engine.data.sources import Source, find
+from engine.data.transforms import Augment, Standardize, fixed
+from engine.errors import DataError, RecipeError, StudioError
+from engine.recipe import Data, Recipe
+
+PARTS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the model and the task must know of the data.
+
+    `shape` is one sample's input shape after the transforms, `outputs` the number of classes or predicted numbers.
+    Predicted numbers are `standardised · target_std + target_mean`.
+    """
+
+    shape: tuple[int, ...]
+    outputs: int
+    classes: tuple[str, ...] = ()
+    target_mean: Tensor | None = None
+    target_std: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The three parts as batches; validation and test may be empty (None)."""
+
+    source: Source
+    facts: Facts
+    train: Batches
+    val: Batches | None
+    test: Batches | None
+    notes: tuple[str, ...]
+
+    def close(self) -> None:
+        """Let go of workers and memory."""
+        for batches in (self.train, self.val, self.test):
+            if batches is not None:
+                batches.close()
+
+
+def describe(recipe: Recipe) -> tuple[Source, Facts]:
+    """What is known of the data before it is loaded; one's own dataset is asked for its first sample.
+
+    Raises RecipeError or DataError.
+    """
+    data = recipe.data
+    source = load(data, recipe.task).source if data.python else find(data.name)
+    if source.task != recipe.task:
+        raise RecipeError("task", f"'{recipe.task}' does not fit {source.name}", f"It is for {source.task}.")
+    return source, Facts(_transformed_shape(data, source.shape), source.outputs, source.classes)
+
+
+def prepare(recipe: Recipe, device: torch.device, progress: Progress) -> Prepared:
+    """Load the recipe's data and serve it on `device`. Raises RecipeError or DataError."""
+    loaded = load(recipe.data, recipe.task, progress)
+    if loaded.source.task != recipe.task:
+        raise RecipeError(
+            "task", f"'{recipe.task}' does not fit {loaded.source.name}", f"It is for {loaded.source.task}."
+        )
+    data, notes = recipe.data, list[str]()
+    parts = split(loaded, data, notes)
+    finish, facts = _fit(loaded, parts["train"], recipe)
+    augment = Augment(data.augment)
+
+    def serve(name: str) -> Batches | None:
+        part, index = parts[name]
+        if index is not None and not len(index):
+            return None
+        training = name == "train"
+        seed = recipe.training.seed if training else None
+        # No gradients and no batch statistics in evaluation: larger batches are the same numbers, sooner.
+        size = data.batch_size if training else max(data.batch_size, 256)
+        drop = data.drop_last and training
+        how = replace(finish, augment=augment if training and augment else None)
+        if isinstance(part, Samples) and data.in_memory and not data.num_workers and _fits(part, device):
+            chosen = part if index is None else Samples(part.inputs[index], part.targets[index])
+            moved = Samples(chosen.inputs.to(device), chosen.targets.to(device))
+            return TensorBatches(moved, how, size, seed=seed, drop_last=drop)
+        if training and data.in_memory and isinstance(part, Samples) and not data.num_workers:
+            notes.append("The data takes more than a quarter of the free memory: it goes through a DataLoader.")
+        workers = data.num_workers if training else 0
+        return LoaderBatches(part, index, how, size, device, workers=workers, seed=seed, drop_last=drop)
+
+    train = serve("train")
+    if train is None:
+        raise DataError("data.split.train", "leaves no sample to train on", "Raise it.")
+    return Prepared(loaded.source, facts, train, serve("val"), serve("test"), tuple(notes))
+
+
+def split(loaded: Loaded, data: Data, notes: list[str]) -> dict[str, tuple[Samples | MapDataset, Tensor | None]]:
+    """Each part as samples and the indices taken of them (None: all), drawn from `split.seed` alone.
+
+    A dataset's own test set stays whole; then train and val share the rest in the recipe's proportion.
+    """
+    shares = data.split
+    main = loaded.parts.get("all", loaded.parts.get("train"))
+    if main is None:
+        raise DataError(f"data: {loaded.source.name}", "has no part to train on", "Give it a 'train' part.")
+    count = len(main)
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(shares.seed))
+    own_test = loaded.parts.get("test")
+    scale = 1.0
+    if own_test is not None and shares.test > 0:
+        scale = 1 / (1 - shares.test) if shares.test < 1 else 1.0
+        notes.append(f"{loaded.source.name} brings its own test set: split.test has no effect.")
+    val = round(count * shares.val * scale)
+    test = 0 if own_test is not None else round(count * shares.test)
+    train = min(round(count * shares.train * scale), count - val - test)
+    found: dict[str, tuple[Samples | MapDataset, Tensor | None]] = {
+        "train": (main, order[:train]),
+        "val": (main, order[train : train + val]),
+        "test": (main, order[train + val : train + val + test]),
+    }
+    if own_test is not None:
+        found["test"] = (own_test, None)
+    return found
+
+
+def part_sizes(source: Source, data: Data) -> Mapping[str, int]:
+    """How many samples each part will have, before anything is loaded."""
+    empty = {name: Samples(torch.empty(size, 0), torch.empty(0)) for name, size in source.sizes.items()}
+    parts = split(Loaded(source, empty), data, [])
+    return {name: len(part) if index is None else len(index) for name, (part, index) in parts.items()}
+
+
+def _fit(loaded: Loaded, train: tuple[Samples | MapDataset, Tensor | None], recipe: Recipe) -> tuple[Finish, Facts]:
+    """Transforms and target scaling, measured on the training samples."""
+    part, index = train
+    transforms = fixed(recipe.data.transforms)
+    in_memory = isinstance(part, Samples)
+    for position, transform in enumerate(transforms):
+        if isinstance(transform, Standardize):
+            if not isinstance(part, Samples):
+                raise RecipeError(
+                    f"data.transforms.{position}", "Standardize needs a dataset in memory", "Use Normalize."
+                )
+            inputs = part.inputs if index is None else part.inputs[index]
+            transform.fit(Finish(transforms[:position]).inputs(inputs))
+    mean = std = None
+    if recipe.data.standardize_target:
+        if recipe.task != "regression" or not in_memory:
+            raise RecipeError("data.standardize_target", "is for regression on a dataset in memory", "Remove it.")
+        assert isinstance(part, Samples)
+        targets = part.targets if index is None else part.targets[index]
+        mean, std = targets.mean(0), targets.std(0, correction=0).clamp_min(1e-12)
+    source = loaded.source
+    shape = _transformed_shape(recipe.data, source.shape)
+    return Finish(transforms, None, mean, std), Facts(shape, source.outputs, source.classes, mean, std)
+
+
+def _transformed_shape(data: Data, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The input shape after transforms and augmentation, found by sending two blank samples through them."""
+    blank = torch.zeros(2, *shape)
+    try:
+        augmented = Augment(data.augment)(blank, 0)
+        plain = Finish(fixed(data.transforms)).inputs(blank)
+        both = Finish(fixed(data.transforms)).inputs(augmented)
+    except StudioError:
+        raise
+    except Exception as error:  # torchvision raises TypeError, ValueError, RuntimeError and others for a wrong shape
+        text = str(error).strip().splitlines()[0]
+        shown = "×".join(map(str, shape))
+        raise RecipeError(
+            "data.transforms", f"do not fit samples of {shown}: {text}", "Change or remove them."
+        ) from error
+    if both.shape != plain.shape:
+        trained, seen = ("×".join(map(str, tensor.shape[1:])) for tensor in (both, plain))
+        what = f"makes {trained} of samples that validation sees as {seen}"
+        raise RecipeError("data.augment", what, "Give the crop that size, or resize in data.transforms.")
+    return tuple(plain.shape[1:])
+
+
+def _fits(part: Samples, device: torch.device) -> bool:
+    """Whether the samples as float32 take less than a quarter of the device's free memory."""
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    return part.inputs.numel() * 4 + part.targets.nbytes < free / 4

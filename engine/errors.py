@@ -1,0 +1,53 @@
+"""The few errors a person can meet. Each says where, what, and what to do about it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class StudioError(Exception):
+    """Something the person can mend.
+
+    `where` names the file, key or thing; `what` says what is wrong with it; `remedy` says what to do.
+    """
+
+    def __init__(self, where: str, what: str, remedy: str = "") -> None:
+        self.where = where
+        self.what = what.rstrip(".")
+        self.remedy = remedy
+        super().__init__(where, what, remedy)
+
+    def __str__(self) -> str:
+        return " ".join(part for part in (f"{self.where}: {self.what}.", self.remedy) if part)
+
+
+class RecipeError(StudioError):
+    """A recipe asks for something that does not exist or does not fit."""
+
+
+class DataError(StudioError):
+    """A dataset is missing, unreadable or not what it says."""
+
+
+class ModelError(StudioError):
+    """A model can't be built or does not take the data's shape."""
+
+
+class RunError(StudioError):
+    """A run directory or checkpoint is missing, damaged or in use."""
+
+
+class DeviceError(StudioError):
+    """The asked-for device is not there."""
+
+
+class TrainingError(StudioError):
+    """A training went wrong in a way that is understood (out of memory, NaN loss, full disk)."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`Did you mean 'x'?` when a known name is close to `name`, else an empty string."""
+    folded = {candidate.casefold(): candidate for candidate in known}
+    close = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
+    return f"Did you mean '{folded[close[0]]}'?" if close else ""

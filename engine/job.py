@@ -1,0 +1,170 @@
+"""Job: one live run in this process. A thread trains; whoever started it watches `history` and tells `control`."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+import traceback
+from pathlib import Path
+
+import torch
+
+from engine.errors import RunError, StudioError, TrainingError
+from engine.recipe import Recipe
+from engine.runs.directory import RunDirectory, owner_facts
+from engine.runs.history import LIVE, History, Progress, Summary
+from engine.runs.metrics import forget_after
+from engine.training.assemble import Assembled, assemble
+from engine.training.checkpoint import Checkpoints
+from engine.training.control import Control, Stopped
+from engine.training.recorder import Recorder
+
+
+class Job:
+    """A run that is alive in this process.
+
+    `history` outlives the training; the model, the data and their memory do not. Nothing that a model or a dataset
+    raises, SystemExit included, leaves the thread: the run is marked failed, with its reason, and the traceback goes to
+    the run's log.
+    """
+
+    def __init__(self, recipe: Recipe, directory: RunDirectory, *, resume: bool = False) -> None:
+        self.recipe = recipe
+        self.directory = directory
+        self.control = Control()
+        self.history = directory.history() if resume else History()
+        self._resume = resume
+        self._thread = threading.Thread(target=self._main, name=f"engine {directory.name}", daemon=True)
+
+    @classmethod
+    def create(cls, recipe: Recipe, root: Path, name: str) -> Job:
+        """A job for a new run under `root`. Raises RunError."""
+        return cls(recipe, RunDirectory.create(root, name, recipe, recipe.training.device))
+
+    @classmethod
+    def resumed(cls, directory: RunDirectory) -> Job:
+        """A job that goes on where a run's newest checkpoint was written. Raises RunError or RecipeError."""
+        status = directory.status()
+        if status.state == "done":
+            raise RunError(directory.name, "is done", "Train its recipe anew, with more epochs if it needs them.")
+        if status.state in LIVE:
+            owner = f"process {status.facts.get('pid')} on {status.facts.get('host')}"
+            raise RunError(directory.name, f"is being trained by {owner}", "Stop it there first.")
+        if not Checkpoints(directory.checkpoints).all():
+            raise RunError(directory.name, "has no checkpoint to resume from", "Train its recipe anew.")
+        return cls(directory.recipe(), directory, resume=True)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the engine thread still runs."""
+        return self._thread.is_alive()
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait for the end."""
+        self._thread.join(timeout)
+
+    def _main(self) -> None:
+        try:
+            recorder = self._open()
+        except BaseException as error:
+            self._fail_early(error)
+            return
+        try:
+            self._train(recorder)
+        finally:
+            recorder.close()
+            gc.collect()  # modules hold cycles; without this their memory stays until Python happens to look
+            if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+                torch.cuda.empty_cache()
+
+    def _open(self) -> Recorder:
+        if self._resume:
+            checkpoint, _, _ = Checkpoints(self.directory.checkpoints).load_newest(self.history.say)
+            forget_after(self.directory.metrics_file, checkpoint.step)
+            log, summary = self.history.log, self.history.summary
+            fresh = self.directory.history()
+            self.history.series, self.history.events = fresh.series, fresh.events
+            self.history.log, self.history.summary = log, summary
+            self.history.progress = Progress(epochs=self.recipe.training.epochs, epoch=checkpoint.epoch)
+        return Recorder(self.history, self.directory)
+
+    def _train(self, recorder: Recorder) -> None:
+        recorder.state("preparing", started=time.time(), **owner_facts())
+        assembled: Assembled | None = None
+        try:
+            assembled = assemble(
+                self.recipe,
+                control=self.control,
+                recorder=recorder,
+                checkpoints=Checkpoints(self.directory.checkpoints),
+                progress=lambda what, done, total: self._downloading(recorder, what, done, total),
+            )
+            if self._resume:
+                checkpoint, weights, state = Checkpoints(self.directory.checkpoints).load_newest(recorder.say)
+                assembled.trainer.restore(weights, state)
+                recorder.event(checkpoint.step, "resume", f"resumed from {checkpoint.name}")
+            summary = assembled.trainer.run()
+            recorder.state("done", ended=time.time())
+            recorder.say(_closing_line(summary))
+        except Stopped:
+            recorder.state("stopped", "stopped; resume it any time", ended=time.time())
+            recorder.say("stopped, with a checkpoint" if assembled else "stopped before the first step")
+        except BaseException as error:  # a person's module may raise anything, SystemExit included
+            reason = explain(error)
+            self.history.error = reason
+            recorder.detail("".join(traceback.format_exception(error)))
+            recorder.say(f"failed: {reason}")
+            recorder.state("failed", str(reason), ended=time.time())
+            # The traceback's frames hold the model and its tensors.
+            error.__traceback__ = None
+        finally:
+            if assembled is not None:
+                assembled.close()
+
+    def _downloading(self, recorder: Recorder, what: str, done: int, total: int) -> None:
+        if self.control.stopping:
+            raise Stopped
+        megabytes = f"{done / 1e6:.1f} of {total / 1e6:.1f} MB" if total else f"{done / 1e6:.1f} MB"
+        recorder.progress(state="downloading", text=f"{what}: {megabytes}", fraction=done / total if total else None)
+
+    def _fail_early(self, error: BaseException) -> None:
+        """The run directory itself can't be written."""
+        reason = explain(error)
+        self.history.error = reason
+        self.history.say(f"failed: {reason}")
+        self.history.progress = Progress(state="failed", text=str(reason))
+
+
+def explain(error: BaseException) -> StudioError:
+    """What went wrong, in words that say what to do."""
+    if isinstance(error, StudioError):
+        return error
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in text:
+        return TrainingError("training", "out of memory", "Lower data.batch_size, or raise training.accumulate.")
+    if "DataLoader worker" in text:
+        return TrainingError("data", text, "Try data.num_workers = 0 to see the cause.")
+    where = _where(error)
+    return TrainingError(
+        where or "training", f"{type(error).__name__}: {text}", "The traceback is in the run's log.txt."
+    )
+
+
+def _where(error: BaseException) -> str:
+    """`file:line` of the deepest frame in code that is neither ours nor an installed library's."""
+    ours = str(Path(__file__).parent)
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        foreign = any(part in frame.filename for part in ("site-packages", "/lib/python", "<"))
+        if not foreign and not frame.filename.startswith(ours):
+            return f"{frame.filename}:{frame.lineno}"
+    return ""
+
+
+def _closing_line(summary: Summary) -> str:
+    tested = " · ".join(f"test {name} {value:.4g}" for name, value in summary.test.items())
+    return f"done in {summary.seconds:.1f} s  {tested}"

@@ -1,0 +1,112 @@
+"""A recipe's model → a module, from layers, torchvision's zoo or a person's own file, and its table of shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from engine.data.prepare import Facts
+from engine.errors import ModelError, RecipeError, StudioError, nearest
+from engine.models.layers import LayerRow, Shape, build_chain, count_parameters, settings_text, trace
+from engine.python_file import load_function
+from engine.recipe import Recipe
+
+
+def sizes(recipe: Recipe, facts: Facts) -> Mapping[str, int]:
+    """What a recipe may write in place of a number."""
+    return {"classes" if recipe.task == "classification" else "targets": facts.outputs}
+
+
+def build_model(recipe: Recipe, facts: Facts) -> nn.Module:
+    """The model with freshly initialised weights on the CPU, so that a seed means the same on every device.
+
+    Raises RecipeError or ModelError. A person's own function may raise anything.
+    """
+    model = recipe.model
+    if model.layers:
+        return build_chain(model.layers, facts.shape, sizes(recipe, facts))
+    if model.zoo:
+        return _from_zoo(recipe, facts)
+    if model.python:
+        return _from_python(recipe, facts)
+    raise RecipeError("model", "has no layers", "Add one, or set zoo or python.")
+
+
+def model_rows(recipe: Recipe, facts: Facts) -> list[LayerRow]:
+    """The model as a table of layers with shapes; one row an immediate child where it is not made of layers."""
+    if recipe.model.layers:
+        return trace(recipe.model.layers, facts.shape, sizes(recipe, facts))
+    try:
+        with torch.device("meta"):
+            model = build_model(recipe, facts)
+        return _child_rows(model, facts.shape)
+    except StudioError as error:
+        name = recipe.model.zoo or recipe.model.python.rpartition("/")[2] or "no layers"
+        return [LayerRow(name, "", facts.shape, None, 0, error)]
+
+
+def _from_zoo(recipe: Recipe, facts: Facts) -> nn.Module:
+    from torchvision import models  # torchvision takes a second to import
+
+    name, known = recipe.model.zoo, models.list_models(module=models)
+    if name not in known:
+        raise RecipeError("model.zoo", f"torchvision has no classification model '{name}'", nearest(name, known))
+    options = {"num_classes": facts.outputs, **recipe.model.options}
+    try:
+        return models.get_model(name, weights=None, **options)  # type: ignore[no-any-return]
+    except (TypeError, ValueError, AssertionError) as error:
+        raise RecipeError("model.options", f"{name} refuses them: {error}", "Change them.") from error
+
+
+def _from_python(recipe: Recipe, facts: Facts) -> nn.Module:
+    function = load_function(recipe.model.python, "model.python")
+    offered: dict[str, Any] = {"shape": facts.shape, "outputs": facts.outputs, "classes": facts.outputs}
+    # Only what the signature names is given: a function without parameters is as good as one that wants the shape.
+    given = {name: offered[name] for name in inspect.signature(function).parameters if name in offered}
+    try:
+        model = function(**{**given, **recipe.model.options})
+    except StudioError:
+        raise
+    except BaseException as error:  # a person's file may raise anything, SystemExit included
+        what = f"{recipe.model.python.rpartition(':')[2]} fails: {type(error).__name__}: {error}"
+        raise ModelError("model.python", what, "Mend the function; the traceback is in the run's log.") from error
+    if not isinstance(model, nn.Module):
+        raise ModelError("model.python", f"returned a {type(model).__name__}", "Return a torch.nn.Module.")
+    return model
+
+
+def _child_rows(model: nn.Module, shape: Shape) -> list[LayerRow]:
+    """One row for each immediate child that runs, in the order in which they run."""
+    seen: dict[str, LayerRow] = {}
+
+    def note(name: str, child: nn.Module) -> Any:
+        def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            first = inputs[0] if inputs and isinstance(inputs[0], Tensor) else None
+            seen[name] = LayerRow(
+                f"{name}: {type(child).__name__}",
+                settings_text({"depth": len(child)}) if isinstance(child, nn.Sequential) else "",
+                tuple(first.shape[1:]) if first is not None else None,
+                tuple(output.shape[1:]) if isinstance(output, Tensor) else None,
+                count_parameters(child),
+            )
+
+        return child.register_forward_hook(hook)
+
+    handles = [note(name, child) for name, child in model.named_children()]
+    whole = type(model).__name__
+    try:
+        output = model.eval()(torch.empty(2, *shape, device="meta"))
+    except BaseException as error:  # a person's module may raise anything
+        text = (str(error).strip() or type(error).__name__).splitlines()[0]
+        what = f"{whole} fails on samples of {'×'.join(map(str, shape))}: {text}"
+        failed = ModelError("model", what, "Choose another dataset or model, or transform the data.")
+        return [*seen.values(), LayerRow(whole, "", shape, None, count_parameters(model), failed)]
+    finally:
+        for handle in handles:
+            handle.remove()
+    if seen:
+        return list(seen.values())
+    return [LayerRow(whole, "", shape, tuple(output.shape[1:]), count_parameters(model))]

@@ -1,0 +1,23 @@
+"""Where files live, and every environment variable the project reads."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+
+def runs_root(given: Path | str | None = None) -> Path:
+    """The folder of all runs: `given`, else TORCH_TUI_RUNS, else `./runs`."""
+    return Path(given or os.environ.get("TORCH_TUI_RUNS") or "runs")
+
+
+def data_root() -> Path:
+    """The folder of downloaded datasets, shared by all projects: TORCH_TUI_DATA, else the user's cache."""
+    return Path(os.environ.get("TORCH_TUI_DATA") or platformdirs.user_cache_path("torch-tui") / "datasets")
+
+
+def bundled(name: str) -> Path:
+    """A file of real data that ships with torch-tui."""
+    return Path(__file__).parent / "data" / "bundled" / name

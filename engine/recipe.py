@@ -1,0 +1,343 @@
+"""Recipe: everything needed to train one thing, as a TOML file and as a validated object.
+
+This module loads no torch, so it checks form only: types, ranges, known keys. Whether `optimizer.name` exists and takes
+`momentum` is for `engine.catalog` to say, because only torch knows.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import tomlkit
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from engine.durations import Duration
+from engine.errors import RecipeError, nearest
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+TaskName = Literal["classification", "regression"]
+
+
+def _duration(text: str) -> str:
+    Duration.parse(text)
+    return text
+
+
+DurationText = Annotated[str, AfterValidator(_duration)]
+
+
+class Section(BaseModel):
+    """A table of the recipe. Unknown keys are errors; values are never bent to fit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Part(Section):
+    """A named class of torch with its parameters under torch's own names: `{ name = "Linear", out_features = 10 }`."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+    name: str = Field(min_length=1)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The parameters to hand to torch, without the name."""
+        return copy.deepcopy(self.__pydantic_extra__ or {})
+
+
+Parts = Annotated[tuple[Part, ...], Field(strict=False)]
+
+
+class Optimizer(Part):
+    """`[optimizer]`: any class in torch.optim, its parameters under their own names."""
+
+    name: str = "AdamW"
+    lr: Positive = 1e-3
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return {"lr": self.lr, **super().parameters}
+
+
+class Scheduler(Part):
+    """`[scheduler]`: any class in torch.optim.lr_scheduler, advanced every step or every epoch."""
+
+    every: Literal["step", "epoch"] = "epoch"
+
+
+class Split(Section):
+    """Shares of the samples. A dataset with a test set of its own keeps it, and only train and val are drawn."""
+
+    train: Annotated[float, Field(gt=0, le=1)] = 0.8
+    val: Fraction = 0.1
+    test: Fraction = 0.1
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _at_most_everything(self) -> Self:
+        total = self.train + self.val + self.test
+        if total > 1 + 1e-9:
+            raise ValueError(f"train + val + test is {total:g}. Make them add up to at most 1.")
+        return self
+
+
+class Data(Section):
+    """`[data]`: which dataset, how it is split, transformed and served.
+
+    `python = "path/to/file.py:make_dataset"` takes the place of `name` for a dataset of one's own.
+    """
+
+    name: str = ""
+    python: str = ""
+    options: dict[str, Any] = {}
+    batch_size: Annotated[int, Field(gt=0)] = 64
+    split: Split = Split()
+    transforms: Parts = ()
+    augment: Parts = ()
+    standardize_target: bool = False
+    drop_last: bool = False
+    in_memory: bool = True
+    num_workers: Annotated[int, Field(ge=0, le=256)] = 0
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if bool(self.name) == bool(self.python):
+            raise ValueError("needs one dataset. Set either name or python.")
+        return self
+
+
+class Model(Section):
+    """`[model]`: layers, a torchvision model by name, or one's own function."""
+
+    layers: Parts = ()
+    zoo: str = ""
+    python: str = ""
+    options: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        given = [key for key in ("layers", "zoo", "python") if getattr(self, key)]
+        if len(given) > 1:
+            raise ValueError(f"has {' and '.join(given)}. Keep one of them.")
+        if self.options and not (self.zoo or self.python):
+            raise ValueError("has options, which only zoo and python take. Remove them.")
+        return self
+
+
+class Training(Section):
+    """`[training]`: how long, how exactly, on what."""
+
+    epochs: Annotated[int, Field(gt=0)] = 10
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    accumulate: Annotated[int, Field(gt=0)] = 1
+    clip_grad_norm: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    checkpoint_every: DurationText = "1 epoch"
+    device: str = "auto"
+
+
+class Recipe(Section):
+    """Everything needed to train one thing. Frozen: a change makes another recipe."""
+
+    title: str = ""
+    about: str = ""
+    task: TaskName = "classification"
+    data: Data
+    model: Model = Model()
+    loss: Part = Part(name="CrossEntropyLoss")
+    optimizer: Optimizer = Optimizer()
+    scheduler: Scheduler | None = None
+    training: Training = Training()
+
+    @classmethod
+    def load(cls, path: Path | str) -> Recipe:
+        """Read a recipe file. Paths of Python files in it are taken from the file's own folder.
+
+        Raises RecipeError for a missing or malformed file and for every wrong key or value.
+        """
+        path = Path(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            what = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
+            raise RecipeError(str(path), str(what), "Check the path.") from error
+        return cls.from_toml(text, str(path), folder=path.parent)
+
+    @classmethod
+    def from_toml(cls, text: str, where: str = "recipe", *, folder: Path | None = None) -> Recipe:
+        """Read TOML; `where` names it in errors, `folder` is where relative Python files lie."""
+        try:
+            values = tomllib.loads(text)
+        except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
+            raise RecipeError(where, f"is not TOML: {error}", "Mend the line named here.") from error
+        if folder is not None:
+            for section in ("data", "model"):
+                _anchor(values.get(section), folder)
+        return cls.from_values(values, where)
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any], where: str = "recipe") -> Recipe:
+        """Validate a nested dict of plain values; `where` names it in errors."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise _explain(error, where) from error
+
+    def values(self) -> dict[str, Any]:
+        """The recipe as nested plain values, defaults filled in, absent sections left out."""
+        return self.model_dump(mode="python", exclude_none=True)
+
+    def to_toml(self) -> str:
+        """The recipe as TOML, defaults filled in; `Recipe.from_toml` gives the same recipe back."""
+        return tomlkit.dumps(_plain(_without_empty(self.values())))
+
+    def override(self, changes: Mapping[str, Any], where: str = "recipe") -> Recipe:
+        """A recipe with dotted keys set: `{"optimizer.lr": 0.1, "model.layers.1.out_features": 64}`.
+
+        A value of None removes the key, so that its default returns.
+        """
+        values = self.values()
+        for key, value in changes.items():
+            _set(values, key, value, where)
+        return type(self).from_values(values, where)
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Read `optimizer.lr=0.1`. The value is TOML where it can be, else the text; `none` removes the key.
+
+    Raises RecipeError when there is no `=`.
+    """
+    key, equals, raw = text.partition("=")
+    if not equals or not key.strip():
+        raise RecipeError(f"--set {text}", "is not KEY=VALUE", "Try --set optimizer.lr=0.1.")
+    return key.strip(), parse_value(raw)
+
+
+def parse_value(raw: str) -> Any:
+    """A typed value from text: TOML where it can be, else the text itself; `none` and `None` are None."""
+    raw = raw.strip()
+    if raw in ("none", "None"):
+        return None
+    if raw in ("True", "False"):
+        return raw == "True"
+    try:
+        return tomllib.loads(f"value = {raw}")["value"]
+    except (tomllib.TOMLDecodeError, RecursionError, ValueError):
+        return raw
+
+
+def format_value(value: object) -> str:
+    """The text that `parse_value` reads back as `value`, as short as it can be."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    if isinstance(value, str):
+        return value if parse_value(value) == value else tomlkit.item(value).as_string()
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(format_value(v) if not isinstance(v, str) else repr(v) for v in value) + "]"
+    if isinstance(value, dict):
+        return tomlkit.item(value, _parent=tomlkit.array()).as_string()
+    return str(value)
+
+
+def _anchor(section: object, folder: Path) -> None:
+    """Make a relative `python = "file.py:function"` absolute, seen from the recipe's folder."""
+    if isinstance(section, dict) and isinstance(section.get("python"), str) and section["python"]:
+        file, colon, function = section["python"].rpartition(":")
+        if colon:
+            section["python"] = f"{(folder / file).resolve()}:{function}"
+
+
+def _without_empty(values: dict[str, Any]) -> dict[str, Any]:
+    """`values` without empty text, tables and lists: each of them is a default, and noise in a file."""
+    kept = {key: _without_empty(item) if isinstance(item, dict) else item for key, item in values.items()}
+    return {key: item for key, item in kept.items() if item not in ("", {}, (), [])}
+
+
+def _plain(value: Any) -> Any:
+    """`value` with tuples as lists, as TOML has no tuples."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _set(values: dict[str, Any], dotted: str, value: Any, where: str) -> None:
+    """Set or remove (None) the value at a dotted path; list items are addressed by their index."""
+    at: Any = values
+    *parents, last = dotted.split(".")
+    for depth, key in enumerate(parents):
+        try:
+            at = at[int(key)] if isinstance(at, (list, tuple)) else at.setdefault(key, {})
+        except (IndexError, ValueError) as error:
+            here = ".".join(parents[: depth + 1])
+            raise RecipeError(f"{where}: {here}", f"there is no item {key}", f"There are {len(at)} of them.") from error
+        if not isinstance(at, (dict, list, tuple)):
+            here = ".".join(parents[: depth + 1])
+            raise RecipeError(f"{where}: {dotted}", f"{here} is a value and has no keys", f"Set {here} itself.")
+    if isinstance(at, (list, tuple)):
+        raise RecipeError(f"{where}: {dotted}", "names a whole list item", f"Name a key of it: {dotted}.name.")
+    if value is None:
+        at.pop(last, None)
+    else:
+        at[last] = value
+
+
+_REMEDIES = {
+    "int_type": "Try a whole number.",
+    "float_type": "Try a number such as 0.01.",
+    "string_type": "Put it in quotes.",
+    "bool_type": "Try true or false.",
+    "missing": "Add it.",
+}
+
+
+def _explain(error: ValidationError, where: str) -> RecipeError:
+    """The first of pydantic's errors, as file, key, value and remedy."""
+    first = min(error.errors(), key=lambda e: (e["type"] != "extra_forbidden", len(e["loc"])))
+    path = _dotted(first["loc"])
+    kind, given = first["type"], first.get("input")
+    at = f"{where}: {path}" if path else where
+    if kind == "extra_forbidden":
+        known = _fields_at(first["loc"][:-1])
+        remedy = nearest(str(first["loc"][-1]), known) or f"Known here: {', '.join(known)}."
+        return RecipeError(at, "is not a setting", remedy)
+    if kind == "missing":
+        return RecipeError(at, "is missing", _REMEDIES["missing"])
+    if kind == "value_error":
+        what, _, remedy = str(first["ctx"]["error"]).partition(". ")
+        return RecipeError(at, what, remedy)
+    shown = f"'{given}'" if isinstance(given, (str, int, float, bool)) else f"a {type(given).__name__}"
+    if isinstance(given, float) and not math.isfinite(given):
+        return RecipeError(at, f"{shown} is not a finite number", "Try 0.01.")
+    noun = {"int_type": "a whole number", "float_type": "a number", "string_type": "text", "bool_type": "true or false"}
+    if kind in noun:
+        return RecipeError(at, f"{shown} is not {noun[kind]}", _REMEDIES[kind])
+    message = first["msg"].removeprefix("Input ")
+    return RecipeError(at, f"{shown} {message}", _REMEDIES.get(kind, "Mend the value."))
+
+
+def _dotted(location: tuple[int | str, ...]) -> str:
+    return ".".join(map(str, location))
+
+
+def _fields_at(location: tuple[int | str, ...]) -> list[str]:
+    """The known keys of the section at `location`."""
+    section: type[BaseModel] = Recipe
+    for key in location:
+        kind = section.model_fields[key].annotation if key in section.model_fields else None
+        candidates = [kind, *getattr(kind, "__args__", ())]
+        found = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
+        if not found:
+            return []
+        section = found[0]
+    return list(section.model_fields)

@@ -1,0 +1,204 @@
+"""A run's directory: all there is to know about one training, and the only interface between processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from engine.errors import RunError, nearest
+from engine.recipe import Recipe
+from engine.runs.history import LIVE, History, Progress, Summary
+from engine.runs.metrics import read_events, read_facts, read_points
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Paths of one run: recipe.toml, metrics.sqlite, log.txt, checkpoints/, environment.json."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, root: Path, name: str, recipe: Recipe, device: str) -> RunDirectory:
+        """Make a new, empty run called `name-date-time` under `root`. Raises RunError."""
+        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+        plain = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "run"
+        for suffix in ("", *(f"-{number}" for number in range(2, 1000))):
+            path = root / f"{plain}-{stamp}{suffix}"
+            try:
+                path.mkdir(parents=True)
+                break
+            except FileExistsError as error:
+                if not path.exists():  # a parent is a file
+                    raise _unwritable(root, error) from error
+            except OSError as error:
+                raise _unwritable(root, error) from error
+        run = cls(path)
+        try:
+            run.checkpoints.mkdir()
+            run.recipe_file.write_text(recipe.to_toml(), encoding="utf-8")
+            run.environment_file.write_text(json.dumps(_environment(device), indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise _unwritable(root, error) from error
+        return run
+
+    @classmethod
+    def open(cls, name: Path | str, root: Path) -> RunDirectory:
+        """The run of that name under `root`, or at that path. Raises RunError with the nearest name."""
+        for path in (Path(name), root / str(name)):
+            if (path / "recipe.toml").is_file():
+                return cls(path)
+        names = [run.name for run in all_runs(root)]
+        matching = [candidate for candidate in names if candidate.startswith(str(name))]
+        if len(matching) == 1:
+            return cls(root / matching[0])
+        remedy = f"It could be {', '.join(matching[:4])}." if matching else nearest(str(name), names)
+        raise RunError(str(name), f"is no run in {root}", remedy or "See: torch-tui runs.")
+
+    @property
+    def name(self) -> str:
+        """The directory's own name."""
+        return self.path.resolve().name
+
+    @property
+    def recipe_file(self) -> Path:
+        return self.path / "recipe.toml"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.path / "metrics.sqlite"
+
+    @property
+    def log_file(self) -> Path:
+        return self.path / "log.txt"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def environment_file(self) -> Path:
+        return self.path / "environment.json"
+
+    def recipe(self) -> Recipe:
+        """The recipe as it was run. Raises RecipeError."""
+        return Recipe.load(self.recipe_file)
+
+    def status(self) -> RunStatus:
+        """What the run has come to so far. Raises RunError."""
+        facts = read_facts(self.metrics_file)
+        state = facts.get("state", "preparing")
+        if state in LIVE and not _alive(facts):
+            state = "interrupted"
+        summary = Summary(**facts["summary"]) if "summary" in facts else None
+        return RunStatus(self.name, state, facts.get("reason", ""), facts.get("started", 0.0), facts, summary)
+
+    def history(self) -> History:
+        """All the run's curves and events, read back. Raises RunError."""
+        history, status, recipe = History(), self.status(), self.recipe()
+        for name, steps, values in read_points(self.metrics_file):
+            history.add(name, steps, values)
+        history.events = tuple(read_events(self.metrics_file))
+        history.summary = status.summary
+        last = max((series.last_step or 0 for series in history.series.values()), default=0)
+        history.progress = Progress(
+            state=status.state,  # type: ignore[arg-type]
+            text=status.reason,
+            epoch=status.facts.get("epoch", 0),
+            epochs=recipe.training.epochs,
+            step=last,
+            steps=status.facts.get("steps", last),
+        )
+        if self.log_file.is_file():
+            with self.log_file.open(encoding="utf-8", errors="replace") as file:
+                history.log.extend(line.rstrip("\n") for line in file)
+            history.logged = len(history.log)
+        return history
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """One line about a run, for lists."""
+
+    name: str
+    state: str
+    reason: str
+    started: float
+    facts: dict[str, Any]
+    summary: Summary | None
+
+
+def all_runs(root: Path) -> Iterator[RunDirectory]:
+    """Every run under `root`, the newest first; empty when there is no such folder."""
+    try:
+        found = [path for path in root.iterdir() if (path / "recipe.toml").is_file()]
+    except OSError:
+        return
+    for path in sorted(found, key=lambda path: ((path / "recipe.toml").stat().st_mtime, path.name), reverse=True):
+        yield RunDirectory(path)
+
+
+def owner_facts() -> dict[str, Any]:
+    """Who trains: enough to tell later whether the process is still alive."""
+    return {"pid": os.getpid(), "host": socket.gethostname(), "process_started": psutil.Process().create_time()}
+
+
+def _alive(facts: dict[str, Any]) -> bool:
+    """Whether the process that wrote `facts` still runs. One on another host is taken to."""
+    if facts.get("host") != socket.gethostname():
+        return True
+    try:
+        process = psutil.Process(facts.get("pid", -1))
+        return bool(abs(process.create_time() - facts.get("process_started", 0.0)) < 1.0)
+    except (psutil.Error, ValueError):
+        return False
+
+
+def _unwritable(root: Path, error: OSError) -> RunError:
+    remedy = "Choose another folder with --runs or TORCH_TUI_RUNS."
+    return RunError(str(root), f"a run can't be written there: {error.strerror or error}", remedy)
+
+
+def _environment(device: str) -> dict[str, Any]:
+    return {
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "host": socket.gethostname(),
+        "device": device,
+        "git_commit": _git_commit(),
+        "versions": {name: _version(name) for name in ("torch-tui", "torch", "torchvision", "numpy")},
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _git_commit() -> str:
+    """The commit of the working directory, marked when it has changes; empty outside git."""
+    try:
+        run = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
+            capture_output=True, text=True, timeout=5, check=True, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        return run.stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""

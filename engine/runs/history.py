@@ -1,0 +1,200 @@
+"""Curves in bounded memory, and the latest news of a run: what the engine writes and the panes read."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from engine.errors import StudioError
+
+State = Literal[
+    "preparing",
+    "downloading",
+    "training",
+    "validating",
+    "testing",
+    "paused",
+    "done",
+    "stopped",
+    "failed",
+    "interrupted",
+]
+LIVE: frozenset[State] = frozenset({"preparing", "downloading", "training", "validating", "testing", "paused"})
+
+_BUCKETS = 4096
+
+
+class Series:
+    """One metric over steps, in at most 4096 buckets of equal width.
+
+    A bucket keeps the mean, least and greatest of its values. When the buckets run out, neighbours are merged and the
+    width doubles, so memory and the cost of reading stay the same for a thousand steps and for a million. One writer;
+    any thread may read.
+    """
+
+    def __init__(self) -> None:
+        self.width = 1
+        self.last: float | None = None
+        self.last_step: int | None = None
+        self.count = 0
+        self._lock = threading.Lock()
+        self._bucket = np.empty(_BUCKETS, np.int64)  # step // width
+        self._sum = np.empty(_BUCKETS)
+        self._low = np.empty(_BUCKETS)
+        self._high = np.empty(_BUCKETS)
+        self._n = np.empty(_BUCKETS, np.int64)
+        self._used = 0
+
+    def extend(self, steps: np.ndarray, values: np.ndarray) -> None:
+        """Append values at ascending `steps`, all later than the last. Non-finite values are kept out of the curve."""
+        if not len(steps):
+            return
+        finite = np.isfinite(values)
+        with self._lock:
+            self.last, self.last_step = float(values[-1]), int(steps[-1])
+            self.count += len(steps)
+            steps, values = steps[finite], values[finite]
+            for first in range(0, len(steps), _BUCKETS // 4):
+                self._append(steps[first : first + _BUCKETS // 4], values[first : first + _BUCKETS // 4])
+
+    def curve(self) -> tuple[np.ndarray, np.ndarray]:
+        """(steps, values): the middle step and the mean of each bucket."""
+        with self._lock:
+            used = slice(0, self._used)
+            return self._bucket[used] * self.width + (self.width - 1) / 2, self._sum[used] / self._n[used]
+
+    def band(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(steps, least, greatest) of each bucket."""
+        with self._lock:
+            used = slice(0, self._used)
+            middle = self._bucket[used] * self.width + (self.width - 1) / 2
+            return middle, self._low[used].copy(), self._high[used].copy()
+
+    def _append(self, steps: np.ndarray, values: np.ndarray) -> None:
+        if not len(steps):
+            return
+        buckets = steps // self.width
+        while self._used + int(buckets[-1] - buckets[0]) + 1 > _BUCKETS and self._merge():
+            buckets = steps // self.width
+        starts = np.flatnonzero(np.diff(buckets, prepend=buckets[0] - 1))
+        columns = (
+            buckets[starts],
+            np.add.reduceat(values, starts),
+            np.minimum.reduceat(values, starts),
+            np.maximum.reduceat(values, starts),
+            np.diff(starts, append=len(values)),
+        )
+        if self._used and self._bucket[self._used - 1] == columns[0][0]:
+            last = self._used - 1
+            self._sum[last] += columns[1][0]
+            self._low[last] = min(self._low[last], columns[2][0])
+            self._high[last] = max(self._high[last], columns[3][0])
+            self._n[last] += columns[4][0]
+            columns = tuple(column[1:] for column in columns)  # type: ignore[assignment]
+        into = slice(self._used, self._used + len(columns[0]))
+        for kept, column in zip(self._columns, columns, strict=True):
+            kept[into] = column
+        self._used = into.stop
+
+    @property
+    def _columns(self) -> tuple[np.ndarray, ...]:
+        return self._bucket, self._sum, self._low, self._high, self._n
+
+    def _merge(self) -> bool:
+        """Double the width; false when there is nothing to merge."""
+        self.width *= 2
+        if not self._used:
+            return True
+        buckets = self._bucket[: self._used] // 2
+        starts = np.flatnonzero(np.diff(buckets, prepend=buckets[0] - 1))
+        merged = (
+            buckets[starts],
+            np.add.reduceat(self._sum[: self._used], starts),
+            np.minimum.reduceat(self._low[: self._used], starts),
+            np.maximum.reduceat(self._high[: self._used], starts),
+            np.add.reduceat(self._n[: self._used], starts),
+        )
+        self._used = len(starts)
+        for kept, column in zip(self._columns, merged, strict=True):
+            kept[: self._used] = column
+        return True
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened at a step: a changed learning rate, a checkpoint, a pause."""
+
+    step: int
+    kind: str
+    text: str
+    time: float = 0.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is. The engine replaces it whenever it has news; whoever shows it reads it on a clock of its own.
+
+    `fraction` is of what the state names: a download, a validation. Counts of samples are those of the current epoch.
+    """
+
+    state: State = "preparing"
+    text: str = ""
+    fraction: float | None = None
+    epoch: int = 0
+    epochs: int = 0
+    step: int = 0
+    steps: int = 0
+    samples: int = 0
+    epoch_samples: int = 0
+    samples_per_second: float = 0.0
+    remaining: float | None = None
+    learning_rate: float = 0.0
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run came to. `best` is the best validation value of `metric`, reached after `best_epoch` epochs."""
+
+    metric: str = ""
+    best: float | None = None
+    best_epoch: int = 0
+    test: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+class History:
+    """All that is known of one run, as it grows. The engine thread writes; panes read on a timer."""
+
+    def __init__(self) -> None:
+        self.series: dict[str, Series] = {}
+        self.progress = Progress()
+        self.summary: Summary | None = None
+        self.error: StudioError | None = None
+        self.events: tuple[Event, ...] = ()
+        self.log: deque[str] = deque(maxlen=1000)
+        self.logged = 0
+        """How many lines were ever logged: tells a reader what is new."""
+
+    def add(self, name: str, steps: np.ndarray, values: np.ndarray) -> None:
+        """Extend one series, made when it is new."""
+        series = self.series.get(name)
+        if series is None:
+            # A new dict instead of a changed one: a reader may be iterating over the old.
+            series = Series()
+            self.series = {**self.series, name: series}
+        series.extend(steps, values)
+
+    def note(self, event: Event) -> None:
+        """Append an event."""
+        self.events = (*self.events, event)
+
+    def say(self, line: str) -> None:
+        """Append a line to the log, with the time of day."""
+        self.log.append(f"{time.strftime('%H:%M:%S')}  {line}")
+        self.logged += 1

@@ -1,0 +1,180 @@
+"""metrics.sqlite: a run's series, events and facts, written in batches by a thread, at most a second behind."""
+
+from __future__ import annotations
+
+import json
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.errors import RunError
+from engine.runs.history import Event
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS series (id INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL);
+CREATE TABLE IF NOT EXISTS points (
+    series INTEGER NOT NULL, step INTEGER NOT NULL, value REAL, PRIMARY KEY (series, step)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS events (step INTEGER NOT NULL, time REAL NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS samples (time REAL NOT NULL, sample TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+"""
+_FLUSH_S = 0.4
+_END = None
+
+Work = Callable[[sqlite3.Connection], None]
+
+
+class MetricsWriter:
+    """Takes rows from the engine thread without waiting, and commits them twice a second from a thread of its own.
+
+    A failing disk does not stop the training: the rows wait in memory and `on_trouble` is told once, and once more when
+    writing works again.
+    """
+
+    def __init__(self, path: Path, on_trouble: Callable[[str], None]) -> None:
+        self._path = path
+        self._on_trouble = on_trouble
+        self._queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
+        self._ids: dict[str, int] = {}
+        self._thread = threading.Thread(target=self._write, name="metrics", daemon=True)
+        with closing(_connect(path)) as connection, connection:
+            connection.executescript(_SCHEMA)
+            self._ids = {name: number for number, name in connection.execute("SELECT id, name FROM series")}
+        self._thread.start()
+
+    def points(self, name: str, steps: np.ndarray, values: np.ndarray) -> None:
+        """Values of one series; a value that is not finite is stored as NULL."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            rows = zip([self._id(connection, name)] * len(steps), steps.tolist(), values.tolist(), strict=True)
+            connection.executemany("INSERT OR REPLACE INTO points VALUES (?, ?, ?)", rows)
+
+        self._queue.put(work)
+
+    def event(self, event: Event) -> None:
+        """One event."""
+        row = (event.step, event.time, event.kind, event.text)
+        self._queue.put(lambda connection: _run(connection, "INSERT INTO events VALUES (?, ?, ?, ?)", row))
+
+    def sample(self, moment: float, values: Mapping[str, Any]) -> None:
+        """One sample of the devices."""
+        row = (moment, json.dumps(values))
+        self._queue.put(lambda connection: _run(connection, "INSERT INTO samples VALUES (?, ?)", row))
+
+    def facts(self, values: Mapping[str, Any]) -> None:
+        """Set facts such as the run's state."""
+        rows = [(key, json.dumps(value)) for key, value in values.items()]
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", rows)
+
+        self._queue.put(work)
+
+    def close(self) -> None:
+        """Write what is left and end the thread."""
+        self._queue.put(_END)
+        self._thread.join()
+
+    def _id(self, connection: sqlite3.Connection, name: str) -> int:
+        if name not in self._ids:
+            connection.execute("INSERT OR IGNORE INTO series (name) VALUES (?)", (name,))
+            self._ids[name] = connection.execute("SELECT id FROM series WHERE name = ?", (name,)).fetchone()[0]
+        return self._ids[name]
+
+    def _write(self) -> None:
+        waiting: list[Work] = []
+        troubled = ending = False
+        with closing(_connect(self._path)) as connection:
+            while True:
+                ending = self._collect(waiting) or ending
+                try:
+                    with connection:
+                        for work in waiting:
+                            work(connection)
+                    waiting.clear()
+                    if troubled:
+                        self._on_trouble("metrics are written again")
+                    troubled = False
+                except sqlite3.Error as error:
+                    self._ids.clear()  # an id given out in the transaction that failed is not there
+                    if not troubled:
+                        self._on_trouble(f"metrics can't be written: {error}; they wait in memory")
+                    troubled = True
+                if ending:
+                    return
+
+    def _collect(self, waiting: list[Work]) -> bool:
+        """Move work from the queue until there was some for a while; true when the end is asked for."""
+        deadline = time.monotonic() + _FLUSH_S
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                work = self._queue.get(timeout=left)
+            except queue.Empty:
+                return False
+            if work is _END:
+                return True
+            waiting.append(work)
+        return False
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection for reading. Raises RunError when the file is missing or not what it should be."""
+    if not path.is_file():
+        raise RunError(str(path), "is missing", "Check the run's name; see: torch-tui runs.")
+    try:
+        with closing(_connect(path)) as connection:
+            yield connection
+    except sqlite3.Error as error:
+        raise RunError(str(path), f"can't be read: {error}", "The run may be damaged.") from error
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """The run's facts. Raises RunError."""
+    with reading(path) as connection:
+        return {key: json.loads(value) for key, value in connection.execute("SELECT key, value FROM facts")}
+
+
+def read_points(path: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """(name, steps, values) of each series; NULL comes back as NaN. Raises RunError."""
+    with reading(path) as connection:
+        for number, name in connection.execute("SELECT id, name FROM series ORDER BY id").fetchall():
+            rows = connection.execute(
+                "SELECT step, value FROM points WHERE series = ? ORDER BY step", (number,)
+            ).fetchall()
+            if rows:
+                table = np.array(rows, dtype=np.float64)
+                yield name, table[:, 0].astype(np.int64), table[:, 1]
+
+
+def read_events(path: Path) -> list[Event]:
+    """The run's events, oldest first. Raises RunError."""
+    with reading(path) as connection:
+        rows = connection.execute("SELECT step, kind, text, time FROM events ORDER BY rowid")
+        return [Event(*row) for row in rows]
+
+
+def forget_after(path: Path, step: int) -> None:
+    """Remove what a run recorded after `step`, so that a resumed run records it anew."""
+    with reading(path) as connection, connection:
+        connection.execute("DELETE FROM points WHERE step > ?", (step,))
+        connection.execute("DELETE FROM events WHERE step > ?", (step,))
+
+
+def _run(connection: sqlite3.Connection, statement: str, row: tuple[Any, ...]) -> None:
+    connection.execute(statement, row)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=5.0)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")
+    return connection

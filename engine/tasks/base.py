@@ -1,0 +1,48 @@
+"""What a task is: it says what a step computes and what is measured; the Trainer knows the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from torch import Tensor, nn
+
+from engine.data.batches import Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a forward pass gave. `loss` is a scalar on the device, the mean over the batch."""
+
+    loss: Tensor
+    outputs: Tensor
+    targets: Tensor
+
+
+@dataclass(frozen=True)
+class Metric:
+    """Something measured beside the loss. `per_step` metrics mean something on a single batch."""
+
+    name: str
+    goal: Literal["max", "min"]
+    per_step: bool = True
+
+
+class Task(Protocol):
+    """One kind of training.
+
+    Measuring goes in two parts, so that nothing leaves the device early: `contributions` gives each sample's share
+    on the device, (B, k) floats that may be added up over any set of samples; `summarize` makes metrics of their sums.
+    """
+
+    metrics: Sequence[Metric]
+
+    def step(self, model: nn.Module, batch: Batch) -> Outcome:
+        """Forward pass and loss."""
+
+    def contributions(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """(B, k): what each sample adds to the sums behind the metrics."""
+
+    def summarize(self, sums: Sequence[float], samples: int) -> Mapping[str, float]:
+        """Metrics from the k sums over `samples` samples."""

@@ -1,0 +1,49 @@
+"""Regression: numbers to predict, scored by mean absolute error, root mean squared error and R²."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from engine.data.batches import Batch
+from engine.tasks.base import Metric, Outcome
+
+
+class Regression:
+    """Outputs and targets are (B, outputs) floats.
+
+    `std` undoes the standardisation of the targets, so that errors are in the data's own unit. Several outputs are
+    scored together: R² = 1 - Σ(y - ŷ)² / Σ(y - ȳ)² over all of them (scikit-learn's r2_score for one output).
+    """
+
+    metrics: Sequence[Metric] = (Metric("r2", "max", per_step=False), Metric("mae", "min"), Metric("rmse", "min"))
+
+    def __init__(self, loss: nn.Module, std: Tensor | None = None) -> None:
+        self._loss, self._std = loss, std
+
+    def step(self, model: nn.Module, batch: Batch) -> Outcome:
+        outputs = model(batch.inputs)
+        return Outcome(self._loss(outputs, batch.targets), outputs, batch.targets)
+
+    def contributions(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """(B, 4): |e|, e², t and t² of each sample, as means over its outputs.
+
+        In double precision where the device has it: Σt² - (Σt)²/n loses a small spread on a large mean.
+        """
+        wide = torch.float32 if outputs.device.type == "mps" else torch.float64
+        scale = 1.0 if self._std is None else self._std.to(outputs.device, wide)
+        error = (outputs.to(wide) - targets) * scale
+        target = targets.to(wide) * scale
+        return torch.stack([part.mean(1) for part in (error.abs(), error.square(), target, target.square())], 1)
+
+    def summarize(self, sums: Sequence[float], samples: int) -> Mapping[str, float]:
+        absolute, squared, total, total_squared = sums
+        spread = total_squared - total * total / samples
+        return {
+            "r2": 1 - squared / spread if spread > 0 else math.nan,
+            "mae": absolute / samples,
+            "rmse": math.sqrt(squared / samples),
+        }

@@ -1,0 +1,86 @@
+"""What a person may tell a job, from any thread: pause, resume, stop, checkpoint now, set the learning rate."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+
+
+class Stopped(BaseException):
+    """Raised inside the engine to leave the loop when the person stops the run.
+
+    Not an Exception, so that no `except Exception` between here and the Trainer swallows it.
+    """
+
+
+@dataclass(frozen=True)
+class SetLearningRate:
+    """Use this learning rate from the next step on."""
+
+    value: float
+
+
+@dataclass(frozen=True)
+class CheckpointNow:
+    """Write a checkpoint after this step."""
+
+
+Command = SetLearningRate | CheckpointNow
+
+
+class Control:
+    """Written by the screen, the command line and signal handlers; read by the engine thread once a step.
+
+    Every method only sets a flag or appends to a deque, so that a signal handler may call it.
+    """
+
+    def __init__(self) -> None:
+        self.pending = False
+        """Whether there is anything to look at: the one attribute that the loop reads each step."""
+        self.stopping = False
+        self.paused = False
+        self._commands: deque[Command] = deque()
+        self._wake = threading.Event()
+
+    def pause(self) -> None:
+        """Hold the training after the current step."""
+        self.paused = True
+        self._tell()
+
+    def resume(self) -> None:
+        """Go on after a pause."""
+        self.paused = False
+        self._tell()
+
+    def stop(self) -> None:
+        """End the training after the current step, with a checkpoint."""
+        self.stopping = True
+        self._tell()
+
+    def checkpoint(self) -> None:
+        """Write a checkpoint after the current step."""
+        self._commands.append(CheckpointNow())
+        self._tell()
+
+    def set_learning_rate(self, value: float) -> None:
+        """Change the learning rate from the next step on; a schedule goes on from there, scaled alike."""
+        self._commands.append(SetLearningRate(value))
+        self._tell()
+
+    def take(self) -> list[Command]:
+        """The commands not yet taken, oldest first. For the engine thread alone."""
+        taken: list[Command] = []
+        while self._commands:
+            taken.append(self._commands.popleft())
+        self.pending = self.stopping or self.paused
+        return taken
+
+    def wait(self, seconds: float) -> None:
+        """Sleep until something is told, at most `seconds`. For the engine thread alone."""
+        self._wake.wait(seconds)
+        self._wake.clear()
+
+    def _tell(self) -> None:
+        self.pending = True
+        self._wake.set()

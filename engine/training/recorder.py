@@ -1,0 +1,82 @@
+"""Where the engine's news go: to the History that panes read, and to the run directory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+
+from engine.runs.directory import RunDirectory
+from engine.runs.history import Event, History, Progress, State, Summary
+from engine.runs.metrics import MetricsWriter
+
+
+class Recorder:
+    """Fans out what happens to memory and to disk. Only the engine thread calls it; no call waits for either."""
+
+    def __init__(self, history: History, directory: RunDirectory) -> None:
+        self.history = history
+        self._log = directory.log_file.open("a", encoding="utf-8", buffering=1)
+        self._writer = MetricsWriter(directory.metrics_file, self.say)
+
+    def values(self, part: str, first_step: int, values: Mapping[str, np.ndarray]) -> None:
+        """Values of consecutive steps, as `part/name`."""
+        for name, column in values.items():
+            self._points(f"{part}/{name}", np.arange(first_step, first_step + len(column)), column)
+
+    def value(self, name: str, step: int, value: float) -> None:
+        """One value of one series."""
+        self._points(name, np.array([step]), np.array([value], dtype=np.float64))
+
+    def event(self, step: int, kind: str, text: str) -> None:
+        """Something that happened, also as a line of the log."""
+        event = Event(step, kind, text, time.time())
+        self.history.note(event)
+        self._writer.event(event)
+        self.say(text)
+
+    def say(self, line: str) -> None:
+        """A line of the log."""
+        self.history.say(line)
+        try:
+            self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {line}\n")
+        except (OSError, ValueError):
+            return  # a full disk must not end a training; the line is in the History
+
+    def detail(self, text: str) -> None:
+        """Text for the log file alone, such as a traceback."""
+        try:
+            self._log.write(text.rstrip("\n") + "\n")
+        except (OSError, ValueError):
+            return
+
+    def progress(self, **changes: Any) -> None:
+        """Replace the fields of the progress that changed."""
+        self.history.progress = replace(self.history.progress, **changes)
+
+    def state(self, state: State, reason: str = "", **facts: Any) -> None:
+        """The run's state, in memory and on disk."""
+        before: Progress = self.history.progress
+        self.history.progress = replace(before, state=state, text=reason, fraction=None, remaining=None)
+        self._writer.facts({"state": state, "reason": reason, **facts})
+
+    def facts(self, **facts: Any) -> None:
+        """Facts about the run, on disk."""
+        self._writer.facts(facts)
+
+    def summary(self, summary: Summary) -> None:
+        """What the run has come to so far."""
+        self.history.summary = summary
+        self._writer.facts({"summary": asdict(summary)})
+
+    def close(self) -> None:
+        """Write everything out."""
+        self._writer.close()
+        self._log.close()
+
+    def _points(self, name: str, steps: np.ndarray, values: np.ndarray) -> None:
+        self.history.add(name, steps, values)
+        self._writer.points(name, steps, values)

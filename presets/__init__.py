@@ -1,0 +1,47 @@
+"""The recipes that ship with torch-tui: one TOML file each, in a folder per family."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from engine.data.sources import sources
+from engine.errors import RecipeError, nearest
+from engine.recipe import Recipe
+
+DEFAULT = "digits-mlp"
+_ROOT = Path(__file__).parent
+_FAMILIES = ("vision", "tabular")  # the order of a course; further folders follow by name
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A shipped recipe: its name is its file's, its family its folder's."""
+
+    name: str
+    family: str
+    path: Path
+    recipe: Recipe
+
+
+@cache
+def presets() -> tuple[Preset, ...]:
+    """Every preset by family: the default first, then those whose data ships with torch-tui."""
+    found = [Preset(path.stem, path.parent.name, path, Recipe.load(path)) for path in sorted(_ROOT.glob("*/*.toml"))]
+    return tuple(sorted(found, key=_order))
+
+
+def load(name: str) -> Preset:
+    """The preset of that name. Raises RecipeError with the nearest name."""
+    for preset in presets():
+        if preset.name == name:
+            return preset
+    names = [preset.name for preset in presets()]
+    raise RecipeError(name, "is no preset and no recipe file", nearest(name, names) or "See: torch-tui presets.")
+
+
+def _order(preset: Preset) -> tuple[int, str, bool, int, str]:
+    place = _FAMILIES.index(preset.family) if preset.family in _FAMILIES else len(_FAMILIES)
+    source = sources().get(preset.recipe.data.name)
+    return place, preset.family, preset.name != DEFAULT, source.download_mb if source else 0, preset.name

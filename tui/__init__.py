@@ -1,0 +1,1 @@
+"""The studio in the terminal and the command line: thin over `engine`."""
