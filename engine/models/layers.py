@@ -147,7 +147,7 @@ def _mismatch(module: nn.Module, part: Part, reached: Shape, where: str, error: 
         wanted = part.parameters.get(name)
         position = dimension if dimension < 0 else dimension - 1
         if isinstance(wanted, int) and -len(reached) <= position < len(reached) and reached[position] != wanted:
-            gets = f"{shape_text(reached)}, which has {reached[position]}"
+            gets = shape_text(reached) + (f", which has {reached[position]}" if len(reached) > 1 else "")
             return ModelError(
                 where,
                 f"{part.name} expects {wanted} {name}, the layer above gives {gets}",
