@@ -72,11 +72,19 @@ class Parameter:
         """The annotation as a person reads it: `int or tuple[int, int]`."""
         return _type_text(self.annotation)
 
+    @property
+    def takes_tensor(self) -> bool:
+        """Whether it is a tensor and nothing else (class weights): a recipe writes it as a list of numbers."""
+        alternatives = set(typing.get_args(self.annotation) or (self.annotation,)) - {type(None)}
+        return alternatives == {torch.Tensor}
+
     def check(self, value: Any, where: str) -> None:
         """Raise RecipeError if `value` can't be of the annotated type. Lists stand for tuples."""
         if isinstance(value, str) and self.name in _SYMBOLIC and value in _SYMBOLIC[self.name]:
             return
         adapter = _adapter(self.annotation)
+        if self.takes_tensor and _numbers(value) is not None:
+            return
         if adapter is None or any(_fits(adapter, candidate) for candidate in (value, as_tuples(value))):
             return
         if not _fits(adapter, self.default) and type(value) is type(self.default):
@@ -104,7 +112,7 @@ class Entry:
     def doc(self) -> str:
         """The class's docstring without reST markup."""
         text = inspect.getdoc(self.target) or ""
-        return _readable(re.sub(r"^__init__\([^)]*\)\s*", "", text))
+        return _reflowed(_readable(re.sub(r"^__init__\([^)]*\)\s*", "", text)))
 
     @cached_property
     def summary(self) -> str:
@@ -162,8 +170,8 @@ class Entry:
 
     def _ready(self, name: str, value: Any) -> Any:
         parameter = self.parameter(name)
-        wants_tensor = parameter is not None and "Tensor" in parameter.type_text
-        return torch.tensor(value) if wants_tensor and isinstance(value, list) else as_tuples(value)
+        numbers = _numbers(value) if parameter is not None and parameter.takes_tensor else None
+        return as_tuples(value) if numbers is None else numbers
 
 
 @cache
@@ -279,6 +287,14 @@ def _adapter(annotation: Any) -> TypeAdapter[Any] | None:
         return None
 
 
+def _numbers(value: Any) -> torch.Tensor | None:
+    """A list of numbers (or of such lists) as a tensor of floats; None for anything else."""
+    try:
+        return torch.tensor(value, dtype=torch.float32) if isinstance(value, list) else None
+    except (TypeError, ValueError, RuntimeError):
+        return None
+
+
 def _fits(adapter: TypeAdapter[Any], value: Any) -> bool:
     try:
         adapter.validate_python(value, strict=True)
@@ -331,20 +347,38 @@ def _parameter_docs(doc: str) -> dict[str, str]:
 
 
 _MARKUP: Iterable[tuple[str, str]] = (
-    (r":(?:math|class|func|meth|attr|ref|mod|obj|paramref):`~?([^`<]*?)(?:\s*<[^>]*>)?`", r"\1"),
+    (r"(?ms)^[ \t]*\\begin\{(\w+)\}.*?\\end\{\1\}", ""),  # algorithms set in LaTeX
+    (r":(?:math|class|func|meth|attr|ref|mod|obj|paramref|doc):`~?([^`<]*?)(?:\s*<[^>]*>)?`", r"\1"),
+    (r"(?m)^\.\. (?:image|_).*\n?(?:[ \t]+http.*)?$", ""),  # pictures, and the targets of links
+    (r"(?m)^\.\. (?:note|warning|math|code-block|versionadded|testcode|seealso)::?", ""),
     (r"``([^`]*)``", r"\1"),
-    (r"`([^`<]+)\s*<[^>]*>`_+", r"\1"),
-    (r"\.\. (?:note|warning|math|code-block|_\w+|versionadded)::?", ""),
-    (r"\\(?:text|mathrm|mathbf)\{([^}]*)\}", r"\1"),
+    (r"`([^`<]+?)\s*(?:<[^>]*>)?`_*", r"\1"),
+    (r"\\(?:text|mathrm|mathbf|operatorname)\{([^}]*)\}", r"\1"),
+    (r"\\d?frac\{((?:[^{}]|\{[^{}]*\})*)\}\{((?:[^{}]|\{[^{}]*\})*)\}", r"(\1)/(\2)"),
     (r"__? https?://\S+", ""),
+    (r"::$", ":"),
+    (r"\\_", "_"),
+    (r"\\[,;! ]", " "),
 )
+_SYMBOLS = {
+    "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "eta": "η", "theta": "θ", "lambda": "λ",
+    "mu": "μ", "nu": "ν", "rho": "ρ", "sigma": "σ", "phi": "φ", "times": "×", "cdot": "·", "sum": "Σ", "leq": "≤",
+    "geq": "≥", "le": "≤", "ge": "≥", "infty": "∞", "sqrt": "√", "ast": "*", "star": "⋆", "left": "", "right": "",
+    "begin": "", "end": "", "quad": " ", "in": "∈", "pm": "±", "neq": "≠", "partial": "∂", "pi": "π", "Phi": "Φ", "dots": "…", "ldots": "…",
+}  # fmt: skip
 
 
 def _readable(text: str) -> str:
     """A docstring without the markup that a terminal can't show."""
     for pattern, replacement in _MARKUP:
         text = re.sub(pattern, replacement, text)
-    return text.strip()
+    text = re.sub(r"\\([a-zA-Z]+)", lambda found: _SYMBOLS.get(found[1], found[1]), text)
+    return re.sub(r"\n{3,}", "\n\n", re.sub(r"(?m)[ \t]+$", "", text)).strip()
+
+
+def _reflowed(text: str) -> str:
+    """`text` with each paragraph on one line, so that it wraps at any width; indented lines stay lines."""
+    return re.sub(r"(?<=\S)\n(?=\w)", " ", text)
 
 
 def _first_sentence(text: str) -> str:

@@ -64,8 +64,8 @@ def check(recipe: Recipe) -> Checked:
     if described is None:
         return Checked(recipe, problems=tuple(problems))
     source, facts = described
-    sizes = part_sizes(source, recipe.data)
-    if not sizes["train"]:
+    sizes = attempt(lambda: part_sizes(source, recipe.data)) or {}
+    if sizes.get("train") == 0:
         problems.append(RecipeError("data.split.train", "leaves no sample to train on", "Raise it."))
     rows = attempt(lambda: model_rows(recipe, facts)) or []
     problems.extend(row.error for row in rows if row.error is not None)

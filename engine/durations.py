@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -41,14 +42,14 @@ class Duration:
         if found is None or unit is None:
             raise ValueError(f'\'{text}\' is not a duration. Try "1 epoch", "500 steps" or "10 min".')
         amount = float(found[1]) * unit[1]
-        if amount <= 0 or (unit[0] != "second" and amount != int(amount)):
+        if amount <= 0 or not math.isfinite(amount) or (unit[0] != "second" and amount != int(amount)):
             raise ValueError(f"'{text}' is not a whole, positive number of {unit[0]}s. Try \"1 epoch\".")
         return cls(amount, unit[0])
 
 
 def clock(seconds: float) -> str:
     """`seconds` as a person reads it: `8.3 s`, `2:05`, `1:02:05`."""
-    if seconds < 60:
+    if seconds < 59.95:  # above, one decimal would read 60.0 s
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

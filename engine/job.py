@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sqlite3
 import threading
 import time
 import traceback
@@ -84,17 +85,18 @@ class Job:
 
     def _open(self) -> Recorder:
         if self._resume:
-            checkpoint, _, _ = Checkpoints(self.directory.checkpoints).load_newest(self.history.say)
+            # What is wrong with the others is said when the weights are taken.
+            checkpoint, _, _ = Checkpoints(self.directory.checkpoints).load_newest(lambda line: None)
             forget_after(self.directory.metrics_file, checkpoint.step)
             log, summary = self.history.log, self.history.summary
             fresh = self.directory.history()
             self.history.series, self.history.events = fresh.series, fresh.events
             self.history.log, self.history.summary = log, summary
             self.history.progress = Progress(epochs=self.recipe.training.epochs, epoch=checkpoint.epoch)
-        return Recorder(self.history, self.directory)
+        return Recorder(self.history, self.directory, {"state": "preparing", "started": time.time(), **owner_facts()})
 
     def _train(self, recorder: Recorder) -> None:
-        recorder.state("preparing", started=time.time(), **owner_facts())
+        recorder.state("preparing")
         assembled: Assembled | None = None
         try:
             assembled = assemble(
@@ -111,17 +113,16 @@ class Job:
             summary = assembled.trainer.run()
             recorder.state("done", ended=time.time())
             recorder.say(_closing_line(summary))
-        except Stopped:
-            recorder.state("stopped", "stopped; resume it any time", ended=time.time())
-            recorder.say("stopped, with a checkpoint" if assembled else "stopped before the first step")
+        except Stopped as stopped:
+            recorder.state("stopped", "stopped; resume it any time" if stopped.saved else "stopped", ended=time.time())
+            recorder.say(_stopped_line(stopped.saved, assembled is not None))
         except BaseException as error:  # a person's module may raise anything, SystemExit included
             reason = explain(error)
             self.history.error = reason
             recorder.detail("".join(traceback.format_exception(error)))
             recorder.say(f"failed: {reason}")
             recorder.state("failed", str(reason), ended=time.time())
-            # The traceback's frames hold the model and its tensors.
-            error.__traceback__ = None
+            _forget_frames(error)
         finally:
             if assembled is not None:
                 assembled.close()
@@ -135,6 +136,10 @@ class Job:
     def _fail_early(self, error: BaseException) -> None:
         """The run directory itself can't be written."""
         reason = explain(error)
+        if isinstance(error, (OSError, sqlite3.Error)):
+            what = f"can't be written: {error}"
+            reason = RunError(str(self.directory.path), what, "Choose another folder with --runs or TORCH_TUI_RUNS.")
+        _forget_frames(error)
         self.history.error = reason
         self.history.say(f"failed: {reason}")
         self.history.progress = Progress(state="failed", text=str(reason))
@@ -144,15 +149,25 @@ def explain(error: BaseException) -> StudioError:
     """What went wrong, in words that say what to do."""
     if isinstance(error, StudioError):
         return error
-    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    lines = _words(error).splitlines()
+    text = lines[0]
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in text:
         return TrainingError("training", "out of memory", "Lower data.batch_size, or raise training.accumulate.")
     if "DataLoader worker" in text:
-        return TrainingError("data", text, "Try data.num_workers = 0 to see the cause.")
+        # An exception of a worker comes with its own traceback as its text: the last line is what it says.
+        return TrainingError("data", lines[-1], "Try data.num_workers = 0 to see the cause.")
     where = _where(error)
     return TrainingError(
         where or "training", f"{type(error).__name__}: {text}", "The traceback is in the run's log.txt."
     )
+
+
+def _words(error: BaseException) -> str:
+    """What an exception says, or its type's name if it says nothing or can't even do that."""
+    try:
+        return str(error).strip() or type(error).__name__
+    except BaseException:  # a person's own __str__ may raise anything
+        return type(error).__name__
 
 
 def _where(error: BaseException) -> str:
@@ -163,6 +178,22 @@ def _where(error: BaseException) -> str:
         if not foreign and not frame.filename.startswith(ours):
             return f"{frame.filename}:{frame.lineno}"
     return ""
+
+
+def _forget_frames(error: BaseException) -> None:
+    """Drop the tracebacks: their frames hold the model and its tensors, and the reason is kept."""
+    seen: list[BaseException] = []
+    following: BaseException | None = error
+    while following is not None and following not in seen:
+        seen.append(following)
+        following.__traceback__ = None
+        following = following.__context__ if following.__cause__ is None else following.__cause__
+
+
+def _stopped_line(saved: bool, began: bool) -> str:
+    if saved:
+        return "stopped, with a checkpoint"
+    return "stopped, and no checkpoint could be written" if began else "stopped before the first step"
 
 
 def _closing_line(summary: Summary) -> str:

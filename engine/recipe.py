@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from engine.errors import RecipeError, nearest
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(gt=0, lt=2**63)]
 TaskName = Literal["classification", "regression"]
 
 
@@ -76,7 +78,7 @@ class Split(Section):
     train: Annotated[float, Field(gt=0, le=1)] = 0.8
     val: Fraction = 0.1
     test: Fraction = 0.1
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
     @model_validator(mode="after")
     def _at_most_everything(self) -> Self:
@@ -95,7 +97,7 @@ class Data(Section):
     name: str = ""
     python: str = ""
     options: dict[str, Any] = {}
-    batch_size: Annotated[int, Field(gt=0)] = 64
+    batch_size: Count = 64
     split: Split = Split()
     transforms: Parts = ()
     augment: Parts = ()
@@ -132,10 +134,10 @@ class Model(Section):
 class Training(Section):
     """`[training]`: how long, how exactly, on what."""
 
-    epochs: Annotated[int, Field(gt=0)] = 10
+    epochs: Count = 10
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    accumulate: Annotated[int, Field(gt=0)] = 1
+    accumulate: Count = 1
     clip_grad_norm: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     checkpoint_every: DurationText = "1 epoch"
     device: str = "auto"
@@ -194,7 +196,7 @@ class Recipe(Section):
 
     def to_toml(self) -> str:
         """The recipe as TOML, defaults filled in; `Recipe.from_toml` gives the same recipe back."""
-        return tomlkit.dumps(_plain(_without_empty(self.values())))
+        return tomlkit.dumps(_plain(_without_empty(self, self.values())))
 
     def override(self, changes: Mapping[str, Any], where: str = "recipe") -> Recipe:
         """A recipe with dotted keys set: `{"optimizer.lr": 0.1, "model.layers.1.out_features": 64}`.
@@ -240,12 +242,18 @@ def format_value(value: object) -> str:
     if isinstance(value, float):
         return f"{value:g}" if float(f"{value:g}") == value else repr(value)
     if isinstance(value, str):
-        return value if parse_value(value) == value else tomlkit.item(value).as_string()
+        return value if parse_value(value) == value else _quoted(value)
     if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(format_value(v) if not isinstance(v, str) else repr(v) for v in value) + "]"
+        return "[" + ", ".join(_quoted(v) if isinstance(v, str) else format_value(v) for v in value) + "]"
     if isinstance(value, dict):
         return tomlkit.item(value, _parent=tomlkit.array()).as_string()
     return str(value)
+
+
+def _quoted(text: str) -> str:
+    """`text` as a TOML string; in single quotes where it can be, as they need no escapes and read well in a list."""
+    plain = text.isprintable() and "'" not in text
+    return f"'{text}'" if plain else tomlkit.item(text).as_string()
 
 
 def _anchor(section: object, folder: Path) -> None:
@@ -253,13 +261,22 @@ def _anchor(section: object, folder: Path) -> None:
     if isinstance(section, dict) and isinstance(section.get("python"), str) and section["python"]:
         file, colon, function = section["python"].rpartition(":")
         if colon:
-            section["python"] = f"{(folder / file).resolve()}:{function}"
+            # Not resolve(): it raises for loops of links and null bytes, which loading the file names better.
+            section["python"] = f"{os.path.abspath(folder / file)}:{function}"
 
 
-def _without_empty(values: dict[str, Any]) -> dict[str, Any]:
-    """`values` without empty text, tables and lists: each of them is a default, and noise in a file."""
-    kept = {key: _without_empty(item) if isinstance(item, dict) else item for key, item in values.items()}
-    return {key: item for key, item in kept.items() if item not in ("", {}, (), [])}
+def _without_empty(section: Section, values: dict[str, Any]) -> dict[str, Any]:
+    """`values` of a section without its own empty text, tables and lists: each of them is a default, and noise.
+
+    What is passed on to torch or to a dataset stays: empty means something else there.
+    """
+    kept = {}
+    for key, item in values.items():
+        inner = getattr(section, key, None)
+        item = _without_empty(inner, item) if isinstance(inner, Section) else item
+        if key not in type(section).model_fields or item not in ("", {}, (), []):
+            kept[key] = item
+    return kept
 
 
 def _plain(value: Any) -> Any:
@@ -276,6 +293,8 @@ def _set(values: dict[str, Any], dotted: str, value: Any, where: str) -> None:
     at: Any = values
     *parents, last = dotted.split(".")
     for depth, key in enumerate(parents):
+        if value is None and isinstance(at, dict) and key not in at:
+            return  # nothing there to remove
         try:
             at = at[int(key)] if isinstance(at, (list, tuple)) else at.setdefault(key, {})
         except (IndexError, ValueError) as error:
@@ -316,7 +335,7 @@ def _explain(error: ValidationError, where: str) -> RecipeError:
     if kind == "value_error":
         what, _, remedy = str(first["ctx"]["error"]).partition(". ")
         return RecipeError(at, what, remedy)
-    shown = f"'{given}'" if isinstance(given, (str, int, float, bool)) else f"a {type(given).__name__}"
+    shown = _shown(given)
     if isinstance(given, float) and not math.isfinite(given):
         return RecipeError(at, f"{shown} is not a finite number", "Try 0.01.")
     noun = {"int_type": "a whole number", "float_type": "a number", "string_type": "text", "bool_type": "true or false"}
@@ -324,6 +343,17 @@ def _explain(error: ValidationError, where: str) -> RecipeError:
         return RecipeError(at, f"{shown} is not {noun[kind]}", _REMEDIES[kind])
     message = first["msg"].removeprefix("Input ")
     return RecipeError(at, f"{shown} {message}", _REMEDIES.get(kind, "Mend the value."))
+
+
+def _shown(value: object) -> str:
+    """A wrong value, short enough for a line."""
+    if not isinstance(value, (str, int, float)):
+        return f"a {type(value).__name__}"
+    try:
+        text = str(value)
+    except ValueError:  # Python refuses to print whole numbers of more than 4300 digits
+        return "a number of thousands of digits"
+    return f"'{text}'" if len(text) <= 60 else f"'{text[:57]}…'"
 
 
 def _dotted(location: tuple[int | str, ...]) -> str:

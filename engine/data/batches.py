@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from engine.data.load import MapDataset, Samples
+from engine.data.load import MapDataset, Samples, as_tensor
 from engine.data.transforms import Augment
+from engine.python_file import Packed
 from engine.seeds import derive
 
 
@@ -60,10 +61,14 @@ class Batches(Protocol):
 
 @dataclass
 class Finish:
-    """What happens to a raw batch on the device: bytes to floats in [0, 1], augmentation, fixed transforms, targets."""
+    """What happens to a raw batch on the device: bytes to floats in [0, 1], augmentation, fixed transforms, targets.
+
+    `numbers` says that the targets are numbers to predict, not classes.
+    """
 
     transforms: Sequence[Any]
     augment: Augment | None = None
+    numbers: bool = False
     target_mean: Tensor | None = None
     target_std: Tensor | None = None
 
@@ -78,6 +83,8 @@ class Finish:
 
     def targets(self, raw: Tensor) -> Tensor:
         """Class numbers as they are; numbers to predict as floats, standardised where the recipe asks for it."""
+        if self.numbers:  # a person's dataset may give whole numbers, or one bare number a sample
+            raw = raw.float().reshape(len(raw), -1)
         if self.target_mean is None or self.target_std is None:
             return raw
         return (raw - self.target_mean.to(raw.device)) / self.target_std.to(raw.device)
@@ -222,6 +229,14 @@ class _Fetch(Dataset[Any]):
     def __init__(self, data: Samples | MapDataset, index: Tensor | None, seed: int) -> None:
         self._data, self._index, self._seed = data, index, seed
 
+    def __getstate__(self) -> tuple[Packed, Tensor | None, int]:
+        # A worker must load a person's file before it can unpickle what comes from there.
+        return Packed(self._data), self._index, self._seed
+
+    def __setstate__(self, state: tuple[Packed, Tensor | None, int]) -> None:
+        packed, self._index, self._seed = state
+        self._data = packed.value
+
     def __getitems__(self, keys: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
         if isinstance(self._data, Samples):
             index = torch.tensor([key[1] for key in keys])
@@ -246,19 +261,10 @@ class _Fetch(Dataset[Any]):
 
 def collate(pairs: Sequence[Any]) -> tuple[Tensor, Tensor]:
     """(input, target) pairs → tensors. Pictures become bytes (B, C, H, W), other floats float32, classes int64."""
-    inputs = default_collate([_as_tensor(pair[0]) for pair in pairs])
+    inputs = default_collate([as_tensor(pair[0]) for pair in pairs])
     targets = default_collate([torch.as_tensor(np.asarray(pair[1])) for pair in pairs])
     targets = targets.float().reshape(len(targets), -1) if targets.is_floating_point() else targets.long()
     return (inputs.float() if inputs.is_floating_point() else inputs), targets
-
-
-def _as_tensor(value: Any) -> Tensor:
-    if isinstance(value, Tensor):
-        return value
-    array = np.asarray(value)
-    if hasattr(value, "getbands"):  # a PIL picture: (H, W) or (H, W, C)
-        return torch.from_numpy(array.copy()).reshape(*array.shape[:2], -1).permute(2, 0, 1)
-    return torch.from_numpy(array)
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -99,8 +99,6 @@ def _load_bundled(source: Source) -> Loaded:
 
 def _make_line(source: Source, points: int, slope: float, noise: float, seed: int) -> Loaded:
     """y = slope · x + noise · ε, with x uniform in [-1, 1] and ε standard normal."""
-    if points < 3:
-        raise DataError("data.options.points", f"{points} are too few", "Try 1000.")
     generator = torch.Generator().manual_seed(seed)
     x = torch.rand(points, 1, generator=generator) * 2 - 1
     y = slope * x + noise * torch.randn(points, 1, generator=generator)
@@ -126,7 +124,7 @@ def _load_python(data: Data, task: str) -> Loaded:
     first = next(iter(parts.values()))
     try:
         inputs, target = first[0]
-        inputs, target = torch.as_tensor(np.asarray(inputs)), torch.as_tensor(np.asarray(target))
+        inputs, target = as_tensor(inputs), torch.as_tensor(np.asarray(target))
     except Exception as error:
         raise DataError(
             where, f"sample 0 can't be read: {error}", "A sample is (input, target), arrays or tensors."
@@ -146,3 +144,13 @@ def _load_python(data: Data, task: str) -> Loaded:
         classes=classes,
     )
     return Loaded(source, parts)
+
+
+def as_tensor(value: Any) -> Tensor:
+    """A sample's input as a tensor: a PIL picture as bytes (C, H, W), the rest as it is."""
+    if isinstance(value, Tensor):
+        return value
+    array = np.asarray(value)
+    if hasattr(value, "getbands"):  # a PIL picture: (H, W) or (H, W, C)
+        return torch.from_numpy(array.copy()).reshape(*array.shape[:2], -1).permute(2, 0, 1)
+    return torch.from_numpy(array)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import psutil
@@ -11,9 +11,9 @@ from torch import Tensor
 
 from engine.data.batches import Batches, Finish, LoaderBatches, TensorBatches
 from engine.data.load import Loaded, MapDataset, Progress, Samples, load
-from engine.data.sources import Source, find
+from engine.data.sources import Source, described
 from engine.data.transforms import Augment, Standardize, fixed
-from engine.errors import DataError, RecipeError, StudioError
+from engine.errors import DataError, RecipeError
 from engine.recipe import Data, Recipe
 
 PARTS = ("train", "val", "test")
@@ -58,7 +58,8 @@ def describe(recipe: Recipe) -> tuple[Source, Facts]:
     Raises RecipeError or DataError.
     """
     data = recipe.data
-    source = load(data, recipe.task).source if data.python else find(data.name)
+    source = load(data, recipe.task).source if data.python else described(data)
+    _check_measured(recipe)
     if source.task != recipe.task:
         raise RecipeError("task", f"'{recipe.task}' does not fit {source.name}", f"It is for {source.task}.")
     return source, Facts(_transformed_shape(data, source.shape), source.outputs, source.classes)
@@ -118,7 +119,7 @@ def split(loaded: Loaded, data: Data, notes: list[str]) -> dict[str, tuple[Sampl
         scale = 1 / (1 - shares.test) if shares.test < 1 else 1.0
         notes.append(f"{loaded.source.name} brings its own test set: split.test has no effect.")
     val = round(count * shares.val * scale)
-    test = 0 if own_test is not None else round(count * shares.test)
+    test = 0 if own_test is not None else min(round(count * shares.test), count - val)
     train = min(round(count * shares.train * scale), count - val - test)
     found: dict[str, tuple[Samples | MapDataset, Tensor | None]] = {
         "train": (main, order[:train]),
@@ -139,49 +140,59 @@ def part_sizes(source: Source, data: Data) -> Mapping[str, int]:
 
 def _fit(loaded: Loaded, train: tuple[Samples | MapDataset, Tensor | None], recipe: Recipe) -> tuple[Finish, Facts]:
     """Transforms and target scaling, measured on the training samples."""
+    _check_measured(recipe)
     part, index = train
     transforms = fixed(recipe.data.transforms)
-    in_memory = isinstance(part, Samples)
     for position, transform in enumerate(transforms):
         if isinstance(transform, Standardize):
-            if not isinstance(part, Samples):
-                raise RecipeError(
-                    f"data.transforms.{position}", "Standardize needs a dataset in memory", "Use Normalize."
-                )
+            assert isinstance(part, Samples)
             inputs = part.inputs if index is None else part.inputs[index]
             transform.fit(Finish(transforms[:position]).inputs(inputs))
     mean = std = None
     if recipe.data.standardize_target:
-        if recipe.task != "regression" or not in_memory:
-            raise RecipeError("data.standardize_target", "is for regression on a dataset in memory", "Remove it.")
         assert isinstance(part, Samples)
         targets = part.targets if index is None else part.targets[index]
         mean, std = targets.mean(0), targets.std(0, correction=0).clamp_min(1e-12)
     source = loaded.source
     shape = _transformed_shape(recipe.data, source.shape)
-    return Finish(transforms, None, mean, std), Facts(shape, source.outputs, source.classes, mean, std)
+    finish = Finish(transforms, None, recipe.task == "regression", mean, std)
+    return finish, Facts(shape, source.outputs, source.classes, mean, std)
+
+
+def _check_measured(recipe: Recipe) -> None:
+    """Whether what is measured on the training samples can be: a dataset of one's own is never held whole."""
+    data = recipe.data
+    for position, part in enumerate(data.transforms):
+        if part.name == "Standardize" and data.python:
+            raise RecipeError(f"data.transforms.{position}", "Standardize needs a dataset in memory", "Use Normalize.")
+    if data.standardize_target and (recipe.task != "regression" or data.python):
+        raise RecipeError("data.standardize_target", "is for regression on a dataset in memory", "Remove it.")
 
 
 def _transformed_shape(data: Data, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The input shape after transforms and augmentation, found by sending two blank samples through them."""
     blank = torch.zeros(2, *shape)
-    try:
-        augmented = Augment(data.augment)(blank, 0)
-        plain = Finish(fixed(data.transforms)).inputs(blank)
-        both = Finish(fixed(data.transforms)).inputs(augmented)
-    except StudioError:
-        raise
-    except Exception as error:  # torchvision raises TypeError, ValueError, RuntimeError and others for a wrong shape
-        text = str(error).strip().splitlines()[0]
-        shown = "×".join(map(str, shape))
-        raise RecipeError(
-            "data.transforms", f"do not fit samples of {shown}: {text}", "Change or remove them."
-        ) from error
+    augment, finish = Augment(data.augment), Finish(fixed(data.transforms))
+    augmented = _tried("data.augment", lambda: augment(blank, 0), shape)
+    plain = _tried("data.transforms", lambda: finish.inputs(blank), shape)
+    both = _tried("data.transforms", lambda: finish.inputs(augmented), shape)
     if both.shape != plain.shape:
         trained, seen = ("×".join(map(str, tensor.shape[1:])) for tensor in (both, plain))
         what = f"makes {trained} of samples that validation sees as {seen}"
         raise RecipeError("data.augment", what, "Give the crop that size, or resize in data.transforms.")
     return tuple(plain.shape[1:])
+
+
+def _tried(where: str, apply: Callable[[], Tensor], shape: tuple[int, ...]) -> Tensor:
+    try:
+        result = apply()
+    except Exception as error:  # torchvision raises TypeError, ValueError, RuntimeError and others for a wrong shape
+        text = (str(error).strip() or type(error).__name__).splitlines()[0]
+        what = f"does not fit samples of {'×'.join(map(str, shape))}: {text}"
+        raise RecipeError(where, what, "Change or remove it.") from error
+    if not isinstance(result, Tensor):
+        raise RecipeError(where, f"makes a {type(result).__name__} of a sample", "Keep to those that give one tensor.")
+    return result
 
 
 def _fits(part: Samples, device: torch.device) -> bool:

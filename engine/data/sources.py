@@ -7,7 +7,7 @@ table holds what introspection can't know before a download: shape, classes, siz
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from engine.errors import RecipeError, nearest
@@ -141,6 +141,13 @@ def find(name: str, where: str = "data.name") -> Source:
     return known[name]
 
 
+def described(data: Data) -> Source:
+    """The dataset that `[data]` names, as its options make it. Raises RecipeError."""
+    source = find(data.name)
+    options = check_options(source, data)
+    return replace(source, sizes={"all": options["points"]}) if "points" in options else source
+
+
 def check_options(source: Source, data: Data, where: str = "data.options") -> dict[str, Any]:
     """The dataset's options with defaults filled in. Raises RecipeError for one it does not have, or a wrong type."""
     for key, value in data.options.items():
@@ -152,4 +159,6 @@ def check_options(source: Source, data: Data, where: str = "data.options") -> di
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not number or (isinstance(default, int) and (not isinstance(value, int) or value < 0)):
             raise RecipeError(f"{where}.{key}", f"{value!r} does not fit", f"Try {default}.")
+        if key == "points" and value < 3:
+            raise RecipeError(f"{where}.{key}", f"{value} are too few", f"Try {default}.")
     return {**source.options, **data.options}

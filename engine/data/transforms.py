@@ -59,7 +59,9 @@ def is_random(entry: Entry) -> bool:
     """Whether the transform draws: torchvision's random ones make their parameters anew for each call."""
     target: Any = entry.target
     draws = issubclass(target, v2.Transform) and target.make_params is not v2.Transform.make_params
-    return draws or entry.name.startswith("Random") or entry.group in ("auto_augment", "augment")
+    # GaussianNoise draws where it is applied, which its class does not show.
+    named = entry.name.startswith("Random") or entry.name == "GaussianNoise"
+    return draws or named or entry.group in ("auto_augment", "augment")
 
 
 def fixed(parts: Sequence[Part], where: str = "data.transforms") -> list[Callable[[Tensor], Tensor]]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import inspect
 import os
+import pickle
 import socket
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,8 @@ from engine.errors import DataError
 from engine.paths import data_root
 
 _TIMEOUT_S = 20
+# What torchvision's readers raise for a file that was cut short.
+_UNREADABLE = (ValueError, AssertionError, KeyError, EOFError, pickle.UnpicklingError)
 _patching = threading.Lock()
 
 
@@ -40,7 +44,7 @@ def load_vision(source: Source, progress: Progress) -> Loaded:
         root.mkdir(parents=True, exist_ok=True)
         with _reporting_downloads(progress):
             parts = {part: _open(target, root, part) for part in ("train", "test")}
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, HTTPException, *_UNREADABLE) as error:
         if not _is_network(error):
             raise DataError(
                 f"data.name: {source.name}", f"can't be read: {error}", f"Remove it from {root} and try again."
@@ -50,7 +54,8 @@ def load_vision(source: Source, progress: Progress) -> Loaded:
         raise DataError(
             f"data.name: {source.name}", f"can't be downloaded ({reason})", f"{twin} and try again."
         ) from error
-    source.marker.touch()
+    with contextlib.suppress(OSError):  # a folder that others share may be readable only
+        source.marker.touch()
     classes = tuple(map(str, getattr(parts["train"], "classes", None) or source.classes))
     samples = {part: _samples(dataset, source.shape) for part, dataset in parts.items()}
     return Loaded(replace(source, classes=classes), samples)
@@ -80,7 +85,8 @@ def _channels_first(images: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def _is_network(error: BaseException) -> bool:
-    return isinstance(error, (urllib.error.URLError, TimeoutError, ConnectionError)) or "download" in str(error).lower()
+    network = (urllib.error.URLError, TimeoutError, ConnectionError, HTTPException)
+    return isinstance(error, network) or "download" in str(error).lower()
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from engine.data.prepare import Facts
 from engine.errors import ModelError, RecipeError, StudioError, nearest
-from engine.models.layers import LayerRow, Shape, build_chain, count_parameters, settings_text, trace
+from engine.models.layers import LayerRow, Shape, build_chain, count_parameters, trace
 from engine.python_file import load_function
 from engine.recipe import Recipe
 
@@ -40,10 +40,17 @@ def model_rows(recipe: Recipe, facts: Facts) -> list[LayerRow]:
     """The model as a table of layers with shapes; one row an immediate child where it is not made of layers."""
     if recipe.model.layers:
         return trace(recipe.model.layers, facts.shape, sizes(recipe, facts))
+    rows = _rows_on("meta", recipe, facts)
+    if recipe.model.python and rows[-1].error is not None:
+        # A person's code may need real numbers (.item(), NumPy), which tensors on the meta device lack.
+        rows = _rows_on("cpu", recipe, facts)
+    return rows
+
+
+def _rows_on(device: str, recipe: Recipe, facts: Facts) -> list[LayerRow]:
     try:
-        with torch.device("meta"):
-            model = build_model(recipe, facts)
-        return _child_rows(model, facts.shape)
+        with torch.random.fork_rng(devices=[]), torch.device(device):
+            return _child_rows(build_model(recipe, facts), facts.shape)
     except StudioError as error:
         name = recipe.model.zoo or recipe.model.python.rpartition("/")[2] or "no layers"
         return [LayerRow(name, "", facts.shape, None, 0, error)]
@@ -80,7 +87,10 @@ def _from_python(recipe: Recipe, facts: Facts) -> nn.Module:
 
 
 def _child_rows(model: nn.Module, shape: Shape) -> list[LayerRow]:
-    """One row for each immediate child that runs, in the order in which they run."""
+    """One row for each immediate child that runs, in the order in which they run.
+
+    A last row stands for the model itself where it computes or holds parameters beside its children.
+    """
     seen: dict[str, LayerRow] = {}
 
     def note(name: str, child: nn.Module) -> Any:
@@ -88,7 +98,7 @@ def _child_rows(model: nn.Module, shape: Shape) -> list[LayerRow]:
             first = inputs[0] if inputs and isinstance(inputs[0], Tensor) else None
             seen[name] = LayerRow(
                 f"{name}: {type(child).__name__}",
-                settings_text({"depth": len(child)}) if isinstance(child, nn.Sequential) else "",
+                f"{len(child)} blocks" if isinstance(child, nn.Sequential) else "",
                 tuple(first.shape[1:]) if first is not None else None,
                 tuple(output.shape[1:]) if isinstance(output, Tensor) else None,
                 count_parameters(child),
@@ -99,15 +109,29 @@ def _child_rows(model: nn.Module, shape: Shape) -> list[LayerRow]:
     handles = [note(name, child) for name, child in model.named_children()]
     whole = type(model).__name__
     try:
-        output = model.eval()(torch.empty(2, *shape, device="meta"))
+        # Training mode, as some models (googlenet) return more than scores in it.
+        with torch.no_grad():
+            output = model.train()(torch.zeros(2, *shape))
     except BaseException as error:  # a person's module may raise anything
         text = (str(error).strip() or type(error).__name__).splitlines()[0]
         what = f"{whole} fails on samples of {'×'.join(map(str, shape))}: {text}"
         failed = ModelError("model", what, "Choose another dataset or model, or transform the data.")
-        return [*seen.values(), LayerRow(whole, "", shape, None, count_parameters(model), failed)]
+        return [*seen.values(), LayerRow(whole, "", shape, None, _beside(model, seen), failed)]
     finally:
         for handle in handles:
             handle.remove()
-    if seen:
-        return list(seen.values())
-    return [LayerRow(whole, "", shape, tuple(output.shape[1:]), count_parameters(model))]
+    rows, rest = list(seen.values()), _beside(model, seen)
+    reached = rows[-1].output if rows else shape
+    if not isinstance(output, Tensor) or output.ndim < 1:
+        what = f"{whole} returns a {type(output).__name__} while it trains"
+        mended = ModelError("model", what, "Return one tensor; of a zoo model, set options such as aux_logits = false.")
+        return [*rows, LayerRow(whole, "", reached, None, rest, mended)]
+    given = tuple(output.shape[1:])
+    if rows and not rest and given == reached:
+        return rows
+    return [*rows, LayerRow(whole, "", reached, given, rest)]
+
+
+def _beside(model: nn.Module, rows: Mapping[str, LayerRow]) -> int:
+    """Parameters of the model that are in none of the rows; one that children share is in each of theirs."""
+    return max(0, count_parameters(model) - sum(row.parameters for row in rows.values()))

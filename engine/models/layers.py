@@ -19,6 +19,9 @@ from engine.recipe import Part
 
 Shape = tuple[int, ...]
 _META = torch.device("meta")
+# More than one, which batch norm refuses to learn from, and no likely number of channels: torch's layers take a batch
+# for one unbatched sample where the numbers happen to agree.
+_SAMPLES = 101
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ def trace(parts: Sequence[Part], shape: Shape, sizes: Mapping[str, int]) -> list
     for part in parts:
         step = next(walk, None)
         if step is None:
-            rows.append(LayerRow(part.name, settings_text(part.parameters), None, None, 0))
+            rows.append(LayerRow(part.name, settings_text(part.name, part.parameters), None, None, 0))
         else:
             rows.append(step[0])
     return rows
@@ -76,9 +79,12 @@ def count_parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def settings_text(values: Mapping[str, Any]) -> str:
-    """`5, stride=2`: a layer's parameters, short."""
-    return ", ".join(f"{name}={_short(value)}" for name, value in values.items())
+def settings_text(name: str, values: Mapping[str, Any]) -> str:
+    """`20, 5, padding=2`: a layer's parameters as one writes them, what must be given without its name."""
+    entry = catalog.layers().get(name)
+    needed = {parameter.name for parameter in entry.parameters if parameter.required} if entry else set()
+    bare = [_short(value) for key, value in values.items() if key in needed]
+    return ", ".join([*bare, *(f"{key}={_short(value)}" for key, value in values.items() if key not in needed)])
 
 
 def shape_text(shape: Shape | None) -> str:
@@ -90,10 +96,10 @@ def _walk(
     parts: Sequence[Part], shape: Shape, sizes: Mapping[str, int], device: torch.device
 ) -> Iterator[tuple[LayerRow, Entry | None, dict[str, Any]]]:
     """Each layer with its parameters completed from the shape that reaches it; ends after the first one at fault."""
-    incoming = torch.empty(2, *shape, device=device)  # two samples: batch norm refuses to learn from one
+    incoming = torch.empty(_SAMPLES, *shape, device=device)
     for index, part in enumerate(parts):
         where = f"model.layers.{index}"
-        shown = settings_text(part.parameters)
+        shown = settings_text(part.name, part.parameters)
         reached = tuple(incoming.shape[1:])
         try:
             entry = catalog.find("layer", catalog.layers(), part.name, where)
@@ -121,13 +127,23 @@ def _complete(
                 raise ModelError(where, f"{entry.name} needs images or sequences", "Remove the Flatten above it.")
             values[name] = incoming[dimension]
         elif name == "batch_first":
+            if len(incoming) < 3:  # torch would take the batch for one long sequence and mix the samples
+                what = f"{entry.name} needs sequences, the layer above gives {shape_text(tuple(incoming[1:]))}"
+                raise ModelError(where, what, "Remove the Flatten above it, or add an Unflatten.")
             values.setdefault(name, True)  # all our batches are
+        elif name == "dim" and _mixes_samples(values.get(name, parameter.default), len(incoming)):
+            raise ModelError(f"{where}.{name}", "would be the batch: samples would mix", "Write dim = -1.")
         elif isinstance(values.get(name), str) and values[name] in sizes:
             values[name] = sizes[values[name]]
         elif values.get(name) in ("classes", "targets"):
             there = ", ".join(sizes)
             raise ModelError(f"{where}.{name}", f"this data has no {values[name]}", f"Write {there} or a number.")
     return values
+
+
+def _mixes_samples(dim: object, dimensions: int) -> bool:
+    """Whether a layer's `dim` is the batch's. Without one, torch.nn's softmax layers take 0 for three dimensions."""
+    return (dim is None and dimensions == 3) or (isinstance(dim, int) and dim in (0, -dimensions))
 
 
 def _run(module: nn.Module, incoming: Tensor, part: Part, reached: Shape, where: str) -> Tensor:
@@ -138,6 +154,9 @@ def _run(module: nn.Module, incoming: Tensor, part: Part, reached: Shape, where:
     outgoing = outgoing[0] if isinstance(outgoing, tuple) else outgoing
     if not isinstance(outgoing, Tensor) or outgoing.ndim < 1 or len(outgoing) != len(incoming):
         raise ModelError(where, f"{part.name} does not give one output a sample", "Remove it.")
+    if not outgoing.numel():
+        what = f"{part.name} makes {shape_text(tuple(outgoing.shape[1:]))} of {shape_text(reached)}: nothing is left"
+        raise ModelError(where, what, "Change it or the layer above.")
     return outgoing
 
 

@@ -157,7 +157,9 @@ def owner_facts() -> dict[str, Any]:
 
 
 def _alive(facts: dict[str, Any]) -> bool:
-    """Whether the process that wrote `facts` still runs. One on another host is taken to."""
+    """Whether the process that wrote `facts` still runs. One on another host is taken to; no process is none."""
+    if "host" not in facts:
+        return False
     if facts.get("host") != socket.gethostname():
         return True
     try:

@@ -79,10 +79,11 @@ class Series:
     def _append(self, steps: np.ndarray, values: np.ndarray) -> None:
         if not len(steps):
             return
-        buckets = steps // self.width
-        while self._used + int(buckets[-1] - buckets[0]) + 1 > _BUCKETS and self._merge():
-            buckets = steps // self.width
-        starts = np.flatnonzero(np.diff(buckets, prepend=buckets[0] - 1))
+        buckets, starts = self._bucketed(steps)
+        # As few merges as the buckets in use ask for: then the curve is the same however the points were chunked.
+        while self._used + len(starts) - self._goes_on(int(buckets[0])) > _BUCKETS:
+            self._merge()
+            buckets, starts = self._bucketed(steps)
         columns = (
             buckets[starts],
             np.add.reduceat(values, starts),
@@ -90,7 +91,7 @@ class Series:
             np.maximum.reduceat(values, starts),
             np.diff(starts, append=len(values)),
         )
-        if self._used and self._bucket[self._used - 1] == columns[0][0]:
+        if self._goes_on(int(buckets[0])):
             last = self._used - 1
             self._sum[last] += columns[1][0]
             self._low[last] = min(self._low[last], columns[2][0])
@@ -102,15 +103,22 @@ class Series:
             kept[into] = column
         self._used = into.stop
 
+    def _bucketed(self, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Each step's bucket, and where in `steps` a new bucket starts."""
+        buckets = steps // self.width
+        return buckets, np.flatnonzero(np.diff(buckets, prepend=buckets[0] - 1))
+
+    def _goes_on(self, bucket: int) -> bool:
+        """Whether `bucket` is the last one in use."""
+        return self._used > 0 and int(self._bucket[self._used - 1]) == bucket
+
     @property
     def _columns(self) -> tuple[np.ndarray, ...]:
         return self._bucket, self._sum, self._low, self._high, self._n
 
-    def _merge(self) -> bool:
-        """Double the width; false when there is nothing to merge."""
+    def _merge(self) -> None:
+        """Double the width."""
         self.width *= 2
-        if not self._used:
-            return True
         buckets = self._bucket[: self._used] // 2
         starts = np.flatnonzero(np.diff(buckets, prepend=buckets[0] - 1))
         merged = (
@@ -123,7 +131,6 @@ class Series:
         self._used = len(starts)
         for kept, column in zip(self._columns, merged, strict=True):
             kept[: self._used] = column
-        return True
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import queue
 import sqlite3
 import threading
@@ -27,8 +28,10 @@ CREATE TABLE IF NOT EXISTS samples (time REAL NOT NULL, sample TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 _FLUSH_S = 0.4
+_LAST_TRIES = 3  # at the end, each as long as sqlite waits for a lock
 _END = None
 
+_SET_FACT = "INSERT OR REPLACE INTO facts VALUES (?, ?)"
 Work = Callable[[sqlite3.Connection], None]
 
 
@@ -39,22 +42,30 @@ class MetricsWriter:
     writing works again.
     """
 
-    def __init__(self, path: Path, on_trouble: Callable[[str], None]) -> None:
-        self._path = path
+    def __init__(
+        self, path: Path, on_trouble: Callable[[str], None], facts: Mapping[str, Any] | None = None
+    ) -> None:
+        """`facts` are on disk when this returns: whoever looks at the run knows whose it is. Raises sqlite3.Error."""
         self._on_trouble = on_trouble
-        self._queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Work | threading.Event | None] = queue.SimpleQueue()
+        self._flushes: list[threading.Event] = []
         self._ids: dict[str, int] = {}
         self._thread = threading.Thread(target=self._write, name="metrics", daemon=True)
-        with closing(_connect(path)) as connection, connection:
-            connection.executescript(_SCHEMA)
-            self._ids = {name: number for number, name in connection.execute("SELECT id, name FROM series")}
+        # Opened here, so that a folder that can't be written is the caller's error and not a dead thread.
+        self._connection = _connect(path)
+        self._connection.executescript(_SCHEMA)
+        with self._connection:
+            self._connection.executemany(_SET_FACT, _fact_rows(facts or {}))
+        self._ids.update((name, number) for number, name in self._connection.execute("SELECT id, name FROM series"))
         self._thread.start()
 
     def points(self, name: str, steps: np.ndarray, values: np.ndarray) -> None:
         """Values of one series; a value that is not finite is stored as NULL."""
 
+        finite = [value if math.isfinite(value) else None for value in values.tolist()]
+
         def work(connection: sqlite3.Connection) -> None:
-            rows = zip([self._id(connection, name)] * len(steps), steps.tolist(), values.tolist(), strict=True)
+            rows = zip([self._id(connection, name)] * len(steps), steps.tolist(), finite, strict=True)
             connection.executemany("INSERT OR REPLACE INTO points VALUES (?, ?, ?)", rows)
 
         self._queue.put(work)
@@ -71,12 +82,18 @@ class MetricsWriter:
 
     def facts(self, values: Mapping[str, Any]) -> None:
         """Set facts such as the run's state."""
-        rows = [(key, json.dumps(value)) for key, value in values.items()]
+        rows = _fact_rows(values)
 
         def work(connection: sqlite3.Connection) -> None:
-            connection.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", rows)
+            connection.executemany(_SET_FACT, rows)
 
         self._queue.put(work)
+
+    def flush(self) -> None:
+        """Wait until what was handed over is on disk, at most a second: a disk in trouble must not hold the training."""
+        written = threading.Event()
+        self._queue.put(written)
+        written.wait(1.0)
 
     def close(self) -> None:
         """Write what is left and end the thread."""
@@ -92,7 +109,8 @@ class MetricsWriter:
     def _write(self) -> None:
         waiting: list[Work] = []
         troubled = ending = False
-        with closing(_connect(self._path)) as connection:
+        last_tries = _LAST_TRIES
+        with closing(self._connection) as connection:
             while True:
                 ending = self._collect(waiting) or ending
                 try:
@@ -108,7 +126,14 @@ class MetricsWriter:
                     if not troubled:
                         self._on_trouble(f"metrics can't be written: {error}; they wait in memory")
                     troubled = True
-                if ending:
+                for written in self._flushes:
+                    written.set()
+                self._flushes.clear()
+                if ending and waiting and last_tries:
+                    last_tries -= 1
+                elif ending:
+                    if waiting:
+                        self._on_trouble(f"the last {len(waiting)} entries of the metrics are lost")
                     return
 
     def _collect(self, waiting: list[Work]) -> bool:
@@ -121,6 +146,9 @@ class MetricsWriter:
                 return False
             if work is _END:
                 return True
+            if isinstance(work, threading.Event):
+                self._flushes.append(work)
+                return False
             waiting.append(work)
         return False
 
@@ -169,12 +197,16 @@ def forget_after(path: Path, step: int) -> None:
         connection.execute("DELETE FROM events WHERE step > ?", (step,))
 
 
+def _fact_rows(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(key, json.dumps(value)) for key, value in values.items()]
+
+
 def _run(connection: sqlite3.Connection, statement: str, row: tuple[Any, ...]) -> None:
     connection.execute(statement, row)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=5.0)
+    connection = sqlite3.connect(path, timeout=5.0, check_same_thread=False)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
     return connection

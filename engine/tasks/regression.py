@@ -42,6 +42,8 @@ class Regression:
     def summarize(self, sums: Sequence[float], samples: int) -> Mapping[str, float]:
         absolute, squared, total, total_squared = sums
         spread = total_squared - total * total / samples
+        if spread <= 1e-13 * total_squared:  # rounding: all targets are the same number
+            spread = 0.0
         return {
             "r2": 1 - squared / spread if spread > 0 else math.nan,
             "mae": absolute / samples,

@@ -53,18 +53,20 @@ class Checkpoints:
     def save(
         self, epoch: int, step: int, model: nn.Module, state: Mapping[str, Any], score: float | None
     ) -> Checkpoint:
-        """Write the checkpoint of this position; one that is there already stays as it is.
+        """Write the checkpoint of this position; a whole one that is there already stays as it is.
 
         Raises TrainingError when the disk is full or can't be written.
         """
         final = self.folder / f"epoch-{epoch:05d}-step-{step:09d}"
         saved = Checkpoint(final, epoch, step, score)
-        if final.exists():
+        if _is_whole(final):
             return saved
         aside = self.folder / f".writing-{os.getpid()}"
         try:
-            shutil.rmtree(aside, ignore_errors=True)
-            aside.mkdir(parents=True)
+            self.folder.mkdir(exist_ok=True)  # without parents: a run that was removed must not come back as a ruin
+            for left in (final, *self.folder.glob(".writing-*")):  # damaged, or by a process that was killed
+                shutil.rmtree(left, ignore_errors=True)
+            aside.mkdir()
             weights = model.state_dict()
             tensors = {
                 # Compiled modules prefix every name; the weights are the same with or without compiling.
@@ -93,9 +95,9 @@ class Checkpoints:
         return sorted(self._found(), key=lambda checkpoint: (checkpoint.epoch, checkpoint.step))
 
     def best(self) -> Checkpoint | None:
-        """The checkpoint with the greatest score."""
+        """The checkpoint with the greatest score, the first of several alike."""
         ranked = [checkpoint for checkpoint in self.all() if checkpoint.score is not None]
-        return max(ranked, key=lambda checkpoint: (checkpoint.score, checkpoint.step), default=None)
+        return max(ranked, key=lambda checkpoint: checkpoint.score or 0.0, default=None)
 
     def load_newest(self, say: Callable[[str], None]) -> tuple[Checkpoint, dict[str, Tensor], dict[str, Any]]:
         """The newest checkpoint that is whole; `say` is told of each that is not. Raises RunError if there is none."""
@@ -133,12 +135,7 @@ def load(checkpoint: Checkpoint) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """(weights, state) of a checkpoint, after its hashes have been proven. Raises RunError."""
     path = checkpoint.path
     try:
-        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-        if manifest["format"] != _FORMAT:
-            raise RunError(str(path), f"has format {manifest['format']}", "Use a newer torch-tui.")
-        for name in ("model.safetensors", "state.pt"):
-            if _sha256(path / name) != manifest["files"][name]["sha256"]:
-                raise RunError(str(path), f"{name} does not match its hash")
+        _prove(path)
         return load_file(path / "model.safetensors"), torch.load(
             path / "state.pt", map_location="cpu", weights_only=True
         )
@@ -146,6 +143,24 @@ def load(checkpoint: Checkpoint) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise RunError(str(path), f"can't be read: {error}") from error
     except (pickle.UnpicklingError, safetensors.SafetensorError) as error:
         raise RunError(str(path), "holds something else than weights and plain state, and is not loaded") from error
+
+
+def _prove(path: Path) -> None:
+    """Raise RunError for another format or a file that does not match its hash, other errors for what is missing."""
+    manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+    if manifest["format"] != _FORMAT:
+        raise RunError(str(path), f"has format {manifest['format']}", "Use a newer torch-tui.")
+    for name in ("model.safetensors", "state.pt"):
+        if _sha256(path / name) != manifest["files"][name]["sha256"]:
+            raise RunError(str(path), f"{name} does not match its hash")
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        _prove(path)
+    except (RunError, OSError, ValueError, KeyError, TypeError):
+        return False
+    return True
 
 
 def _sha256(path: Path) -> str:

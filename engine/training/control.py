@@ -13,6 +13,9 @@ class Stopped(BaseException):
     Not an Exception, so that no `except Exception` between here and the Trainer swallows it.
     """
 
+    saved = False
+    """Whether there is a checkpoint of the position where it stopped."""
+
 
 @dataclass(frozen=True)
 class SetLearningRate:
@@ -70,10 +73,13 @@ class Control:
 
     def take(self) -> list[Command]:
         """The commands not yet taken, oldest first. For the engine thread alone."""
+        # First of all: what another thread tells from here on raises it again.
+        self.pending = False
         taken: list[Command] = []
         while self._commands:
             taken.append(self._commands.popleft())
-        self.pending = self.stopping or self.paused
+        if self.stopping or self.paused:
+            self.pending = True
         return taken
 
     def wait(self, seconds: float) -> None:

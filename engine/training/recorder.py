@@ -15,12 +15,15 @@ from engine.runs.metrics import MetricsWriter
 
 
 class Recorder:
-    """Fans out what happens to memory and to disk. Only the engine thread calls it; no call waits for either."""
+    """Fans out what happens to memory and to disk. Only the engine thread calls it; only `flush` waits for the disk.
 
-    def __init__(self, history: History, directory: RunDirectory) -> None:
+    `facts` are on disk as soon as there is a recorder.
+    """
+
+    def __init__(self, history: History, directory: RunDirectory, facts: Mapping[str, Any] | None = None) -> None:
         self.history = history
         self._log = directory.log_file.open("a", encoding="utf-8", buffering=1)
-        self._writer = MetricsWriter(directory.metrics_file, self.say)
+        self._writer = MetricsWriter(directory.metrics_file, self.say, facts)
 
     def values(self, part: str, first_step: int, values: Mapping[str, np.ndarray]) -> None:
         """Values of consecutive steps, as `part/name`."""
@@ -60,7 +63,9 @@ class Recorder:
     def state(self, state: State, reason: str = "", **facts: Any) -> None:
         """The run's state, in memory and on disk."""
         before: Progress = self.history.progress
-        self.history.progress = replace(before, state=state, text=reason, fraction=None, remaining=None)
+        # What remains is of the run, not of the state: it must not flicker at each validation.
+        remaining = before.remaining if state in ("training", "validating", "paused") else None
+        self.history.progress = replace(before, state=state, text=reason, fraction=None, remaining=remaining)
         self._writer.facts({"state": state, "reason": reason, **facts})
 
     def facts(self, **facts: Any) -> None:
@@ -71,6 +76,10 @@ class Recorder:
         """What the run has come to so far."""
         self.history.summary = summary
         self._writer.facts({"summary": asdict(summary)})
+
+    def flush(self) -> None:
+        """Bring the metrics to disk: a checkpoint must not be ahead of them, or a resumed run lacks what lies between."""
+        self._writer.flush()
 
     def close(self) -> None:
         """Write everything out."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from engine.data.batches import Batch, Batches
 from engine.durations import Duration
-from engine.errors import TrainingError
+from engine.errors import RunError, TrainingError
 from engine.recipe import Recipe
 from engine.runs.history import Summary
 from engine.tasks.base import Metric, Task
@@ -99,9 +99,9 @@ class Trainer:
                 self._run_epoch()
             self._model.load_state_dict(self._best_weights())
             return self._finish()
-        except Stopped:
+        except Stopped as stopped:
             self._read()
-            self.save()
+            stopped.saved = self.save()
             raise
 
     def save(self, score: float | None = None) -> bool:
@@ -110,6 +110,7 @@ class Trainer:
         A disk that can't take it is said, and the training goes on.
         """
         self._last_save = time.monotonic()
+        self._recorder.flush()
         try:
             self._checkpoints.save(self.at.epoch, self.at.step, self._model, self._state(), score)
         except TrainingError as error:
@@ -253,7 +254,11 @@ class Trainer:
         best = self._checkpoints.best()
         if best is None or self.at.best_epoch == self.at.epoch:
             return self._model.state_dict()
-        weights, state = load(best)
+        try:
+            weights, state = load(best)
+        except RunError as error:
+            self._recorder.event(self.at.step, "trouble", f"{error} The last weights are used.")
+            return self._model.state_dict()
         return {**weights, **state["extra"]}
 
     def _obey(self) -> None:
@@ -287,8 +292,9 @@ class Trainer:
             self._carry_out()
         self._started += time.monotonic() - paused_at
         self._rate.restart()
-        self._recorder.event(self.at.step, "resume", "training goes on")
-        self._recorder.state(state)
+        if not self._control.stopping:
+            self._recorder.event(self.at.step, "resume", "training goes on")
+            self._recorder.state(state)
 
     def _due_within_epoch(self, now: float) -> bool:
         if self._every.unit == "step":
@@ -317,22 +323,25 @@ class _Rate:
     def __init__(self) -> None:
         self._smoothed = 0.0
         self._samples = 0
+        self._seconds = 0.0
         self._since = time.monotonic()
 
     def restart(self) -> None:
-        """Leave out the time since the last step: it was not training."""
-        self._samples, self._since = 0, time.monotonic()
+        """Leave out the time since the last read: it was not training."""
+        self._since = time.monotonic()
 
     def add(self, samples: int) -> None:
         self._samples += samples
 
     def per_second(self, now: float) -> float:
-        seconds = now - self._since
-        if seconds > 0.02 and self._samples:
-            fresh = self._samples / seconds
-            keep = math.exp(-seconds / 2.0) if self._smoothed else 0.0
+        self._seconds += now - self._since
+        self._since = now
+        # A whole epoch may be shorter than what can be measured: then several are taken together.
+        if self._seconds > 0.02 and self._samples:
+            fresh = self._samples / self._seconds
+            keep = math.exp(-self._seconds / 2.0) if self._smoothed else 0.0
             self._smoothed = keep * self._smoothed + (1 - keep) * fresh
-            self._samples, self._since = 0, now
+            self._samples, self._seconds = 0, 0.0
         return self._smoothed
 
 

@@ -1,0 +1,347 @@
+"""Training without the studio: the installed command in real processes, with real signals and a real terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pexpect  # type: ignore[import-untyped]
+import pyte
+import pytest
+
+COMMAND = Path(sys.executable).with_name("torch-tui")
+LONG = ("train", "line-fit", "--epochs", "100000")
+
+pytestmark = pytest.mark.skipif(not COMMAND.exists(), reason="torch-tui is not installed beside this Python")
+
+
+def environment() -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("TORCH_TUI_") and key != "NO_COLOR"}
+    return {**kept, "OMP_NUM_THREADS": "1"}
+
+
+def torch_tui(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end, without a terminal."""
+    return subprocess.run(
+        [str(COMMAND), *arguments],
+        cwd=folder,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def started(*arguments: str, folder: Path) -> subprocess.Popen[str]:
+    """Start the command, its stdout in a pipe."""
+    return subprocess.Popen(
+        [str(COMMAND), *arguments],
+        cwd=folder,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def read_until(process: subprocess.Popen[str], wanted: Callable[[str], bool]) -> str:
+    """The first line of stdout that is wanted."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if wanted(line):
+            return line
+    raise AssertionError(f"it ended with {process.wait()}: {process.stderr and process.stderr.read()}")
+
+
+def the_run(folder: Path) -> Path:
+    """The only run in `folder`."""
+    (run,) = (folder / "runs").iterdir()
+    return run
+
+
+def events_of(text: str) -> list[dict[str, Any]]:
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    return [json.loads(line, parse_constant=refuse) for line in text.splitlines()]
+
+
+def write_custom_model(folder: Path, body: str) -> Path:
+    """A recipe whose model is `body`, the forward method of a module with one Linear."""
+    (folder / "model.py").write_text(
+        "import torch\n"
+        "class Net(torch.nn.Module):\n"
+        "    def __init__(self, outputs):\n"
+        "        super().__init__()\n"
+        "        self.layer = torch.nn.Linear(1, outputs)\n"
+        "    def forward(self, x):\n"
+        f"        {body}\n"
+    )
+    recipe = folder / "custom.toml"
+    recipe.write_text(
+        'task = "regression"\n[data]\nname = "line"\n[model]\npython = "model.py:Net"\n'
+        '[loss]\nname = "MSELoss"\n[training]\nepochs = 1\n'
+    )
+    return recipe
+
+
+# To the end
+
+
+def test_without_a_terminal_the_default_preset_is_trained(tmp_path: Path) -> None:
+    done = torch_tui(folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = the_run(tmp_path)
+    assert run.name.startswith("digits-mlp-")
+    lines = done.stdout.splitlines()
+    assert len([line for line in lines if re.search(r"epoch \d+/30 ", line)]) == 30
+    assert len(lines) < 40, "a line an epoch and a few more"
+    ending = dict(line.split(maxsplit=1) for line in lines[-4:])
+    accuracy = re.match(r"accuracy (0\.\d+)", ending["test"])
+    assert accuracy is not None
+    assert float(accuracy[1]) >= 0.9
+    assert (tmp_path / ending["run"]).samefile(run)
+    assert "\x1b" not in done.stdout
+    assert not done.stderr
+
+
+def test_json_is_one_object_a_line_from_start_to_end(tmp_path: Path) -> None:
+    done = torch_tui("train", "line-fit", "--epochs", "3", "--set", "data.batch_size=64", "--json", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    events = events_of(done.stdout)
+    first, *_, last = events
+    assert (first["event"], first["task"], first["epochs"], first["resumed"]) == ("start", "regression", 3, False)
+    epochs = [event for event in events if event["event"] == "epoch"]
+    assert [epoch["epoch"] for epoch in epochs] == [1, 2, 3]
+    assert [epoch["step"] for epoch in epochs] == [13, 26, 39]
+    assert all({"loss", "r2"} <= epoch["train"].keys() and {"loss", "r2"} <= epoch["val"].keys() for epoch in epochs)
+    assert (last["event"], last["state"], last["error"], last["resume"]) == ("end", "done", None, None)
+    assert last["best"] == max(epoch["val"]["r2"] for epoch in epochs)
+    assert (tmp_path / last["directory"]).samefile(the_run(tmp_path))
+
+
+def test_options_reach_the_recipe(tmp_path: Path) -> None:
+    options = ("--epochs", "2", "--device", "cpu", "--name", "mine", "--set", "optimizer.lr=0.01", "--runs", "kept")
+    done = torch_tui("train", "line-fit", *options, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (run,) = (tmp_path / "kept").iterdir()
+    assert run.name.startswith("mine-")
+    written = (run / "recipe.toml").read_text()
+    assert "epochs = 2" in written
+    assert 'device = "cpu"' in written
+    assert "lr = 0.01" in written
+
+
+# Refused
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--device", "gpu7"], "error: line-fit: training.device: 'gpu7' is not a device. Use auto"),
+        (["--set", "optimizer.lrr=1"], "error: line-fit: optimizer.lrr: is not a parameter of SGD. Did you mean 'lr'?"),
+        (["--runs", "/dev/null/runs"], "error: /dev/null/runs: a run can't be written there"),
+    ],
+)
+def test_what_only_torch_can_refuse_is_refused_before_a_run_is_made(
+    arguments: list[str], said: str, tmp_path: Path
+) -> None:
+    done = torch_tui("train", "line-fit", *arguments, folder=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(said)
+    assert done.stderr.count("\n") == 1
+    assert not done.stdout
+    assert not (tmp_path / "runs").exists()
+
+
+# Failed
+
+
+def test_a_failing_model_is_status_1_with_its_line_and_the_traceback_in_the_log(tmp_path: Path) -> None:
+    write_custom_model(tmp_path, "return self.layer(x) if x.is_meta else self.lost")
+    done = torch_tui("train", "custom.toml", folder=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert re.search(r"\w+Error: 'Net' object has no attribute 'lost'", done.stderr)
+    assert "Traceback" not in done.stdout + done.stderr
+    run = the_run(tmp_path)
+    assert "Traceback" in (run / "log.txt").read_text()
+    assert str(run.relative_to(tmp_path) / "log.txt") in done.stdout
+    (listed,) = events_of(torch_tui("runs", "--json", folder=tmp_path).stdout)
+    assert listed["state"] == "failed"
+    assert "lost" in listed["reason"]
+
+
+def test_json_tells_a_failure(tmp_path: Path) -> None:
+    done = torch_tui("train", "line-fit", "--set", "optimizer.lr=1e30", "--json", folder=tmp_path)
+    assert done.returncode == 1
+    end = events_of(done.stdout)[-1]
+    assert (end["event"], end["state"]) == ("end", "failed")
+    assert {"where", "what", "remedy"} == end["error"].keys()
+
+
+# Stopped
+
+
+def test_ctrl_c_writes_a_checkpoint_and_the_run_can_be_resumed(tmp_path: Path) -> None:
+    process = started(*LONG, "--set", 'training.checkpoint_every="1 h"', folder=tmp_path)
+    read_until(process, lambda line: "epoch 2/" in line)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    name = the_run(tmp_path).name
+    assert f"torch-tui resume {name}" in out
+    assert any((the_run(tmp_path) / "checkpoints").iterdir())
+
+    listed = torch_tui("runs", folder=tmp_path).stdout
+    assert re.search(rf"{name} +stopped ", listed)
+    shown = torch_tui("show", name[:9], folder=tmp_path).stdout
+    assert "stopped" in shown
+    assert "loss" in shown
+
+    # Seven more epochs of the hundred thousand will do.
+    recipe = the_run(tmp_path) / "recipe.toml"
+    done_epochs = events_of(torch_tui("runs", "--json", folder=tmp_path).stdout)[0]["epoch"]
+    recipe.write_text(recipe.read_text().replace("100000", str(done_epochs + 7)))
+    resumed = torch_tui("resume", name, "--json", folder=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    events = events_of(resumed.stdout)
+    assert events[0]["resumed"]
+    assert [event["epoch"] for event in events if event["event"] == "epoch"] == list(
+        range(done_epochs + 1, done_epochs + 8)
+    )
+    again = torch_tui("resume", name, folder=tmp_path)
+    assert again.returncode == 2
+    assert "is done" in again.stderr
+
+
+def test_sigterm_stops_with_a_checkpoint_too(tmp_path: Path) -> None:
+    process = started(*LONG, "--json", folder=tmp_path)
+    read_until(process, lambda line: '"event": "epoch"' in line)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 143, err
+    end = events_of(out)[-1]
+    assert (end["event"], end["state"]) == ("end", "stopped")
+    assert end["resume"] == f"torch-tui resume {end['run']}"
+    assert any((the_run(tmp_path) / "checkpoints").iterdir())
+
+
+def test_a_second_ctrl_c_leaves_a_step_that_never_ends(tmp_path: Path) -> None:
+    write_custom_model(tmp_path, "import time; time.sleep(0 if x.is_meta else 600); return self.layer(x)")
+    process = started("train", "custom.toml", folder=tmp_path)
+    read_until(process, lambda line: "training samples" in line)
+    process.send_signal(signal.SIGINT)
+    read_until(process, lambda line: line.startswith("stopping"))
+    time.sleep(0.5)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=5) == 130
+
+
+def test_the_same_ctrl_c_twice_at_once_is_one(tmp_path: Path) -> None:
+    process = started(*LONG, folder=tmp_path)
+    read_until(process, lambda line: "epoch 2/" in line)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert "torch-tui resume" in out
+
+
+def test_a_reader_that_leaves_is_a_quiet_stop(tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {COMMAND} {' '.join(LONG)} | head -3"],
+        cwd=tmp_path,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 130
+    assert len(done.stdout.splitlines()) == 3
+    assert not done.stderr
+    assert any((the_run(tmp_path) / "checkpoints").iterdir())
+    lists = subprocess.run(
+        ["bash", "-c", f"{COMMAND} presets | head -1"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (lists.returncode, lists.stderr) == (0, "")
+
+
+# On a terminal
+
+
+def on_terminal(*arguments: str, folder: Path, columns: int = 80, **variables: str) -> pexpect.spawn:
+    return pexpect.spawn(
+        str(COMMAND),
+        list(arguments),
+        cwd=str(folder),
+        env={**environment(), "TERM": "xterm-256color", **variables},
+        dimensions=(24, columns),
+        timeout=30,
+        encoding="utf-8",
+    )
+
+
+def drawn(text: str, columns: int) -> list[str]:
+    """The last screen that a terminal would have shown."""
+    screen = pyte.Screen(columns, 24)
+    pyte.Stream(screen).feed(text)
+    return [line.rstrip() for line in screen.display]
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_on_a_terminal_bars_are_live_and_gone_at_the_end(columns: int, tmp_path: Path) -> None:
+    terminal = on_terminal(*LONG, folder=tmp_path, columns=columns)
+    terminal.expect("samples/s")
+    seen = terminal.before + terminal.after
+    terminal.sendintr()
+    terminal.expect(pexpect.EOF)
+    seen += terminal.before
+    terminal.close()
+    assert terminal.exitstatus == 130
+    assert seen.rindex("\x1b[?25h") > seen.rindex("\x1b[?25l"), "the cursor is shown again"
+    screen = "\n".join(drawn(seen, columns))
+    assert "torch-tui resume line-fit-" in screen.replace("\n", "")
+    assert "━" not in screen
+
+
+def test_a_terminal_that_can_do_nothing_gets_lines(tmp_path: Path) -> None:
+    terminal = on_terminal(folder=tmp_path, TERM="dumb")
+    terminal.expect(r"epoch 2/30")
+    terminal.sendintr()
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert terminal.exitstatus == 130
+    assert "\x1b" not in terminal.before
+
+
+# Looking back
+
+
+def test_show_draws_the_curves_of_a_finished_run(tmp_path: Path) -> None:
+    torch_tui("train", "digits-mlp", "--epochs", "2", folder=tmp_path)
+    shown = torch_tui("show", the_run(tmp_path).name, folder=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert re.search(r"^state +done$", shown.stdout, re.MULTILINE)
+    assert re.search(r"^test +accuracy 0\.\d+ · loss", shown.stdout, re.MULTILINE)
+    assert re.search(r"^loss +━ train .* val ", shown.stdout, re.MULTILINE)
+    assert re.search(r"^accuracy +━ train .* val ", shown.stdout, re.MULTILINE)
+    assert re.search("[⠁-⣿]", shown.stdout)
+    assert "\x1b" not in shown.stdout
+    (values,) = events_of(torch_tui("show", the_run(tmp_path).name, "--json", folder=tmp_path).stdout)
+    assert values["recipe"]["training"]["epochs"] == 2
+    assert values["last"]["val/accuracy"]["step"] == 126

@@ -1,0 +1,271 @@
+"""The command line without a training: lists, help, errors, and what must not be loaded for them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+import presets as shipped
+from engine.recipe import Recipe
+from engine.runs.directory import RunDirectory
+from tui import cli, doctor
+
+HEAVY = ("torch", "torchvision", "textual", "plotext", "rich")
+
+
+def run(
+    *arguments: str, folder: Path, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """`python -m tui.cli …` in `folder`."""
+    root = Path(cli.__file__).parents[1]
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("TORCH_TUI_")}
+    return subprocess.run(
+        [sys.executable, "-m", "tui.cli", *arguments],
+        cwd=folder,
+        env={**clean, "PYTHONPATH": str(root), **(environment or {})},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def loaded_by(code: str, folder: Path) -> set[str]:
+    """The top-level modules that a fresh interpreter has after `code`."""
+    script = f"import sys\ntry:\n    {code}\nexcept SystemExit:\n    pass\nprint(*sys.modules, file=sys.stderr)"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return {name.partition(".")[0] for name in done.stderr.split()}
+
+
+def unmade_run(root: Path) -> RunDirectory:
+    """A run directory whose training never began."""
+    return RunDirectory.create(root, "unmade", shipped.load("line-fit").recipe, "cpu")
+
+
+# What is loaded
+
+
+def test_importing_the_command_line_loads_nothing_heavy(tmp_path: Path) -> None:
+    assert not loaded_by("import tui.cli", tmp_path) & {*HEAVY, "numpy", "pydantic"}
+
+
+@pytest.mark.parametrize("command", ["--help", "train --help", "presets", "runs", "runs --json", "train nonsense"])
+def test_commands_that_only_look_load_neither_torch_nor_textual(command: str, tmp_path: Path) -> None:
+    code = f"import tui.cli; sys.argv = ['torch-tui', *{command.split()!r}]; tui.cli.main()"
+    assert not loaded_by(code, tmp_path) & {"torch", "torchvision", "textual", "plotext"}
+
+
+def test_a_command_that_needs_torch_loads_it(tmp_path: Path) -> None:
+    code = "import tui.cli; sys.argv = ['torch-tui', 'presets', 'line-fit']; tui.cli.main()"
+    assert "torch" in loaded_by(code, tmp_path)
+
+
+def test_threads_are_told_to_wait_passively_unless_the_person_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["torch-tui", "--version"])
+    for before, after in ((None, "PASSIVE"), ("ACTIVE", "ACTIVE")):
+        monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+        if before:
+            monkeypatch.setenv("OMP_WAIT_POLICY", before)
+        with pytest.raises(SystemExit):
+            cli.main()
+        assert os.environ["OMP_WAIT_POLICY"] == after
+
+
+# Help and errors
+
+
+def test_help_names_every_command_without_cutting_a_word(tmp_path: Path) -> None:
+    done = run("--help", folder=tmp_path)
+    assert done.returncode == 0
+    for command in ("presets", "train", "resume", "runs", "show", "doctor"):
+        assert re.search(rf"^  {command} +\S", done.stdout, re.MULTILINE), command
+    assert "..." not in done.stdout.partition("Commands:")[2]
+
+
+def test_version_is_said(tmp_path: Path) -> None:
+    done = run("--version", folder=tmp_path)
+    assert done.returncode == 0
+    assert done.stdout.startswith("torch-tui")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["trian"], "Did you mean 'train'?"),
+        (["train"], "RECIPE"),
+        (["train", "digits-mpl"], "error: digits-mpl: is no preset and no recipe file. Did you mean 'digits-mlp'?"),
+        (["train", "here/not.toml"], "error: here/not.toml: No such file"),
+        (["train", "line-fit", "--epochs", "0"], "--epochs"),
+        (["train", "line-fit", "--set", "epochs"], "error: --set epochs: is not KEY=VALUE. Try"),
+        (
+            ["train", "line-fit", "--set", "optimizer.lr=fast"],
+            "error: --set: optimizer.lr: 'fast' is not a number. Try",
+        ),
+        (["train", "line-fit", "--set", "trainin.epochs=3"], "error: --set: trainin: is not a setting. Did you mean"),
+        (["presets", "line-fitt"], "Did you mean 'line-fit'?"),
+        (["resume", "nothing"], "error: nothing: is no run in runs. See: torch-tui runs."),
+        (["show", "nothing"], "error: nothing: is no run in runs. See: torch-tui runs."),
+    ],
+)
+def test_a_wrong_request_says_where_what_and_what_to_do(arguments: list[str], said: str, tmp_path: Path) -> None:
+    done = run(*arguments, folder=tmp_path)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert not done.stdout
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_malformed_recipe_file_names_file_and_line(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('title = "x"\ntask = \n')
+    done = run("train", "mine.toml", folder=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: mine.toml: is not TOML:")
+    assert "line 2" in done.stderr
+
+
+def test_a_fault_of_our_own_costs_one_line_and_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken() -> None:
+        raise KeyError("no such thing")
+
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["torch-tui", "presets"])
+    monkeypatch.setattr(shipped, "presets", broken)
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "no such thing" in said
+    assert "Traceback" not in said
+    (written,) = tmp_path.rglob("crash-*.txt")
+    assert str(written) in said
+    assert "Traceback" in written.read_text()
+
+
+# Presets
+
+
+def test_presets_are_listed_by_family_with_what_they_need(tmp_path: Path) -> None:
+    lines = run("presets", folder=tmp_path).stdout.splitlines()
+    families = [line for line in lines if line in ("vision", "tabular")]
+    assert families == ["vision", "tabular"]
+    for preset in shipped.presets():
+        (line,) = [line for line in lines if line.split()[:1] == [preset.name]]
+        assert line.endswith(preset.recipe.about)
+        assert ("MB" in line) == (preset.recipe.data.name in ("MNIST", "FashionMNIST", "CIFAR10"))
+
+
+def test_a_presets_file_is_shown_as_it_is_with_its_shapes(tmp_path: Path) -> None:
+    done = run("presets", "digits-mlp", folder=tmp_path)
+    file, _, rest = done.stdout.partition("\ndata ")
+    assert Recipe.from_values(tomllib.loads(file)) == shipped.load("digits-mlp").recipe
+    assert re.search(r"^Flatten +784 +0$", rest, re.MULTILINE)
+    assert re.search(r"^in all +101,770$", rest, re.MULTILINE)
+
+
+@pytest.mark.parametrize("columns", [30, 40, 60, 80, 120])
+def test_nothing_is_cut_however_narrow_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from io import StringIO
+
+    from tui import tables
+
+    class Terminal(StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("NO_COLOR", "1")
+    tables.print_presets(shipped.presets())
+    table = screen.getvalue().rpartition("\n\n")[0]
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", table)
+    assert max(map(len, plain.splitlines())) <= columns
+    words = set(plain.split())
+    for preset in shipped.presets():
+        assert preset.name in words
+        assert set(preset.recipe.about.split()) <= words
+    assert "\x1b[3" not in table, "NO_COLOR"
+
+
+# Runs
+
+
+def test_no_runs_is_a_friendly_line(tmp_path: Path) -> None:
+    done = run("runs", folder=tmp_path)
+    assert done.returncode == 0
+    assert done.stdout == "There are no runs in runs yet. Train one: torch-tui train digits-mlp\n"
+    assert run("runs", "--json", folder=tmp_path).stdout == ""
+    assert not (tmp_path / "runs").exists(), "looking makes no folder"
+
+
+def test_a_damaged_run_does_not_hide_the_others(tmp_path: Path) -> None:
+    damaged = unmade_run(tmp_path / "runs")
+    damaged.metrics_file.write_bytes(b"no database" * 100)
+    torn = unmade_run(tmp_path / "runs")
+    torn.recipe_file.write_text("torn = ")
+    done = run("runs", folder=tmp_path)
+    assert done.returncode == 0
+    assert done.stdout.count("unreadable") == 2
+    values = [json.loads(line) for line in run("runs", "--json", folder=tmp_path).stdout.splitlines()]
+    assert {value["name"] for value in values} == {damaged.name, torn.name}
+    assert all(value["state"] == "unreadable" and value["reason"] for value in values)
+
+
+def test_runs_are_found_where_the_person_says(tmp_path: Path) -> None:
+    name = unmade_run(tmp_path / "elsewhere").name
+    assert name in run("runs", "--runs", "elsewhere", folder=tmp_path).stdout
+    assert name in run("runs", folder=tmp_path, environment={"TORCH_TUI_RUNS": "elsewhere"}).stdout
+    assert name not in run("runs", folder=tmp_path).stdout
+
+
+# Doctor
+
+
+def test_doctor_says_what_is_there_and_what_to_do(tmp_path: Path) -> None:
+    done = run("doctor", "--json", folder=tmp_path)
+    findings = {finding["what"]: finding for finding in map(json.loads, done.stdout.splitlines())}
+    assert done.returncode == 0
+    assert {"python", "torch", "torchvision", "textual", "CUDA build", "device", "runs", "datasets"} <= findings.keys()
+    assert all(finding["remedy"] for finding in findings.values() if finding["level"] != "ok")
+
+
+def test_a_folder_that_cant_be_written_is_broken(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = run("doctor", "--runs", "file/runs", folder=tmp_path)
+    assert done.returncode == 1
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("broken")]
+    assert str(tmp_path / "file" / "runs") in line
+    assert "--runs" in done.stdout
+
+
+def test_a_look_that_fails_is_a_finding_and_the_rest_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wedged() -> None:
+        raise RuntimeError("the driver is gone")
+
+    monkeypatch.setattr(doctor, "_gpus", wedged)
+    findings = list(doctor.examine(tmp_path))
+    assert [finding.found for finding in findings if finding.level == "broken"] == ["RuntimeError: the driver is gone"]
+    assert findings[-1].what == "machine"

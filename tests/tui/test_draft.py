@@ -1,0 +1,121 @@
+"""The draft: every edit makes a valid recipe or leaves it as it was, and can be taken back."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.check import check
+from engine.data.sources import find
+from engine.errors import RecipeError
+from engine.recipe import Part
+from presets import load
+from tui.draft import Draft
+
+
+def draft(name: str = "digits-mlp") -> Draft:
+    return Draft(name, load(name).recipe)
+
+
+def test_a_wrong_value_leaves_the_recipe_and_its_past_as_they_were() -> None:
+    desk = draft()
+    before = desk.recipe
+    with pytest.raises(RecipeError, match=r"training\.epochs"):
+        desk.set("training.epochs", -3)
+    assert desk.recipe is before
+    assert not desk.edited
+
+
+def test_typing_on_in_one_field_is_one_step_of_undo() -> None:
+    desk = draft()
+    for epochs in (1, 12, 125):
+        desk.set("training.epochs", epochs)
+    desk.set("training.seed", 4)
+    desk.undo()
+    assert desk.recipe.training.epochs == 125
+    desk.undo()
+    assert desk.recipe == load("digits-mlp").recipe
+    assert not desk.undo()
+
+
+def test_redo_makes_the_edit_again_until_something_else_is_edited() -> None:
+    desk = draft()
+    desk.remove_layer(2)
+    shorter = desk.recipe
+    desk.undo()
+    assert desk.redo()
+    assert desk.recipe == shorter
+    desk.undo()
+    desk.set("training.seed", 9)
+    assert not desk.redo()
+
+
+def test_moving_a_layer_past_the_end_does_nothing() -> None:
+    desk = draft()
+    assert desk.move_layer(0, -1) == 0
+    assert desk.move_layer(3, 1) == 3
+    assert not desk.edited
+
+
+def test_another_dataset_of_another_task_brings_its_loss_and_its_outputs() -> None:
+    desk = draft()
+    desk.choose_dataset(find("diabetes"))
+    assert (desk.recipe.task, desk.recipe.loss.name) == ("regression", "MSELoss")
+    assert desk.recipe.model.layers[-1].parameters["out_features"] == "targets"
+    assert check(desk.recipe).problems == ()
+    desk.choose_dataset(find("CIFAR10"))
+    assert check(desk.recipe).problems == ()
+    assert desk.recipe.model.layers[-1].parameters["out_features"] == "classes"
+
+
+def test_another_optimizer_keeps_what_it_has_too_and_drops_the_rest() -> None:
+    desk = draft()
+    desk.choose_part("optimizer", "Adam", ["lr", "betas", "weight_decay"])
+    assert desk.recipe.optimizer.parameters == {"lr": 0.01}
+
+
+def test_a_scheduler_can_be_taken_out_and_keeps_its_pace_when_replaced() -> None:
+    desk = draft("fashion-cnn")
+    desk.choose_part("scheduler", "ExponentialLR", ["gamma"])
+    assert desk.recipe.scheduler is not None
+    assert desk.recipe.scheduler.every == "step"
+    desk.choose_part("scheduler", None)
+    assert desk.recipe.scheduler is None
+
+
+EDITS = st.lists(
+    st.one_of(
+        st.tuples(st.just("add"), st.integers(0, 8), st.sampled_from(["ReLU", "Dropout", "Identity"])),
+        st.tuples(st.just("remove"), st.integers(0, 8), st.none()),
+        st.tuples(st.just("move"), st.integers(0, 8), st.sampled_from([-1, 1])),
+        st.tuples(st.just("set"), st.integers(1, 500), st.none()),
+        st.tuples(st.just("data"), st.integers(0, 0), st.sampled_from(["diabetes", "mnist5k", "CIFAR10", "line"])),
+    ),
+    max_size=25,
+)
+
+
+@given(EDITS)
+def test_any_edits_then_undoing_them_all_is_the_start_and_redoing_them_the_end(edits: list) -> None:  # type: ignore[type-arg]
+    desk = draft()
+    start = desk.recipe
+    for kind, index, what in edits:
+        count = len(desk.recipe.model.layers)
+        if kind == "add":
+            desk.add_layer(min(index, count), Part(name=what))
+        elif kind == "remove" and index < count:
+            desk.remove_layer(index)
+        elif kind == "move" and index < count:
+            desk.move_layer(index, what)
+        elif kind == "set":
+            desk.set("data.batch_size", index)
+        elif kind == "data":
+            desk.choose_dataset(find(what))
+    end = desk.recipe
+    while desk.undo():
+        pass
+    assert desk.recipe == start
+    while desk.redo():
+        pass
+    assert desk.recipe == end

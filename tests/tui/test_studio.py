@@ -1,0 +1,347 @@
+"""The studio as a person uses it, by keys and by mouse."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import textwrap
+import threading
+import weakref
+from pathlib import Path
+
+import pytest
+from studio_driver import Studio, studio
+from textual.widgets import DataTable, Input, OptionList
+
+from engine.recipe import Recipe
+from presets import load
+from tui.widgets.chart import Chart
+from tui.widgets.field import Field
+
+
+def quick(name: str = "line-fit", **changes: object) -> Recipe:
+    return load(name).recipe.override({"training.epochs": 2, **changes})
+
+
+def long(name: str = "line-fit") -> Recipe:
+    return load(name).recipe.override({"training.epochs": 100_000})
+
+
+def layers(opened: Studio) -> list[str]:
+    return [layer.name for layer in opened.screen.draft.recipe.model.layers]
+
+
+def test_the_first_frame_is_painted_before_torch_is_imported(tmp_path: Path) -> None:
+    code = """
+        import asyncio, sys
+        from pathlib import Path
+        from tui.app import StudioApp
+        from tui.training import Desk
+
+        async def main():
+            app = StudioApp(Path(sys.argv[1]))
+            frames = []
+            def load(self):
+                frames.append(("torch" in sys.modules, "numpy" in sys.modules, app.export_screenshot()))
+            Desk.load = load
+            async with app.run_test(size=(120, 40)) as pilot:
+                while not frames:
+                    await pilot.pause(0.05)
+            loaded, _, picture = frames[0]
+            assert not loaded, "torch was imported before the first frame"
+            assert "digits-mlp" in picture and "Train" in picture, "there was no first frame"
+        asyncio.run(main())
+    """
+    ran = subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(tmp_path)], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+
+
+async def test_choosing_a_preset_by_keys_shows_its_model_data_and_settings(tmp_path: Path) -> None:
+    async with studio(tmp_path) as opened:
+        await opened.press("down")
+        await opened.until(lambda: "431,080 parameters" in opened.text("#model-line"), "the model of digits-cnn")
+        table = opened.screen.query_one("#layers", DataTable)
+        assert table.row_count == 10
+        assert "20×24×24" in opened.page()
+        assert "mnist5k" in opened.text("#data-body")
+        assert "train 4,000 · val 500 · test 500" in opened.text("#data-body")
+
+
+async def test_every_preset_can_be_walked_through_without_an_error(tmp_path: Path) -> None:
+    async with studio(tmp_path) as opened:
+        for _ in range(12):
+            await opened.press("down")
+            await opened.until(lambda: opened.screen._checked.recipe == opened.screen.draft.recipe)
+            assert opened.screen._checked.problems == ()
+
+
+async def test_training_ends_with_curves_best_value_and_the_run_directory(tmp_path: Path) -> None:
+    async with studio(tmp_path, recipe=quick("digits-mlp")) as opened:
+        await opened.press("t")
+        await opened.until_state("done")
+        page = opened.page()
+        assert "best val accuracy" in page
+        assert "test accuracy" in page
+        assert str(tmp_path) in page.replace("\n", "")
+        loss = opened.screen.query_one("#loss-chart", Chart)
+        assert [line.label for line in loss._lines] == ["train", "val"]
+        assert len(loss._lines[0].x) == 126, "a training point for every step, not for every epoch"
+        assert any("⠀" < character <= "⣿" for character in page), "no curve is drawn"
+
+
+async def test_run_after_run_adds_no_threads_and_keeps_no_model(tmp_path: Path) -> None:
+    async with studio(tmp_path, recipe=quick()) as opened:
+        jobs = []
+        for number in range(5):
+            await opened.press("t")
+            await opened.until(lambda n=number: len(list(tmp_path.iterdir())) == n + 1, "a new run")
+            await opened.until_state("done")
+            await opened.until(lambda: not opened.app.desk.live)
+            jobs.append(weakref.ref(opened.app.desk.job))
+            if number == 1:
+                threads = threading.active_count()
+        assert threading.active_count() <= threads
+        gc.collect()
+        assert sum(job() is not None for job in jobs) <= 1, "finished jobs are kept alive"
+
+
+async def test_pause_holds_the_training_and_the_same_key_lets_it_go_on(tmp_path: Path) -> None:
+    async with studio(tmp_path, recipe=long()) as opened:
+        await opened.press("t")
+        await opened.until_state("training", "validating")
+        await opened.press("space")
+        await opened.until_state("paused")
+        step = opened.app.desk.history.progress.step
+        await opened.pilot.pause(0.5)
+        assert opened.app.desk.history.progress.step == step
+        await opened.press("space")
+        await opened.until(lambda: opened.app.desk.history.progress.step > step, "going on")
+
+
+async def test_stop_ends_the_run_with_a_checkpoint_that_the_runs_screen_resumes(tmp_path: Path) -> None:
+    async with studio(tmp_path, recipe=long()) as opened:
+        await opened.press("t")
+        await opened.until(lambda: opened.app.desk.history and opened.app.desk.history.progress.step > 50)
+        await opened.press("s")
+        await opened.until_state("stopped")
+        run = next(tmp_path.iterdir())
+        assert list((run / "checkpoints").glob("epoch-*"))
+        step = opened.app.desk.history.progress.step
+        await opened.press("r")
+        await opened.until(lambda: opened.app.screen.query("#runs") and opened.app.screen.query_one("#runs").row_count)
+        await opened.press("R")
+        await opened.until(lambda: opened.app.desk.live and opened.app.desk.history.progress.step > step, "resuming")
+
+
+async def test_the_learning_rate_is_changed_while_it_trains(tmp_path: Path) -> None:
+    async with studio(tmp_path, recipe=long()) as opened:
+        await opened.press("t")
+        await opened.until_state("training", "validating")
+        await opened.press("l")
+        await opened.until(lambda: opened.app.screen.query("#rate"))
+        await opened.press("up", "enter")
+        await opened.until(lambda: opened.app.desk.history.progress.learning_rate == pytest.approx(0.1), "the new rate")
+        await opened.until(lambda: "η" in opened.page().split("Curves")[1], "the mark under the curve")
+
+
+async def test_a_wrong_rate_is_refused_where_it_is_typed(tmp_path: Path) -> None:
+    async with studio(tmp_path, recipe=long()) as opened:
+        await opened.press("t")
+        await opened.until_state("training", "validating")
+        await opened.press("l")
+        await opened.until(lambda: opened.app.screen.query("#rate"))
+        opened.app.screen.query_one("#rate", Input).value = "fast"
+        await opened.press("enter")
+        assert "not a positive number" in opened.text("#rate-error")
+        await opened.press("escape")
+        assert opened.app.screen is opened.screen
+
+
+async def test_a_wrong_setting_is_said_at_once_changes_nothing_and_holds_the_start(tmp_path: Path) -> None:
+    async with studio(tmp_path) as opened:
+        before = opened.screen.draft.recipe
+        field = next(field for field in opened.screen.query(Field) if field.key == "optimizer.momentum")
+        field.query_one(Input).focus()
+        field.query_one(Input).value = "lots"
+        await opened.pilot.pause()
+        assert field.has_class("-wrong")
+        assert "'lots' is not float" in opened.text("#settings-help")
+        assert opened.screen.draft.recipe == before
+        await opened.press("escape", "t")
+        await opened.pilot.pause(0.3)
+        assert opened.state == "ready"
+        assert not tmp_path.exists() or not list(tmp_path.iterdir())
+
+
+async def test_a_setting_is_edited_with_torchs_own_help_and_reaches_the_run(tmp_path: Path) -> None:
+    async with studio(tmp_path, recipe=quick()) as opened:
+        field = next(field for field in opened.screen.query(Field) if field.key == "optimizer.weight_decay")
+        field.query_one(Input).focus()
+        await opened.pilot.pause()
+        assert "weight decay (L2 penalty)" in opened.text("#settings-help")
+        await opened.press("0", ".", "0", "1", "escape", "t")
+        await opened.until_state("done")
+        assert "weight_decay = 0.01" in (next(tmp_path.iterdir()) / "recipe.toml").read_text()
+
+
+async def test_a_layer_is_added_by_keys_its_shape_appears_and_undo_takes_it_back(tmp_path: Path) -> None:
+    async with studio(tmp_path) as opened:
+        start = layers(opened)
+        await opened.press("2", "down", "a")
+        await opened.until(lambda: opened.app.screen.query("#pick-search"))
+        await opened.press(*"Linear", "enter")
+        await opened.until(lambda: opened.app.screen.query("#edit-help"))
+        await opened.press("6", "4", "enter")
+        await opened.until(lambda: layers(opened) == ["Flatten", "Linear", "Linear", "ReLU", "Linear"])
+        await opened.until(lambda: opened.screen._checked.parameters == 784 * 128 + 128 + 128 * 64 + 64 + 64 * 10 + 10)
+        await opened.press("u")
+        assert layers(opened) == start
+
+
+async def test_layers_are_moved_edited_and_removed_and_a_mismatch_is_named_where_it_arises(tmp_path: Path) -> None:
+    async with studio(tmp_path) as opened:
+        await opened.press("2", "K")
+        assert layers(opened) == ["Flatten", "Linear", "ReLU", "Linear"]
+        await opened.press("J")
+        await opened.until(lambda: layers(opened) == ["Linear", "Flatten", "ReLU", "Linear"])
+        await opened.press("u", "ctrl+home", "d")
+        await opened.until(lambda: layers(opened) == ["Linear", "ReLU", "Linear"])
+        await opened.until(lambda: "✗" in opened.text("#model-line"), "the mismatch")
+        assert "the data has 10 classes" in opened.text("#model-line")
+        await opened.press("t")
+        await opened.pilot.pause(0.3)
+        assert opened.state == "ready", "a recipe with a problem was started"
+
+
+async def test_another_dataset_reinfers_the_model(tmp_path: Path) -> None:
+    async with studio(tmp_path) as opened:
+        await opened.press("3", "o")
+        await opened.until(lambda: opened.app.screen.query("#pick-search"))
+        await opened.press(*"breast", "enter")
+        await opened.until(lambda: opened.screen._checked.recipe.data.name == "breast_cancer")
+        assert opened.screen._checked.parameters == 30 * 128 + 128 + 128 * 2 + 2
+        await opened.until(lambda: "malignant" in opened.text("#data-body"), "the preview")
+
+
+async def test_another_optimizer_brings_its_own_settings(tmp_path: Path) -> None:
+    async with studio(tmp_path) as opened:
+        await opened.pilot.click("#choose-optimizer") if False else opened.screen.query_one("#choose-optimizer").press()
+        await opened.until(lambda: opened.app.screen.query("#pick-search"))
+        await opened.press(*"AdamW", "enter")
+        await opened.until(lambda: opened.screen.draft.recipe.optimizer.name == "AdamW")
+        await opened.until(lambda: any(field.key == "optimizer.betas" for field in opened.screen.query(Field)))
+        assert not any(field.key == "optimizer.momentum" for field in opened.screen.query(Field))
+
+
+async def test_a_dataset_that_cant_be_downloaded_names_the_bundled_twin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torchvision
+
+    monkeypatch.setenv("TORCH_TUI_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", ["http://127.0.0.1:9/"])
+    async with studio(tmp_path / "runs", recipe=load("mnist-mlp").recipe) as opened:
+        assert "↓ 12 MB to download" in opened.text("#data-body")
+        await opened.press("t")
+        await opened.until_state("failed")
+        assert "mnist5k" in opened.text("#bars")
+        assert "can't be downloaded" in opened.text("#bars")
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("raise ValueError('not today')", "ValueError: not today"),
+        ("raise SystemExit(3)", "SystemExit"),
+        ("return self.layer(x) * float('nan')", "loss became nan"),
+        ("return torch.empty(10**15) + x", "out of memory"),
+    ],
+)
+async def test_a_failing_module_fails_its_run_and_the_studio_goes_on(tmp_path: Path, body: str, reason: str) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import torch\nfrom torch import nn\n\nclass Mine(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.layer = nn.Linear(1, 1)\n"
+        f"    def forward(self, x):\n        if x.device.type == 'meta':\n            return self.layer(x)\n        {body}\n"
+    )
+    recipe = quick().values()
+    recipe["model"] = {"python": f"{file}:Mine"}
+    async with studio(tmp_path / "runs", recipe=Recipe.from_values(recipe)) as opened:
+        await opened.press("t")
+        await opened.until_state("failed")
+        assert reason in opened.text("#bars")
+        run = next((tmp_path / "runs").iterdir())
+        assert "Traceback" in (run / "log.txt").read_text()
+        assert "Traceback" not in opened.page()
+        opened.screen.query_one("#preset-list", OptionList).focus()
+        await opened.press("end")
+        opened.screen.draft.set("training.epochs", 1)
+        await opened.press("t")
+        await opened.until_state("done")
+
+
+async def test_leaving_while_a_run_trains_is_asked_for_and_stops_with_a_checkpoint(tmp_path: Path) -> None:
+    async with studio(tmp_path, recipe=long()) as opened:
+        await opened.press("t")
+        await opened.until_state("training", "validating")
+        await opened.press("q")
+        await opened.until(lambda: opened.app.screen.query("#answer-stay"))
+        await opened.press("enter")
+        assert opened.app.desk.live
+        await opened.press("q")
+        await opened.until(lambda: opened.app.screen.query("#answer-stop"))
+        await opened.press("right", "enter")
+        await opened.until(lambda: not opened.app.desk.live, "the end of the run")
+        assert opened.state == "stopped"
+
+
+async def test_training_that_was_asked_for_too_early_starts_when_torch_is_loaded(tmp_path: Path) -> None:
+    async with studio(tmp_path, recipe=quick(), loaded=False) as opened:
+        await opened.press("t")
+        await opened.until_state("done")
+
+
+async def test_at_80_columns_one_pane_is_shown_and_numbers_switch(tmp_path: Path) -> None:
+    async with studio(tmp_path, size=(80, 24), recipe=quick()) as opened:
+        for key, name in zip("1234567", ("presets", "model", "data", "settings", "curves", "devices", "log"), strict=True):
+            await opened.press("escape", key)
+            shown = [pane.id for pane in opened.screen.query("#panes > *") if pane.display]
+            assert shown == [name]
+        await opened.press("escape", "t")
+        await opened.until_state("done")
+        assert opened.screen.query_one("#curves").display, "training does not show its curves"
+
+
+async def test_a_pane_is_shown_alone_and_back(tmp_path: Path) -> None:
+    async with studio(tmp_path) as opened:
+        await opened.press("5", "m")
+        assert opened.screen.maximized is opened.screen.query_one("#curves")
+        await opened.press("m")
+        assert opened.screen.maximized is None
+
+
+async def test_a_tiny_window_neither_fails_nor_loses_anything(tmp_path: Path) -> None:
+    async with studio(tmp_path, recipe=quick()) as opened:
+        for size in ((20, 5), (1, 1), (120, 40)):
+            await opened.pilot.resize_terminal(*size)
+            await opened.pilot.pause(0.3)
+        await opened.press("t")
+        await opened.until_state("done")
+
+
+async def test_the_filter_narrows_the_presets_and_escape_brings_them_back(tmp_path: Path) -> None:
+    async with studio(tmp_path) as opened:
+        await opened.press("slash", *"diabetes")
+        options = opened.screen.query_one("#preset-list", OptionList)
+        assert [option.id for option in options.options if option.id] == ["diabetes-mlp"]
+        await opened.press("escape")
+        assert len([option for option in options.options if option.id]) == 9
+        await opened.press("slash", *"zzzz")
+        assert "No preset matches" in opened.page()
+
+
+async def test_the_train_button_works_by_mouse(tmp_path: Path) -> None:
+    async with studio(tmp_path, recipe=quick()) as opened:
+        await opened.pilot.click("#press-train")
+        await opened.until_state("done")

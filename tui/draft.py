@@ -1,0 +1,121 @@
+"""The recipe on the desk: what the person edits before training, with undo without limit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+from engine.data.sources import Source
+from engine.recipe import Part, Recipe
+
+_DEFAULT_LOSS = {"classification": "CrossEntropyLoss", "regression": "MSELoss"}
+_OUTPUTS = {"classification": "classes", "regression": "targets"}
+
+
+class Draft:
+    """A recipe, its name and its past. Every change makes a new recipe; raises RecipeError and stays as it was."""
+
+    def __init__(self, name: str, recipe: Recipe) -> None:
+        self.name = name
+        self.recipe = recipe
+        self._past: list[Recipe] = []
+        self._future: list[Recipe] = []
+        self._typing = ""
+
+    @property
+    def edited(self) -> bool:
+        """Whether there is anything to undo."""
+        return bool(self._past)
+
+    def set(self, key: str, value: Any) -> None:
+        """Set one dotted key; None restores its default. Typing on in the same field is one step of undo."""
+        self._become(self.recipe.override({key: value}, self.name), typing=key)
+
+    def undo(self) -> bool:
+        """Take the last change back; false when there is none."""
+        return self._travel(self._past, self._future)
+
+    def redo(self) -> bool:
+        """Make the change again that was taken back last; false when there is none."""
+        return self._travel(self._future, self._past)
+
+    def add_layer(self, index: int, layer: Part) -> None:
+        """Insert a layer before position `index`."""
+        self._layers(lambda layers: [*layers[:index], layer, *layers[index:]])
+
+    def remove_layer(self, index: int) -> None:
+        """Take a layer out."""
+        self._layers(lambda layers: [*layers[:index], *layers[index + 1 :]])
+
+    def replace_layer(self, index: int, layer: Part) -> None:
+        """Put another layer in the place of one."""
+        self._layers(lambda layers: [*layers[:index], layer, *layers[index + 1 :]])
+
+    def move_layer(self, index: int, by: int) -> int:
+        """Move a layer up (-1) or down (1); its new position, which is the old one at the ends."""
+        target = index + by
+        if not 0 <= target < len(self.recipe.model.layers):
+            return index
+
+        def swapped(layers: Sequence[Part]) -> list[Part]:
+            moved = list(layers)
+            moved[index], moved[target] = moved[target], moved[index]
+            return moved
+
+        self._layers(swapped)
+        return target
+
+    def choose_dataset(self, source: Source) -> None:
+        """Train on another dataset; the task, the loss and the last layer follow what it is for."""
+        values = self.recipe.values()
+        before = self.recipe.task
+        data = {**values["data"], "name": source.name, "python": "", "options": {}}
+        table = len(source.shape) == 1
+        if table or not values["data"]["transforms"] or values["data"]["transforms"][0]["name"] == "Standardize":
+            data["transforms"] = [{"name": "Standardize"}] if table else []
+        if table:
+            data["augment"] = []
+        if source.task != before:
+            values["task"] = source.task
+            values["loss"] = {"name": _DEFAULT_LOSS[source.task]}
+            data["standardize_target"] = source.task == "regression"
+            values["model"]["layers"] = [
+                {key: _OUTPUTS[source.task] if value == _OUTPUTS[before] else value for key, value in layer.items()}
+                for layer in values["model"]["layers"]
+            ]
+        values["data"] = data
+        self._become(Recipe.from_values(values, self.name))
+
+    def choose_part(self, section: str, name: str | None, parameters: Collection[str] = ()) -> None:
+        """Another loss, optimizer or scheduler; it keeps those settings that it has too. None removes the section."""
+        values = self.recipe.values()
+        if name is None:
+            values.pop(section, None)
+        else:
+            always = {"every"} if section == "scheduler" else set()
+            kept = {k: v for k, v in (values.get(section) or {}).items() if k in {*parameters, *always}}
+            values[section] = {**kept, "name": name}
+        self._become(Recipe.from_values(values, self.name))
+
+    def _layers(self, change: Callable[[Sequence[Part]], list[Part]]) -> None:
+        values = self.recipe.values()
+        layers = [{"name": layer.name, **layer.parameters} for layer in change(self.recipe.model.layers)]
+        values["model"] = {"layers": layers}
+        self._become(Recipe.from_values(values, self.name))
+
+    def _become(self, recipe: Recipe, typing: str = "") -> None:
+        if recipe == self.recipe:
+            return
+        if not (typing and typing == self._typing):
+            self._past.append(self.recipe)
+        self._future.clear()
+        self._typing = typing
+        self.recipe = recipe
+
+    def _travel(self, source: list[Recipe], into: list[Recipe]) -> bool:
+        if not source:
+            return False
+        into.append(self.recipe)
+        self.recipe = source.pop()
+        self._typing = ""
+        return True

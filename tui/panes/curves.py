@@ -1,0 +1,68 @@
+"""Loss and metric over steps, training and validation in the same chart."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Horizontal
+
+from engine.runs.history import History
+from tui.panes.pane import Pane
+from tui.widgets.chart import Chart, Line
+
+_MARKS = {"lr": "η", "pause": "‖", "resume": "▸"}
+
+
+class CurvesPane(Pane):
+    """Draws what a History holds. Training is a line of every step, validation a point an epoch."""
+
+    BORDER_TITLE = "Curves [dim]5[/]"
+    HELP = """Training is measured at every step, validation at the end of every epoch. Marks under the curve:
+    η a changed learning rate, ‖ a pause. `y` switches the loss to a logarithmic axis."""
+    BINDINGS = [Binding("y", "log_scale", "Log axis", tooltip="Loss on a logarithmic axis", id="curves.log_scale")]
+
+    can_focus = True
+
+    def __init__(self, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._seen: tuple[object, ...] = ()
+
+    def compose(self) -> ComposeResult:
+        with Horizontal():
+            yield Chart("loss", id="loss-chart")
+            yield Chart("accuracy", id="metric-chart")
+
+    def action_log_scale(self) -> None:
+        """Switch the loss axis."""
+        chart = self.query_one("#loss-chart", Chart)
+        chart.log_scale = not chart.log_scale
+
+    def show(self, history: History, metric: str) -> None:
+        """Draw the run's curves; nothing is done when nothing was added since the last call."""
+        series = history.series
+        seen = (id(history), metric, len(history.events), *((name, each.count) for name, each in series.items()))
+        if seen == self._seen:
+            return
+        self._seen = seen
+        marks = [(float(event.step), _MARKS[event.kind]) for event in history.events if event.kind in _MARKS]
+        ends = float(history.progress.steps) or None
+        loss = self.query_one("#loss-chart", Chart)
+        loss.show(_lines(history, "loss"), marks=marks, x_max=ends)
+        chart = self.query_one("#metric-chart", Chart)
+        chart.title = metric
+        chart.show(_lines(history, metric), marks=marks, x_max=ends)
+
+
+def _lines(history: History, name: str) -> list[Line]:
+    series = history.series
+    lines = []
+    stepwise = series.get(f"train/{name}")
+    by_epoch = series.get(f"epoch/{name}")
+    if stepwise is not None:
+        lines.append(Line("train", *stepwise.curve(), colour="primary"))
+    elif by_epoch is not None:
+        lines.append(Line("train", *by_epoch.curve(), colour="primary"))
+    validated = series.get(f"val/{name}")
+    if validated is not None:
+        lines.append(Line("val", *validated.curve(), colour="warning", points=True))
+    return lines

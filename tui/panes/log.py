@@ -1,0 +1,30 @@
+"""The last lines that the run, the libraries and the studio had to say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from textual.app import ComposeResult
+from textual.widgets import Log
+
+from tui.panes.pane import Pane
+
+
+class LogPane(Pane):
+    """Lines, newest last. It follows the end unless the person scrolls up."""
+
+    BORDER_TITLE = "Log [dim]7[/]"
+    HELP = "What the run and the libraries print. All of it, with tracebacks, is in the run's log.txt."
+
+    def compose(self) -> ComposeResult:
+        yield Log(max_lines=1000, id="log-lines")
+
+    def add(self, lines: Sequence[str]) -> None:
+        """Append lines."""
+        if lines:
+            log = self.query_one(Log)
+            log.write_lines(lines, scroll_end=log.is_vertical_scroll_end)
+
+    def clear(self) -> None:
+        """Begin anew, for another run."""
+        self.query_one(Log).clear()

@@ -1,0 +1,144 @@
+"""How far the run is, what it does, and the buttons that tell it what to do."""
+
+from __future__ import annotations
+
+from rich.text import Text
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.message import Message
+from textual.widgets import Button, Static
+
+from engine.durations import clock
+from engine.runs.history import History, Progress
+
+_STATES = {
+    "preparing": ("◌", "preparing"),
+    "downloading": ("↓", "downloading"),
+    "training": ("●", "training"),
+    "validating": ("◐", "validating"),
+    "testing": ("◑", "testing"),
+    "paused": ("‖", "paused"),
+    "done": ("✓", "done"),
+    "stopped": ("■", "stopped"),
+    "failed": ("✗", "failed"),
+    "interrupted": ("✗", "interrupted"),
+}
+_BUTTONS = (
+    ("train", "▶ Train", "success"),
+    ("pause", "‖ Pause", "default"),
+    ("stop", "■ Stop", "error"),
+    ("checkpoint", "✓ Save", "default"),
+    ("learning_rate", "η Rate", "default"),
+)
+
+
+class ProgressPane(Vertical):
+    """Two bars and a line of words. Shows what it is given."""
+
+    class Pressed(Message):
+        """The person pressed the button of an action of the studio."""
+
+        def __init__(self, action: str) -> None:
+            self.action = action
+            super().__init__()
+
+    def __init__(self, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._drawn: tuple[object, ...] = ()
+
+    def compose(self) -> ComposeResult:
+        with Horizontal(id="controls"):
+            for action, label, variant in _BUTTONS:
+                button = Button(label, id=f"press-{action}", variant=variant, compact=True)  # type: ignore[arg-type]
+                yield button
+            yield Static(id="state-line")
+        yield Static(id="bars")
+
+    def show(self, history: History | None, name: str, run: str, *, live: bool) -> None:
+        """Show a run's progress; nothing is done when it is the same as before."""
+        progress = history.progress if history else None
+        summary = history.summary if history else None
+        width = self.size.width
+        drawn = (progress, summary, name, run, live, width)
+        if drawn == self._drawn:
+            return
+        self._drawn = drawn
+        self._buttons(progress, live)
+        self.query_one("#state-line", Static).update(_state_line(progress, name))
+        self.query_one("#bars", Static).update(_bars(history, run, max(width - 2, 20)))
+
+    def _buttons(self, progress: Progress | None, live: bool) -> None:
+        paused = progress is not None and progress.state == "paused"
+        for action, _, _ in _BUTTONS:
+            self.query_one(f"#press-{action}", Button).disabled = live == (action == "train")
+        self.query_one("#press-pause", Button).label = "▶ Resume" if paused else "‖ Pause"
+
+    @on(Button.Pressed)
+    def _pressed(self, event: Button.Pressed) -> None:
+        event.stop()
+        self.post_message(self.Pressed(str(event.button.id).removeprefix("press-")))
+
+
+def _state_line(progress: Progress | None, name: str) -> Text:
+    if progress is None:
+        return Text.assemble((name, "bold"), "  ready", justify="right")
+    sign, word = _STATES[progress.state]
+    colour = {"training": "green", "done": "green", "failed": "red", "interrupted": "red", "paused": "yellow"}
+    return Text.assemble((name, "bold"), "  ", (f"{sign} {word}", colour.get(progress.state, "cyan")), justify="right")
+
+
+def _bars(history: History | None, run: str, width: int) -> Text:
+    if history is None:
+        return Text("Pick a preset, change what you like, press t to train.", "dim")
+    progress = history.progress
+    if progress.state in ("failed", "interrupted", "stopped"):
+        reason = str(history.error) if history.error else progress.text or progress.state
+        return Text.assemble((reason, "red" if progress.state == "failed" else "yellow"), "\n", (run, "dim"))
+    if progress.state == "done":
+        return Text("\n").join([_closing(history), Text(run, "dim")])
+    if progress.state in ("preparing", "downloading"):
+        bar = _bar(progress.fraction, width // 3) if progress.fraction is not None else Text()
+        return Text.assemble(progress.text or "building the model, loading the data", "  ", bar)
+    words = f"{progress.samples:,}/{progress.epoch_samples:,} samples · {progress.samples_per_second:,.0f} samples/s"
+    share = progress.samples / progress.epoch_samples if progress.epoch_samples else 0.0
+    if progress.state in ("validating", "testing") and progress.fraction is not None:
+        share = progress.fraction
+    whole = progress.step / progress.steps if progress.steps else 0.0
+    left = "" if progress.remaining is None else f" · {clock(progress.remaining)} left"
+    epoch = min(progress.epoch + 1, progress.epochs)
+    steps = f"epoch {epoch}/{progress.epochs} · step {progress.step:,}/{progress.steps:,}"
+    rate = f" · lr {progress.learning_rate:.3g}"
+    room = max(width - max(len(words), len(steps + left + rate)) - 14, 8)
+    return Text("\n").join(
+        [
+            Text.assemble(("epoch ", "dim"), _bar(share, room), f" {share:4.0%}  ", words),
+            Text.assemble(("run   ", "dim"), _bar(whole, room), f" {whole:4.0%}  ", steps, left, rate),
+        ]
+    )
+
+
+def _closing(history: History) -> Text:
+    summary = history.summary
+    if summary is None:
+        return Text("done")
+    text = Text()
+    if summary.best is not None:
+        text.append(f"best val {summary.metric} ")
+        text.append(f"{summary.best:.4g}", "bold green")
+        text.append(f" (epoch {summary.best_epoch}) · ")
+    for name, value in summary.test.items():
+        text.append(f"test {name} ")
+        text.append(f"{value:.4g}", "bold green")
+        text.append(" · ")
+    text.append(f"in {clock(summary.seconds)}")
+    return text
+
+
+def _bar(share: float | None, width: int) -> Text:
+    filled = round(min(max(share or 0.0, 0.0), 1.0) * width * 2)
+    text = Text("━" * (filled // 2), "green")
+    if filled % 2:
+        text.append("╸", "green")
+    text.append("─" * (width - text.cell_len), "dim")
+    return text

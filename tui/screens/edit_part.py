@@ -1,0 +1,108 @@
+"""Edit the parameters of a layer in a form made from its signature and docstring."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.screen import ModalScreen
+from textual.widget import Widget
+from textual.widgets import Button, Input, Static
+
+from tui.panes.settings import parameter_help
+from tui.widgets.field import Field
+
+if TYPE_CHECKING:
+    from engine.catalog import Entry, Parameter
+
+
+class EditPartScreen(ModalScreen[dict[str, Any] | None]):
+    """Returns the parameters as the person left them, or None when they leave with escape."""
+
+    CSS_PATH = "dialogs.tcss"
+    BINDINGS = [Binding("escape", "dismiss(None)", "Cancel", tooltip="Change nothing", id="edit.cancel")]
+
+    def __init__(self, entry: Entry, values: Mapping[str, Any]) -> None:
+        super().__init__()
+        self._entry = entry
+        self._values = dict(values)
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog") as dialog:
+            dialog.border_title = self._entry.name
+            dialog.border_subtitle = "enter · escape"
+            yield Static(self._entry.summary, classes="about", markup=False)
+            with VerticalScroll(classes="form", can_focus=False):
+                for parameter in self._entry.parameters:
+                    yield Field(
+                        parameter.name,
+                        self._values.get(parameter.name),
+                        default=_placeholder(parameter),
+                        help=parameter_help(parameter),
+                        check=_check(parameter),
+                    )
+                if not self._entry.parameters:
+                    yield Static(f"{self._entry.name} has nothing to set.", classes="about")
+            yield Static(id="edit-help", markup=False)
+            with Horizontal(classes="buttons"):
+                yield Button("OK", variant="success", id="ok", compact=True)
+                yield Button("Cancel", id="cancel", compact=True)
+
+    def on_mount(self) -> None:
+        """Begin in the first field that must be filled, else in the first."""
+        inputs = list(self.query(Input))
+        empty = [field for field in inputs if not field.value and field.placeholder == "needed"]
+        first: Widget = next(iter(empty or inputs), self.query_one("#ok", Button))
+        first.focus()
+
+    @on(Field.Edited)
+    def _edited(self, event: Field.Edited) -> None:
+        event.stop()
+        if event.value is None:
+            self._values.pop(event.key, None)
+        else:
+            self._values[event.key] = event.value
+
+    @on(Field.Told)
+    def _told(self, event: Field.Told) -> None:
+        event.stop()
+        line = self.query_one("#edit-help", Static)
+        line.set_class(event.wrong, "-wrong")
+        line.update(Text(f"✗ {event.text}" if event.wrong else event.text))
+
+    @on(Input.Submitted)
+    @on(Button.Pressed, "#ok")
+    def _accept(self) -> None:
+        wrong = next((field for field in self.query(Field) if field.error), None)
+        missing = [p.name for p in self._entry.parameters if p.required and p.name not in self._values]
+        if wrong is not None:
+            wrong.query_one(Input).focus()
+        elif missing:
+            field = next(field for field in self.query(Field) if field.key == missing[0])
+            field.query_one(Input).focus()
+            self._told(Field.Told(f"{missing[0]} is needed.", wrong=True))
+        else:
+            self.dismiss(self._values)
+
+    @on(Button.Pressed, "#cancel")
+    def _cancel(self) -> None:
+        self.dismiss(None)
+
+
+def _placeholder(parameter: Parameter) -> Any:
+    if parameter.inferred:
+        return "inferred"
+    return "needed" if parameter.required else parameter.default
+
+
+def _check(parameter: Parameter) -> Callable[[Any], None]:
+    def check(value: Any) -> None:
+        if value is not None:
+            parameter.check(value, "")
+
+    return check

@@ -1,0 +1,511 @@
+"""The studio: all panes on one screen, or one at a time where there is no room."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from textual import on, work
+from textual.app import ComposeResult, SystemCommand
+from textual.binding import Binding
+from textual.containers import Container
+from textual.css.query import NoMatches
+from textual.events import Resize
+from textual.screen import Screen
+from textual.widget import Widget
+from textual.widgets import Footer, Input, Tab, Tabs
+
+from engine.data.sources import find as find_source
+from engine.data.sources import sources
+from engine.errors import RecipeError, StudioError
+from engine.recipe import Part, Recipe
+from engine.runs.history import History
+from presets import presets
+from tui.draft import Draft
+from tui.panes.curves import CurvesPane
+from tui.panes.data import DataPane
+from tui.panes.devices import DevicesPane
+from tui.panes.log import LogPane
+from tui.panes.model import ModelPane
+from tui.panes.presets import PresetsPane
+from tui.panes.progress import ProgressPane
+from tui.panes.settings import PARTS, SettingsPane
+from tui.screens.ask import AskScreen
+from tui.screens.learning_rate import LearningRateScreen
+from tui.screens.pick import Choice, PickScreen
+from tui.screens.runs import RunChosen, RunsScreen
+from tui.training import Desk
+from tui.widgets.field import Field
+
+if TYPE_CHECKING:
+    from engine.check import Checked
+    from engine.data.preview import Preview
+
+PANES = ("presets", "model", "data", "settings", "curves", "devices", "log")
+_FRAME_S = 0.25
+_DEFAULT_METRIC = {"classification": "accuracy", "regression": "r2"}
+
+
+class StudioScreen(Screen[None]):
+    """Routes between the panes, the draft of the recipe and the job. Computes nothing with tensors."""
+
+    CSS_PATH = "studio.tcss"
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-normal"), (160, "-wide")]
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (30, "-tall"), (50, "-high")]
+    BINDINGS = [
+        Binding("t", "train", "Train", tooltip="Train the recipe on the desk", id="studio.train"),
+        Binding("space", "pause", "Pause/resume", tooltip="Hold the training, or go on", id="studio.pause"),
+        Binding("s", "stop", "Stop", tooltip="End the training with a checkpoint", id="studio.stop"),
+        Binding("c", "checkpoint", "Checkpoint", tooltip="Write a checkpoint now", id="studio.checkpoint"),
+        Binding("l", "learning_rate", "Rate", tooltip="Change the learning rate while it trains", id="studio.rate"),
+        Binding("r", "runs", "Runs", tooltip="Earlier runs: curves, resume", id="studio.runs"),
+        Binding("u", "undo", "Undo", tooltip="Take the last edit back", id="studio.undo"),
+        Binding("U,ctrl+y", "redo", "Redo", tooltip="Make the edit again", id="studio.redo", show=False),
+        *(
+            Binding(
+                str(number), f"pane('{name}')", name.title(), tooltip=f"Go to {name}", id=f"pane.{name}", show=False
+            )
+            for number, name in enumerate(PANES, 1)
+        ),
+        Binding("slash", "filter", "Filter", tooltip="Find a preset", id="studio.filter", show=False),
+        Binding("escape", "leave", "Back", tooltip="Leave a field, or show all panes", id="studio.back"),
+    ]
+
+    def __init__(self, runs_root: Path, recipe: Recipe | None, desk: Desk) -> None:
+        super().__init__()
+        self._runs_root = runs_root
+        self._desk = desk
+        first = presets()[0]
+        self.draft = Draft(first.name, first.recipe) if recipe is None else Draft(recipe.title or "recipe", recipe)
+        self._opened = recipe
+        self._checked: Checked | None = None
+        self._preview: Preview | None = None
+        self._previewed: object = None
+        self._ready = False
+        self._train_when_ready = False
+
+    def compose(self) -> ComposeResult:
+        yield Tabs(*(Tab(f"{number} {name.title()}", id=f"tab-{name}") for number, name in enumerate(PANES, 1)))
+        with Container(id="panes"):
+            yield PresetsPane(presets(), id="presets")
+            yield ModelPane(id="model")
+            yield DataPane(id="data")
+            yield SettingsPane(id="settings")
+            yield CurvesPane(id="curves")
+            yield DevicesPane(id="devices")
+            yield LogPane(id="log")
+        yield ProgressPane(id="progress")
+        yield Footer(compact=True)
+
+    def on_mount(self) -> None:
+        """Show what needs no torch, then load torch behind the first frame."""
+        self.query_one(DevicesPane).border_title = "Devices [dim]6[/]"
+        self.query_one("#presets OptionList").focus()
+        self._go_to("presets")
+        self._show_what_is_known()
+        self.set_interval(_FRAME_S, self._tick)
+        self.call_after_refresh(self._load_engine)
+
+    # What is on the desk
+
+    @on(PresetsPane.Chosen)
+    def _choose_preset(self, event: PresetsPane.Chosen) -> None:
+        if self._opened is not None:  # the list's first highlight must not replace a recipe that was opened by name
+            self._opened = None
+            return
+        if event.preset.name != self.draft.name or event.preset.recipe != self.draft.recipe:
+            self.draft = Draft(event.preset.name, event.preset.recipe)
+            self._recipe_changed()
+
+    @on(PresetsPane.Opened)
+    def _open_preset(self) -> None:
+        self.query_one("#press-train").focus()
+
+    @on(Field.Edited)
+    def _edit_setting(self, event: Field.Edited) -> None:
+        self._edit(lambda: self.draft.set(event.key, event.value))
+
+    @on(SettingsPane.ChoosePart)
+    @work
+    async def _choose_part(self, event: SettingsPane.ChoosePart) -> None:
+        if not self._ready:
+            return
+        entries = self._desk.entries(event.section)
+        part = getattr(self.draft.recipe, event.section)
+        choices = [Choice(e.name, note=e.summary, doc=f"{e.name}\n\n{e.doc}") for e in entries.values()]
+        if event.section == "scheduler":
+            choices.insert(0, Choice("none", note="the learning rate stays as it is"))
+        chosen = await self.app.push_screen_wait(
+            PickScreen(f"Choose a {event.section}", choices, part.name if part else "none")
+        )
+        if chosen is None:
+            return
+        if chosen == "none":
+            self._edit(lambda: self.draft.choose_part(event.section, None))
+            return
+        parameters = [parameter.name for parameter in entries[chosen].parameters]
+        self._edit(lambda: self.draft.choose_part(event.section, chosen, parameters))
+
+    @on(DataPane.Choose)
+    @work
+    async def _choose_dataset(self) -> None:
+        titles = {"bundled": "ships with torch-tui", "made": "made on the spot", "download": "downloaded once"}
+        choices = [
+            Choice(
+                source.name,
+                titles[source.origin],
+                "×".join(map(str, source.shape)) + (f" · ↓ {source.download_mb} MB" if not source.ready else ""),
+                f"{source.about}\n\n{source.task}\nsamples: "
+                + ", ".join(f"{name} {size:,}" for name, size in source.sizes.items())
+                + (f"\nclasses: {', '.join(source.classes)}" if source.classes else ""),
+            )
+            for source in sources().values()
+        ]
+        chosen = await self.app.push_screen_wait(PickScreen("Choose a dataset", choices, self.draft.recipe.data.name))
+        if chosen is not None:
+            self._edit(lambda: self.draft.choose_dataset(find_source(chosen)))
+
+    @on(DataPane.Download)
+    def _download(self) -> None:
+        if self._ready:
+            self._load_preview(self.draft.recipe)
+
+    @on(ModelPane.Add)
+    @work
+    async def _add_layer(self, event: ModelPane.Add) -> None:
+        from tui.screens.edit_part import EditPartScreen
+
+        if not self._ready:
+            return
+        entries = self._desk.entries("layer")
+        ordered = sorted(entries.values(), key=lambda entry: entry.group)
+        choices = [Choice(e.name, e.group, e.summary, f"{e.name}\n\n{e.doc}") for e in ordered]
+        name = await self.app.push_screen_wait(PickScreen("Add a layer", choices))
+        if name is None:
+            return
+        values: dict[str, Any] | None = {}
+        if any(parameter.required for parameter in entries[name].parameters):
+            values = await self.app.push_screen_wait(EditPartScreen(entries[name], {}))
+        if values is not None:
+            layer = Part.model_validate({"name": name, **values})
+            self._edit(lambda: self.draft.add_layer(event.index, layer))
+            self.call_after_refresh(self.query_one(ModelPane).select, event.index)
+
+    @on(ModelPane.Edit)
+    @work
+    async def _edit_layer(self, event: ModelPane.Edit) -> None:
+        from tui.screens.edit_part import EditPartScreen
+
+        layers = self.draft.recipe.model.layers
+        if not self._ready or event.index >= len(layers):
+            return
+        layer = layers[event.index]
+        entry = self._desk.entries("layer").get(layer.name)
+        if entry is None:
+            self.notify(f"torch has no layer '{layer.name}': remove it.", severity="error")
+            return
+        values = await self.app.push_screen_wait(EditPartScreen(entry, layer.parameters))
+        if values is not None:
+            changed = Part.model_validate({"name": layer.name, **values})
+            self._edit(lambda: self.draft.replace_layer(event.index, changed))
+
+    @on(ModelPane.Remove)
+    def _remove_layer(self, event: ModelPane.Remove) -> None:
+        self._edit(lambda: self.draft.remove_layer(event.index))
+
+    @on(ModelPane.Move)
+    def _move_layer(self, event: ModelPane.Move) -> None:
+        self._edit(lambda: self.query_one(ModelPane).select(self.draft.move_layer(event.index, event.by)))
+
+    def action_undo(self) -> None:
+        """Take the last edit back."""
+        if self.draft.undo():
+            self._recipe_changed()
+
+    def action_redo(self) -> None:
+        """Make the edit again."""
+        if self.draft.redo():
+            self._recipe_changed()
+
+    def _edit(self, change: Callable[[], object]) -> None:
+        before = self.draft.recipe
+        try:
+            change()
+        except RecipeError as error:
+            self.notify(str(error), severity="error", title="Not changed")
+        if self.draft.recipe is not before:
+            self._recipe_changed()
+
+    def _recipe_changed(self) -> None:
+        self._show_what_is_known()
+        if self._ready:
+            self._check_recipe()
+
+    def _show_what_is_known(self) -> None:
+        """The parts of a recipe that can be shown before torch is loaded."""
+        recipe = self.draft.recipe
+        source = sources().get(recipe.data.name)
+        if self._previewed != recipe.data:
+            self._preview = None
+        if source is not None:
+            sizes = self._checked.sizes if self._checked and self._checked.recipe == recipe else source.sizes
+            self.query_one(DataPane).show(source, sizes, self._preview)
+        self._show_settings()
+        self.refresh_bindings()
+
+    @work(exclusive=True, group="settings")
+    async def _show_settings(self) -> None:
+        recipe = self.draft.recipe
+        entries = {}
+        if self._ready:
+            for section in PARTS:
+                part = getattr(recipe, section)
+                if part is not None and part.name in self._desk.entries(section):
+                    entries[section] = self._desk.entries(section)[part.name]
+        await self.query_one(SettingsPane).show(recipe, entries)
+
+    # What the engine finds out
+
+    @work(exclusive=True, group="engine", exit_on_error=False)
+    async def _load_engine(self) -> None:
+        try:
+            await asyncio.to_thread(self._desk.load)
+        except Exception as error:  # a broken installation of torch raises anything, also OSError for a library
+            self.query_one(LogPane).add([f"torch can't be loaded: {error}"])
+            self.notify(f"torch can't be loaded: {error}. See: torch-tui doctor.", severity="error", timeout=30)
+            return
+        self._ready = True
+        self._recipe_changed()
+        if self._train_when_ready:
+            self.action_train()
+
+    @work(exclusive=True, group="check", exit_on_error=False)
+    async def _check_recipe(self) -> None:
+        recipe = self.draft.recipe
+        checked = await asyncio.to_thread(self._desk.check, recipe)
+        self._checked = checked
+        problem = next(iter(checked.problems), None)
+        model = self.query_one(ModelPane)
+        model.show(checked.rows, checked.parameters, problem, editable=bool(recipe.model.layers) or not checked.rows)
+        if checked.source is not None:
+            self.query_one(DataPane).show(checked.source, checked.sizes, self._preview)
+            if self._previewed != recipe.data and checked.source.ready:
+                self._load_preview(recipe)
+
+    @work(exclusive=True, group="preview", exit_on_error=False)
+    async def _load_preview(self, recipe: Recipe) -> None:
+        pane = self.query_one(DataPane)
+        source = sources().get(recipe.data.name) or (self._checked.source if self._checked else None)
+        sizes = self._checked.sizes if self._checked else {}
+        if source is not None and not source.ready:
+            pane.show(source, sizes, None, "downloading…")
+        try:
+            preview = await asyncio.to_thread(self._desk.preview, recipe)
+        except StudioError as error:
+            pane.show(source, sizes, None, str(error))
+            return
+        if recipe.data == self.draft.recipe.data:
+            self._preview, self._previewed = preview, recipe.data
+            pane.show(preview.source, preview.sizes, preview)
+
+    # Training
+
+    @on(ProgressPane.Pressed)
+    def _press(self, event: ProgressPane.Pressed) -> None:
+        getattr(self, f"action_{event.action}")()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Keys that do nothing now are not shown."""
+        live = self._desk.live
+        if action in ("pause", "stop", "checkpoint", "learning_rate"):
+            return live
+        if action == "train":
+            return not live
+        if action == "leave":
+            return self.maximized is not None or isinstance(self.focused, Input)
+        return {"undo": self.draft.edited}.get(action, True)
+
+    @work(exclusive=True, group="train")
+    async def action_train(self) -> None:
+        """Start the recipe on the desk."""
+        if self._desk.live:
+            self.notify("A run is training. Stop it first: s.", severity="warning")
+            return
+        if not self._ready:
+            self._train_when_ready = True
+            self.notify("Training starts as soon as torch is loaded.")
+            return
+        recipe = self.draft.recipe
+        wrong = next((field for field in self.query(Field) if field.error), None)
+        if wrong is not None:
+            self.notify(
+                f"{wrong.key}: {wrong.error.what if wrong.error else ''}", severity="error", title="Not started"
+            )
+            return
+        checked = await asyncio.to_thread(self._desk.check, recipe)
+        if checked.problems:
+            self.notify(str(checked.problems[0]), severity="error", title="Not started", timeout=10)
+            return
+        await self._start(lambda: self._desk.start(recipe, self._runs_root, self.draft.name))
+
+    async def _start(self, start: Callable[[], None]) -> None:
+        try:
+            await asyncio.to_thread(start)
+        except StudioError as error:
+            self.notify(str(error), severity="error", title="Not started", timeout=10)
+            return
+        self.query_one(LogPane).clear()
+        if self._one_at_a_time:
+            self._go_to("curves")
+        else:
+            self.query_one(CurvesPane).focus()
+        self._tick()
+        self.refresh_bindings()
+
+    def action_pause(self) -> None:
+        """Hold the training, or go on."""
+        if self._desk.live:
+            self._desk.toggle_pause()
+            self._tick()
+
+    def action_stop(self) -> None:
+        """End the training with a checkpoint."""
+        if self._desk.live:
+            self._desk.stop()
+            self.notify("Stopping after this step, with a checkpoint.")
+
+    def action_checkpoint(self) -> None:
+        """Write a checkpoint now."""
+        if self._desk.live:
+            self._desk.checkpoint()
+
+    @work(exclusive=True, group="dialog")
+    async def action_learning_rate(self) -> None:
+        """Ask for another learning rate."""
+        history = self._desk.history
+        if not self._desk.live or history is None:
+            return
+        rate = await self.app.push_screen_wait(LearningRateScreen(history.progress.learning_rate))
+        if rate is not None and self._desk.live:
+            self._desk.set_learning_rate(rate)
+
+    @work(exclusive=True, group="dialog")
+    async def action_runs(self) -> None:
+        """Choose an earlier run to look at or to resume."""
+        chosen: RunChosen | None = await self.app.push_screen_wait(RunsScreen(self._runs_root))
+        if chosen is None:
+            return
+        if self._desk.live:
+            self.notify("A run is training. Stop it first: s.", severity="warning")
+        elif chosen.action == "resume" and self._ready:
+            await self._start(lambda: self._desk.resume(chosen.directory))
+        else:
+            await self._start(lambda: self._desk.show(chosen.directory))
+
+    @work(exclusive=True, group="dialog")
+    async def ask_to_quit(self) -> None:
+        """Leave; while a run is training, ask what shall become of it."""
+        if self._desk.live:
+            answers = [("stay", "Stay"), ("stop", "Stop with a checkpoint and quit")]
+            question = "A run is training. It can be resumed later from its checkpoint."
+            if await self.app.push_screen_wait(AskScreen("Quit?", question, answers)) != "stop":
+                return
+            self._desk.stop()
+            await asyncio.to_thread(self._desk.join)
+        self.app.exit(return_code=0)
+
+    def _tick(self) -> None:
+        """Ask the engine for news and give them to the panes; panes that got none do not repaint."""
+        desk = self._desk
+        with self.app.batch_update():
+            try:
+                self.query_one(DevicesPane).show(desk.monitor.history())
+                self.query_one(LogPane).add(desk.new_lines())
+                history = desk.history
+                self.query_one(ProgressPane).show(history, desk.name or self.draft.name, desk.where, live=desk.live)
+                if history is not None:
+                    self.query_one(CurvesPane).show(history, self._metric(history))
+            except NoMatches:
+                return  # the screen is being taken down
+        if desk.ended():
+            self._announce(desk.history)
+
+    def _metric(self, history: History) -> str:
+        if history.summary is not None and history.summary.metric:
+            return history.summary.metric
+        names = [name.partition("/")[2] for name in history.series]
+        known = [name for name in _DEFAULT_METRIC.values() if name in names]
+        return known[0] if known else _DEFAULT_METRIC[self.draft.recipe.task]
+
+    def _announce(self, history: History | None) -> None:
+        self.refresh_bindings()
+        if history is not None and history.error is not None:
+            self.notify(str(history.error), severity="error", title="The run failed", timeout=15)
+
+    # Panes
+
+    def on_resize(self, event: Resize) -> None:
+        """Where there is room for one pane only, it is the current one."""
+        if self._one_at_a_time and self.maximized:
+            self.minimize()
+
+    @on(Tabs.TabActivated)
+    def _tab(self, event: Tabs.TabActivated) -> None:
+        self._show_pane(str(event.tab.id).removeprefix("tab-"))
+
+    def action_pane(self, name: str) -> None:
+        """Go to a pane."""
+        self._go_to(name)
+
+    def action_filter(self) -> None:
+        """Go to the presets and filter them."""
+        self._go_to("presets")
+        self.query_one(PresetsPane).action_filter()
+
+    def action_leave(self) -> None:
+        """Leave a field, or show all panes again."""
+        if self.maximized:
+            self.minimize()
+        elif isinstance(self.focused, Input):
+            self.query_one("#presets OptionList").focus()
+
+    @property
+    def _one_at_a_time(self) -> bool:
+        return self.has_class("-narrow") or self.has_class("-short")
+
+    def _go_to(self, name: str) -> None:
+        tabs = self.query_one(Tabs)
+        if tabs.active != f"tab-{name}":
+            tabs.active = f"tab-{name}"
+        self._show_pane(name)
+        pane = self.query_one(f"#{name}")
+        if self.maximized is not None and self.maximized is not pane:
+            self.minimize()
+        target: Widget = next(iter(_focusable(pane)), pane)
+        target.focus()
+
+    def _show_pane(self, name: str) -> None:
+        for pane in self.query("#panes > *"):
+            pane.set_class(pane.id == name, "-current")
+
+    def commands(self) -> Iterable[SystemCommand]:
+        """The studio's commands for the palette, `group: verb`."""
+        for binding in self.BINDINGS:
+            assert isinstance(binding, Binding)
+            group = str(binding.id).partition(".")[0]
+            if self.check_action(binding.action.partition("(")[0], ()):
+                yield SystemCommand(
+                    f"{group}: {binding.description.lower()}", binding.tooltip, self._runner(binding.action)
+                )
+
+    def _runner(self, action: str) -> Callable[[], Any]:
+        async def run() -> None:
+            await self.run_action(action)
+
+        return run
+
+
+def _focusable(pane: Widget) -> Iterable[Widget]:
+    return (widget for widget in pane.query("*") if widget.focusable and widget.display)

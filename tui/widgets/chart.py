@@ -1,0 +1,238 @@
+"""A live chart: a few curves over steps, repainted as often as the run has news."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual.color import Color
+from textual.geometry import Size
+from textual.reactive import reactive
+from textual.strip import Strip
+from textual.widget import Widget
+
+from tui.widgets.axis import Limits, log_limits, value_label, x_limits, y_limits
+from tui.widgets.frame import LEAST_HEIGHT, LEAST_WIDTH, Frame, draw_frame
+from tui.widgets.line import MARKER, Line
+from tui.widgets.raster import ACROSS, BRAILLE, draw_line, draw_markers, to_braille
+
+__all__ = ["Chart", "Line", "Mark"]
+
+_RULE = "┊"
+_DOTTED = 2 * ACROSS  # dots from one dot of a dotted line to the next: every other cell stays to the curve below
+_MARKER_SPACING = 3  # cells; closer than this ◆ would be a band that hides what it marks
+_AXIS, _TICK, _MARK, _FIRST_LINE = range(4)  # which style a cell has; lines follow in their order
+
+
+Mark = tuple[float, str]  # an x and the one character that stands under it
+
+
+class Chart(Widget):
+    """Curves with a legend and axes. Shows what `show` was given; the newest value of each curve is in the legend.
+
+    plotext draws axes and labels, once for a size and a pair of limits; the curves are drawn over them as braille.
+    """
+
+    ALLOW_SELECT = False
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"chart--title", "chart--axis", "chart--tick", "chart--mark"}
+    DEFAULT_CSS = """
+    Chart {
+        height: 1fr;
+        & > .chart--title { color: $foreground; text-style: bold; }
+        & > .chart--axis { color: $foreground 30%; }
+        & > .chart--tick { color: $text-muted; }
+        & > .chart--mark { color: $text-muted; }
+        &:ansi > .chart--axis { text-style: dim; }
+    }
+    """
+
+    title = reactive("")
+    log_scale = reactive(False)
+    """The y axis is logarithmic; values of 0 and below are gaps."""
+    empty_text = reactive("Press t to train")
+    """What is shown while there is no value."""
+
+    def __init__(self, title: str, *, x_label: str = "step", id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self.set_reactive(Chart.title, title)
+        self._x_label = x_label
+        self._lines: tuple[Line, ...] = ()
+        self._marks: tuple[Mark, ...] = ()
+        self._x_max: float | None = None
+        self._x_limits: Limits | None = None
+        self._y_limits: Limits | None = None
+        self._strips: list[Strip] | None = None
+        self._painted_size = Size()
+
+    def show(self, lines: Sequence[Line], *, marks: Sequence[Mark] = (), x_max: float | None = None) -> None:
+        """Show these curves from now on. Costs nothing to speak of when they are what is shown already.
+
+        `marks` are thin vertical rules with a character at the bottom (the learning rate changed); `x_max` is the
+        planned end of the run, without it the x axis grows with the curves. Later lines lie above earlier ones.
+        """
+        same_lines = len(lines) == len(self._lines) and all(map(Line.same_as, lines, self._lines))
+        if same_lines and (tuple(marks), x_max) == (self._marks, self._x_max):
+            return
+        # Copies, because the caller's arrays may be the ones it goes on writing into.
+        self._lines = tuple(replace(line, x=line.x.copy(), y=line.y.copy()) for line in lines)
+        self._marks = tuple(marks)
+        self._x_max = x_max
+        self._repaint()
+
+    def render_line(self, y: int) -> Strip:
+        if self._strips is None or self._painted_size != self.size:
+            self._strips = [strip.apply_style(self.rich_style) for strip in self._paint(self.size)]
+            self._painted_size = self.size
+        return self._strips[y] if y < len(self._strips) else Strip.blank(self.size.width, self.rich_style)
+
+    def notify_style_update(self) -> None:
+        self._strips = None  # another theme: colours are in the strips, the frame has none
+        super().notify_style_update()
+
+    def watch_title(self) -> None:
+        self._repaint()
+
+    def watch_empty_text(self) -> None:
+        self._repaint()
+
+    def watch_log_scale(self) -> None:
+        self._y_limits = None
+        self._repaint()
+
+    def _repaint(self) -> None:
+        self._strips = None
+        self.refresh()
+
+    def _paint(self, size: Size) -> list[Strip]:
+        if size.width < LEAST_WIDTH or size.height < LEAST_HEIGHT + 1:
+            return self._small(size)
+        header = self._header(size.width)
+        lines = [self._visible(line) for line in self._lines]
+        if not any(len(line.x) for line in lines):
+            return [header, *self._centred(self._why_empty(), size.width, size.height - 1)]
+        frame = self._frame(lines, size.width, size.height - 1)
+        return [header, *self._canvas(lines, frame)]
+
+    def _visible(self, line: Line) -> Line:
+        """The line on the scale of the y axis, without what lies before its first and after its last value."""
+        y = line.y
+        if self.log_scale:
+            y = np.log10(y, where=y > 0, out=np.full(len(y), np.nan))
+        finite = np.flatnonzero(np.isfinite(line.x) & np.isfinite(y))
+        part = slice(finite[0], finite[-1] + 1) if len(finite) else slice(0)
+        return replace(line, x=line.x[part], y=y[part])
+
+    def _frame(self, lines: Sequence[Line], width: int, height: int) -> Frame:
+        """The frame around the visible lines; moves the limits first if they no longer fit."""
+        lines = [line for line in lines if len(line.x)]
+        x_ends = [line.x[[0, -1]] for line in lines]
+        values = np.concatenate([line.y[np.isfinite(line.y)] for line in lines])
+        low, high = float(values.min()), float(values.max())
+        self._x_limits = x_limits(float(np.min(x_ends)), float(np.max(x_ends)), self._x_limits, end=self._x_max)
+        self._y_limits = (log_limits if self.log_scale else y_limits)(low, high, self._y_limits)
+        return draw_frame(width, height, self._x_limits, self._y_limits, self.log_scale, self._x_label)
+
+    def _canvas(self, lines: Sequence[Line], frame: Frame) -> list[Strip]:
+        """The frame with rules, curves and markers over it, later over earlier, markers over all."""
+        codes = np.frombuffer("".join(frame.text).encode("utf-32-le"), np.uint32)
+        characters = codes.reshape(len(frame.text), -1).copy()  # (rows + 2, width)
+        styles = np.where((characters >= 0x2500) & (characters < 0x2580), _AXIS, _TICK)
+        canvas = np.s_[: frame.rows, frame.left :]
+        self._draw_marks(characters, styles, frame)
+
+        dots = np.zeros((frame.rows, frame.columns), np.uint8)
+        for style, line in enumerate(lines, _FIRST_LINE):
+            picture = draw_line(line.x, line.y, frame.window, frame.columns, frame.rows)
+            if line.points:
+                picture &= np.arange(picture.shape[1]) % _DOTTED == 0
+            cells = to_braille(picture)
+            dots |= cells
+            styles[canvas][cells > 0] = style
+        characters[canvas][dots > 0] = BRAILLE + dots[dots > 0].astype(np.uint32)
+
+        for style, line in enumerate(lines, _FIRST_LINE):
+            if line.points:
+                rows, columns = draw_markers(line.x, line.y, frame.window, frame.columns, frame.rows)
+                apart = np.diff(columns // _MARKER_SPACING, append=-1) != 0  # the newest of each group
+                characters[canvas][rows[apart], columns[apart]] = ord(MARKER)
+                styles[canvas][rows[apart], columns[apart]] = style
+        return _to_strips(characters, styles, self._styles([line.colour for line in lines]))
+
+    def _draw_marks(self, characters: NDArray[np.uint32], styles: NDArray[np.int64], frame: Frame) -> None:
+        """A rule through the canvas for each mark in sight, its character on the axis."""
+        for x, glyph in self._marks:
+            if frame.window.left <= x <= frame.window.right:
+                across = frame.window.across(np.array([x]), ACROSS * frame.columns)
+                column = frame.left + round(float(across[0])) // ACROSS
+                characters[: frame.rows, column] = ord(_RULE)
+                characters[frame.rows, column] = ord(glyph[:1] if cell_len(glyph[:1]) == 1 else "•")
+                styles[: frame.rows + 1, column] = _MARK
+
+    def _header(self, width: int) -> Strip:
+        """Title and legend in one row; entries that don't fit are left out, from the last."""
+        segments = [Segment(self.title, self.get_component_rich_style("chart--title"))]
+        if self.log_scale:
+            segments.append(Segment(" log", self.get_component_rich_style("chart--tick")))
+        for line in self._lines:
+            entry = [Segment("  "), *self._legend(line)]
+            if sum(cell_len(segment.text) for segment in [*segments, *entry]) > width:
+                break
+            segments += entry
+        return Strip(segments).crop_extend(0, width, None)
+
+    def _legend(self, line: Line) -> list[Segment]:
+        colour = Style(color=self._colour(line.colour).rich_color)
+        return [
+            Segment(f"{line.glyph} ", colour),
+            Segment(f"{line.label} ", self.get_component_rich_style("chart--tick")),
+            Segment(value_label(line.last()), colour + Style(bold=True)),
+        ]
+
+    def _small(self, size: Size) -> list[Strip]:
+        """Where no axes fit: the title and the newest values, one below the other if they don't fit in a row."""
+        if size.width >= LEAST_WIDTH or size.height == 1:
+            return [self._header(size.width)][: size.height]
+        title = Segment(self.title, self.get_component_rich_style("chart--title"))
+        rows = [[title], *(self._legend(line) for line in self._lines)]
+        return [Strip(row).crop_extend(0, size.width, None) for row in rows[: size.height]]
+
+    def _why_empty(self) -> str:
+        if not any(len(line.y) for line in self._lines):
+            return self.empty_text
+        return "No value above 0 to show on a log axis" if self.log_scale else "No finite value yet"
+
+    def _centred(self, text: str, width: int, height: int) -> list[Strip]:
+        style = self.get_component_rich_style("chart--tick")
+        row = Strip([Segment(" " * max(0, (width - cell_len(text)) // 2)), Segment(text, style)])
+        strips = [Strip.blank(width)] * height
+        strips[(height - 1) // 2] = row.crop_extend(0, width, None)
+        return strips
+
+    def _styles(self, colours: Sequence[str]) -> list[Style]:
+        """One style for each number in the grid of styles."""
+        parts = [self.get_component_rich_style(f"chart--{part}") for part in ("axis", "tick", "mark")]
+        return [*parts, *(Style(color=self._colour(colour).rich_color) for colour in colours)]
+
+    def _colour(self, variable: str) -> Color:
+        """A variable of the theme on this widget's background; text's own colour if the theme lacks it."""
+        variables = self.app.theme_variables
+        _, background = self.background_colors
+        return background + Color.parse(variables.get(variable, variables["foreground"]))
+
+
+def _to_strips(characters: NDArray[np.uint32], styles: NDArray[np.int64], table: Sequence[Style]) -> list[Strip]:
+    """Rows of characters as strips, neighbours of one style in one segment."""
+    strips = []
+    width = characters.shape[1]
+    for codes, row in zip(characters, styles, strict=True):
+        text = codes.tobytes().decode("utf-32-le")
+        edges = [0, *(np.flatnonzero(np.diff(row)) + 1).tolist(), width]
+        strips.append(Strip([Segment(text[start:end], table[row[start]]) for start, end in pairwise(edges)], width))
+    return strips

@@ -1,0 +1,42 @@
+"""One curve of a chart, as the studio and the plain-text chart both take it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+MARKER, STROKE = "◆", "━"
+
+
+@dataclass(frozen=True, eq=False)  # two arrays have no truth value; see same_as
+class Line:
+    """One curve. `x` ascends; where `y` is not finite the curve has a gap."""
+
+    label: str
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    colour: str  # a variable of the theme: "primary", "warning"
+    points: bool = False  # few values, one an epoch: markers on a dotted line
+
+    def __post_init__(self) -> None:
+        assert self.x.shape == self.y.shape, f"{self.label}: x has {self.x.shape}, y has {self.y.shape}"
+
+    @property
+    def glyph(self) -> str:
+        """What stands for the line in a legend."""
+        return MARKER if self.points else STROKE
+
+    def last(self) -> float:
+        """The last finite value, NaN if there is none."""
+        finite = np.flatnonzero(np.isfinite(self.y))
+        return float(self.y[finite[-1]]) if len(finite) else float("nan")
+
+    def same_as(self, other: Line) -> bool:
+        """Whether both would be painted alike; NaN equals NaN."""
+        return (
+            (self.label, self.colour, self.points) == (other.label, other.colour, other.points)
+            and self.x.tobytes() == other.x.tobytes()
+            and self.y.tobytes() == other.y.tobytes()
+        )
