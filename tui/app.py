@@ -29,16 +29,16 @@ class StudioApp(App[None]):
         Binding("question_mark", "help", "Help", tooltip="Keys and what the focused pane shows", id="app.help"),
     ]
 
-    def __init__(self, runs_root: Path | None = None, recipe: Recipe | None = None) -> None:
+    def __init__(self, runs_root: Path | None = None, recipe: Recipe | None = None, name: str = "") -> None:
         super().__init__()
         self.runs_root = default_runs_root(runs_root)
         self.desk = Desk()
-        self._recipe = recipe
+        self._recipe, self._name_of_recipe = recipe, name
 
     def on_mount(self) -> None:
         """Open the studio; end it in order when the system asks for it."""
         self.desk.monitor.start()
-        self.push_screen(StudioScreen(self.runs_root, self._recipe, self.desk))
+        self.push_screen(StudioScreen(self.runs_root, self._recipe, self._name_of_recipe, self.desk))
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._terminate)
 
     def on_unmount(self) -> None:
@@ -68,12 +68,12 @@ class StudioApp(App[None]):
         self.exit(return_code=143)
 
 
-def run_studio(runs_root: Path | None = None, recipe: Recipe | None = None) -> int:
-    """Open the studio and wait until the person leaves it; the exit status.
+def run_studio(runs_root: Path | None = None, recipe: Recipe | None = None, name: str = "") -> int:
+    """Open the studio, on a recipe called `name` if one is given, and wait until the person leaves; the exit status.
 
     A failing studio does not take the training down: the run goes on to its end without a screen.
     """
-    app = StudioApp(runs_root, recipe)
+    app = StudioApp(runs_root, recipe, name)
     run_app(app, app.desk.lines.append)
     job = app.desk.job
     if job is not None and job.alive:

@@ -42,13 +42,18 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _tame_output()
     try:
-        app(prog_name="torch-tui")
+        app(_spelled_out(sys.argv[1:]), prog_name="torch-tui")
     except StudioError as error:
         complain(error)
         sys.exit(2)
     except Exception as error:  # a traceback never reaches the screen
         complain_of_fault(error)
         sys.exit(1)
+
+
+def _spelled_out(arguments: list[str]) -> list[str]:
+    """`torch-tui my.toml` is short for `torch-tui open my.toml`: no command ends in .toml."""
+    return ["open", *arguments] if arguments and arguments[0].endswith(".toml") else arguments
 
 
 def _version(wanted: bool) -> None:
@@ -86,6 +91,18 @@ def studio(
 
     preset = shipped.load(shipped.DEFAULT)
     raise typer.Exit(_train(preset.recipe, preset.name, preset.name, runs, as_json=False))
+
+
+@app.command("open")
+def open_studio(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A preset's name, or a .toml file.")],
+    runs: Runs = None,
+) -> None:
+    """Open the studio on a recipe; `torch-tui FILE.toml` does the same."""
+    name, chosen = _find_recipe(recipe)
+    from tui.app import run_studio
+
+    raise typer.Exit(run_studio(runs, chosen, name))
 
 
 @app.command()

@@ -7,12 +7,14 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from multiprocessing import resource_tracker
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Self
 
 from tui.complaints import complain
-from tui.reports import JsonReport, LineReport, LiveReport, Report
+from tui.json_report import JsonReport
+from tui.reports import LineReport, LiveReport, Report
 
 if TYPE_CHECKING:
     from engine.errors import StudioError
@@ -116,7 +118,7 @@ def _watch(job: Job, report: Report, signals: Signals, resume_with: str) -> int:
     """See the job to its end, looking at its history on a clock of our own; the exit status."""
     try:
         report.begin(job)
-        job.start()
+        _start_deaf(job)
         while job.alive:
             job.join(_LOOK_S)
             if signals.status and not job.control.stopping:
@@ -124,12 +126,29 @@ def _watch(job: Job, report: Report, signals: Signals, resume_with: str) -> int:
                 report.stopping()
             report.look(job.history)
         report.end(job, f"{resume_with} {job.directory.name}" if _resumable(job) else "")
-    except BrokenPipeError:  # `| head`: whoever started this reads no more, so the run is stopped as by Ctrl+C
+    except OSError as error:  # `| head`, a full disk: nobody reads on, so the run is stopped as by Ctrl+C
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else Python complains when it flushes stdout in the end
         job.control.stop()
-        job.join()
+        if job.alive:
+            job.join()
+        if not isinstance(error, BrokenPipeError):
+            complain(f"stdout: {error.strerror}. The run {job.directory.name} was stopped.")
         return _STOPPED
     return {"done": _DONE, "stopped": signals.status}.get(job.history.progress.state, _FAILED)
+
+
+def _start_deaf(job: Job) -> None:
+    """Start the job with SIGINT blocked in its thread, and so in the processes that serve its data.
+
+    A terminal sends Ctrl+C to all of them; a worker that dies of it would turn the stop into a failure.
+    """
+    if job.recipe.data.num_workers:
+        resource_tracker.ensure_running()  # it unblocks SIGINT in the thread that starts it
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        job.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _resumable(job: Job) -> bool:

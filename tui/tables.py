@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from engine.durations import clock
 from engine.errors import StudioError
 from tui.complaints import complain
-from tui.reports import result_lines, summary_values, to_json
+from tui.json_report import summary_values, to_json
+from tui.reports import result_lines
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -134,8 +134,7 @@ def _crop(transform: Any) -> Step:
     if transform.padding_mode != "constant" or transform.pad_if_needed or transform.fill not in (0, None):
         return _sample_by_sample(transform)
     height, width = transform.size
-    padding = transform.padding
-    sides = [0, 0, 0, 0] if padding is None else v2.functional._geometry._parse_pad_padding(padding)
+    sides = transform.padding or [0, 0, 0, 0]  # torchvision keeps it as left, right, top, bottom, as F.pad takes it
 
     def step(inputs: Tensor, seed: int) -> Tensor:
         padded = F.pad(inputs, sides) if any(sides) else inputs  # (B, C, H', W')

@@ -42,9 +42,7 @@ class MetricsWriter:
     writing works again.
     """
 
-    def __init__(
-        self, path: Path, on_trouble: Callable[[str], None], facts: Mapping[str, Any] | None = None
-    ) -> None:
+    def __init__(self, path: Path, on_trouble: Callable[[str], None], facts: Mapping[str, Any] | None = None) -> None:
         """`facts` are on disk when this returns: whoever looks at the run knows whose it is. Raises sqlite3.Error."""
         self._on_trouble = on_trouble
         self._queue: queue.SimpleQueue[Work | threading.Event | None] = queue.SimpleQueue()
@@ -90,7 +88,7 @@ class MetricsWriter:
         self._queue.put(work)
 
     def flush(self) -> None:
-        """Wait until what was handed over is on disk, at most a second: a disk in trouble must not hold the training."""
+        """Wait until all of it is on disk, at most a second: a disk in trouble must not hold the training."""
         written = threading.Event()
         self._queue.put(written)
         written.wait(1.0)

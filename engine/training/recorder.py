@@ -78,7 +78,7 @@ class Recorder:
         self._writer.facts({"summary": asdict(summary)})
 
     def flush(self) -> None:
-        """Bring the metrics to disk: a checkpoint must not be ahead of them, or a resumed run lacks what lies between."""
+        """Bring the metrics to disk. A checkpoint must not be ahead of them, or a resumed run has a gap."""
         self._writer.flush()
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from small_runs import AtLook, digits, finish, line, python_file, start, stop_at, train
+from small_runs import AtLook, digits, finish, line, python_file, run_python, start, stop_at, train
 
 from engine.data.batches import TensorBatches
 from engine.errors import RunError, StudioError
@@ -125,7 +125,9 @@ class TestFailingModel:
 class TestFailingData:
     def test_a_sample_that_cannot_be_read_fails_the_run_and_names_the_line(self, root: Path, tmp_path: Path) -> None:
         assert_failed(
-            train(with_data(tmp_path, "raise ValueError('sample 7 is broken')"), root), "data.py:9", "sample 7 is broken"
+            train(with_data(tmp_path, "raise ValueError('sample 7 is broken')"), root),
+            "data.py:9",
+            "sample 7 is broken",
         )
 
     def test_the_same_data_without_the_fault_trains(self, root: Path, tmp_path: Path) -> None:
@@ -183,17 +185,29 @@ class TestFailingDirectory:
 
 
 class TestGrowth:
-    def test_five_runs_leave_no_thread_no_model_and_no_memory_behind(self, root: Path) -> None:
-        process, threads = psutil.Process(), set(threading.enumerate())
-        resident, jobs = [], []
-        for _ in range(5):
-            jobs.append(train(digits(), root))
-            resident.append(process.memory_info().rss)
+    def test_five_runs_leave_no_thread_and_no_model_behind(self, root: Path) -> None:
+        threads = set(threading.enumerate())
+
+        jobs = [train(digits(), root) for _ in range(5)]
 
         assert set(threading.enumerate()) == threads
         assert all(job.history.progress.state == "done" for job in jobs)
         assert [each for each in gc.get_objects() if type(each) in (Chain, Trainer, TensorBatches)] == []
-        assert max(resident[2:]) - resident[1] < 16 * 2**20
+
+    def test_after_the_first_two_runs_memory_does_not_grow(self, root: Path) -> None:
+        code = """
+import sys
+from pathlib import Path
+import psutil
+from small_runs import digits, train
+resident = []
+for _ in range(8):
+    train(digits(), Path(sys.argv[1]))
+    resident.append(psutil.Process().memory_info().rss)
+print(max(resident[2:]) - resident[1])
+"""
+
+        assert int(run_python(code, str(root)).stdout) < 16 * 2**20
 
     def test_a_model_that_somebody_holds_would_be_found(self) -> None:
         held = Chain()

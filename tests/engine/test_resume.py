@@ -33,7 +33,7 @@ from engine.job import Job
 from engine.models.build import build_model
 from engine.recipe import Recipe
 from engine.runs.directory import RunDirectory
-from engine.runs.history import Series
+from engine.runs.history import LIVE, Series
 from engine.training.checkpoint import Checkpoints, load
 from engine.training.trainer import _random_state
 
@@ -195,7 +195,7 @@ class TestRefused:
         job = start(line({"training.epochs": 100_000}), root)
         try:
             wait_for(lambda: job.history.progress.step > 0)
-            wait_for(lambda: job.directory.status().state == "training")
+            assert job.directory.status().state in LIVE
             with pytest.raises(RunError, match=rf"is being trained by process {os.getpid()} on .*\. Stop it there"):
                 Job.resumed(job.directory)
         finally:

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 from studio_driver import Studio, studio
-from textual.widgets import DataTable, Input, OptionList
+from textual.widgets import Button, DataTable, Input, OptionList
 
 from engine.recipe import Recipe
 from presets import load
+from tui.screens.studio import PANES
 from tui.widgets.chart import Chart
 from tui.widgets.field import Field
 
@@ -226,7 +227,7 @@ async def test_another_dataset_reinfers_the_model(tmp_path: Path) -> None:
 
 async def test_another_optimizer_brings_its_own_settings(tmp_path: Path) -> None:
     async with studio(tmp_path) as opened:
-        await opened.pilot.click("#choose-optimizer") if False else opened.screen.query_one("#choose-optimizer").press()
+        opened.screen.query_one("#choose-optimizer", Button).press()
         await opened.until(lambda: opened.app.screen.query("#pick-search"))
         await opened.press(*"AdamW", "enter")
         await opened.until(lambda: opened.screen.draft.recipe.optimizer.name == "AdamW")
@@ -304,8 +305,8 @@ async def test_training_that_was_asked_for_too_early_starts_when_torch_is_loaded
 
 async def test_at_80_columns_one_pane_is_shown_and_numbers_switch(tmp_path: Path) -> None:
     async with studio(tmp_path, size=(80, 24), recipe=quick()) as opened:
-        for key, name in zip("1234567", ("presets", "model", "data", "settings", "curves", "devices", "log"), strict=True):
-            await opened.press("escape", key)
+        for number, name in enumerate(PANES, 1):
+            await opened.press("escape", str(number))
             shown = [pane.id for pane in opened.screen.query("#panes > *") if pane.display]
             assert shown == [name]
         await opened.press("escape", "t")

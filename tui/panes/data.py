@@ -21,7 +21,7 @@ from tui.widgets.picture import beside, fit, half_blocks, shades
 if TYPE_CHECKING:
     from engine.data.preview import Preview, Sample
 
-_BARS = " ▁▂▃▄▅▆▇█"
+_BARS = " ▁▂▃▄▅▆▇"  # no full block: neighbours would run together
 
 
 class DataPane(Pane):
@@ -143,7 +143,7 @@ def _balance(preview: Preview, width: int, height: int) -> list[Text]:
     line = Text("balance  ", "dim")
     for name, n in shown:
         line.append(f"{name[0]}", "dim")
-        line.append(_BARS[round(8 * n / greatest)], "cyan")
+        line.append(_BARS[round(7 * n / greatest)], "cyan")
     least = min(preview.counts.values())
     line.append(f" {least:,}–{greatest:,}" if width - line.cell_len > 12 else "", "dim")
     return [line]

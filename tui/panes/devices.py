@@ -38,7 +38,7 @@ class DevicesPane(VerticalScroll, can_focus=True):
     BORDER_TITLE = "Devices"
     ALLOW_MAXIMIZE = True  # containers refuse
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("m", "toggle_maximized", "Maximise", tooltip="Show the devices alone", id="devices.maximize")
+        Binding("m", "toggle_maximized", "Zoom", tooltip="Show the devices alone", id="devices.maximize")
     ]
     DEFAULT_CSS = """
     DevicesPane { padding: 0 1; scrollbar-size-vertical: 1; }

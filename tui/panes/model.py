@@ -92,7 +92,7 @@ class ModelPane(Pane):
             line.update(Text(f"✗ {problem}"))
         else:
             megabytes = parameters * 4 / 1e6
-            line.update(Text(f"{parameters:,} parameters · {megabytes:.2g} MB of weights in fp32"))
+            line.update(Text(f"{parameters:,} parameters · {megabytes:.2g} MB"))
         self.refresh_bindings()
 
     def on_resize(self, event: Resize) -> None:

@@ -10,7 +10,7 @@ class Pane(Vertical):
     """A titled part of the studio. `m` shows it alone, and everything again."""
 
     ALLOW_MAXIMIZE = True
-    BINDINGS = [Binding("m", "maximize", "Maximise", tooltip="Show this pane alone, or all again", id="pane.maximize")]
+    BINDINGS = [Binding("m", "maximize", "Zoom", tooltip="Show this pane alone, or all again", id="pane.maximize")]
 
     def action_maximize(self) -> None:
         """Show this pane alone, or all panes again."""

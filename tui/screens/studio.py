@@ -56,9 +56,9 @@ class StudioScreen(Screen[None]):
     VERTICAL_BREAKPOINTS = [(0, "-short"), (30, "-tall"), (50, "-high")]
     BINDINGS = [
         Binding("t", "train", "Train", tooltip="Train the recipe on the desk", id="studio.train"),
-        Binding("space", "pause", "Pause/resume", tooltip="Hold the training, or go on", id="studio.pause"),
+        Binding("space", "pause", "Pause", tooltip="Hold the training, or go on", id="studio.pause"),
         Binding("s", "stop", "Stop", tooltip="End the training with a checkpoint", id="studio.stop"),
-        Binding("c", "checkpoint", "Checkpoint", tooltip="Write a checkpoint now", id="studio.checkpoint"),
+        Binding("c", "checkpoint", "Save", tooltip="Write a checkpoint now", id="studio.checkpoint"),
         Binding("l", "learning_rate", "Rate", tooltip="Change the learning rate while it trains", id="studio.rate"),
         Binding("r", "runs", "Runs", tooltip="Earlier runs: curves, resume", id="studio.runs"),
         Binding("u", "undo", "Undo", tooltip="Take the last edit back", id="studio.undo"),
@@ -73,12 +73,12 @@ class StudioScreen(Screen[None]):
         Binding("escape", "leave", "Back", tooltip="Leave a field, or show all panes", id="studio.back"),
     ]
 
-    def __init__(self, runs_root: Path, recipe: Recipe | None, desk: Desk) -> None:
+    def __init__(self, runs_root: Path, recipe: Recipe | None, name: str, desk: Desk) -> None:
         super().__init__()
         self._runs_root = runs_root
         self._desk = desk
         first = presets()[0]
-        self.draft = Draft(first.name, first.recipe) if recipe is None else Draft(recipe.title or "recipe", recipe)
+        self.draft = Draft(first.name, first.recipe) if recipe is None else Draft(name or "recipe", recipe)
         self._opened = recipe
         self._checked: Checked | None = None
         self._preview: Preview | None = None

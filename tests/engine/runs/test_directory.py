@@ -113,7 +113,9 @@ class TestStatus:
 
     def test_a_run_whose_process_died_is_interrupted(self, root: Path) -> None:
         run = create(root)
-        gone = run_python("import json; from engine.runs.directory import owner_facts; print(json.dumps(owner_facts()))")
+        gone = run_python(
+            "import json; from engine.runs.directory import owner_facts; print(json.dumps(owner_facts()))"
+        )
         record(run, state="training", **json.loads(gone.stdout))
 
         assert run.status().state == "interrupted"

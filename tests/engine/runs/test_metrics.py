@@ -162,7 +162,10 @@ class TestTrouble:
         wait_for(lambda: len(said) == 2)
         writer.close()
 
-        assert said == ["metrics can't be written: database is locked; they wait in memory", "metrics are written again"]
+        assert said == [
+            "metrics can't be written: database is locked; they wait in memory",
+            "metrics are written again",
+        ]
         assert points(path) == {"before": {1: 1.0}, "train/loss": {1: 1.0, 2: 2.0}}
         assert [event.text for event in read_events(path)] == ["once"]
 

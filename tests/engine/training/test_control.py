@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from small_runs import AtLook, digits, finish, line, rows, start, stop_at, train, wait_for
+from small_runs import AtLook, digits, finish, line, rows, stop_at, train, wait_for
 
 from engine.job import Job
 from engine.training.checkpoint import Checkpoints

@@ -1,0 +1,50 @@
+# Two commands are all that a fresh machine with python3, venv and make needs: `make run` and `make test`.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+
+.PHONY: help run test lint screenshots snapshots clean
+
+help:
+	@echo "make run          install into $(VENV) and open the studio (without a terminal: train the default preset)"
+	@echo "make test         install and run the tests"
+	@echo "make lint         ruff, mypy and the import contracts"
+	@echo "make screenshots  draw the pictures of the README and the docs anew"
+	@echo "make snapshots    take the studio's looks as they are now for right"
+	@echo "make clean        remove $(VENV)"
+
+run: $(VENV)/.installed
+	@$(BIN)/torch-tui
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+screenshots: $(VENV)/.installed-dev
+	$(BIN)/python docs/make_screenshots.py
+
+snapshots: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest tests/tui/test_snapshots.py --snapshot-update
+
+clean:
+	rm -rf $(VENV)
+
+# torch and torchvision are resolved together, with nothing pinned below them: a lone CPU wheel of torch next to a
+# torchvision of another build fails at import (operator torchvision::nms does not exist).
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "torch-tui needs Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "Installing torch-tui and PyTorch into $(VENV): about 5 GB, a few minutes, once." >&2
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . >&2
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml
+	@$(MAKE) --no-print-directory $(VENV)/.installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' >&2
+	@touch $@

@@ -1,0 +1,293 @@
+"""Downloads against a real server on this machine: progress, cancelling, broken files, no network, no answer."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import http.server
+import io
+import pickle
+import socket
+import struct
+import tarfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from torchvision.datasets import utils as torchvision_utils
+
+from engine.data import vision
+from engine.data.load import Loaded, Samples, load
+from engine.data.sources import find
+from engine.errors import DataError
+from engine.recipe import Data
+
+RANDOM = np.random.default_rng(0)
+# Incompressible, so that the training pictures take several reads.
+TRAIN, TEST = (RANDOM.integers(0, 256, (count, 28, 28), dtype=np.uint8) for count in (1000, 40))
+LABELS = {1000: RANDOM.integers(0, 10, 1000, dtype=np.uint8), 40: RANDOM.integers(0, 10, 40, dtype=np.uint8)}
+
+
+def idx(array: np.ndarray) -> bytes:
+    """An array of bytes in the format of MNIST's files."""
+    header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
+    return gzip.compress(header + array.tobytes(), mtime=0)
+
+
+FILES = {
+    "train-images-idx3-ubyte.gz": idx(TRAIN),
+    "train-labels-idx1-ubyte.gz": idx(LABELS[1000]),
+    "t10k-images-idx3-ubyte.gz": idx(TEST),
+    "t10k-labels-idx1-ubyte.gz": idx(LABELS[40]),
+}
+
+
+def md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+@dataclass
+class Mirror:
+    """A server of files, which can be told to misbehave."""
+
+    url: str
+    files: dict[str, bytes]
+    asked: list[str] = field(default_factory=list)
+    cut: bool = False
+    silent: threading.Event = field(default_factory=threading.Event)
+    garbage: bool = False
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    mirror: Mirror
+
+    def do_HEAD(self) -> None:
+        self.reply(with_body=False)
+
+    def do_GET(self) -> None:
+        self.reply(with_body=True)
+
+    def reply(self, *, with_body: bool) -> None:
+        mirror, name = self.mirror, self.path.rpartition("/")[2]
+        mirror.asked.append(f"{self.command} {name}")
+        if mirror.garbage:
+            self.wfile.write(b"<html>please log in</html>\r\n\r\n")
+            return
+        if mirror.silent.is_set():
+            time.sleep(3)
+            return
+        content = mirror.files.get(name)
+        if content is None:
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if with_body:
+            self.wfile.write(content[: len(content) // 2] if mirror.cut else content)
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
+    """torchvision's MNIST, small, from a server on this machine; files go below `tmp_path`."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Handler.mirror = Mirror(f"http://127.0.0.1:{server.server_port}/", dict(FILES))
+    monkeypatch.setenv("TORCH_TUI_DATA", str(tmp_path))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [Handler.mirror.url])
+    monkeypatch.setattr(torchvision.datasets.MNIST, "resources", [(name, md5(file)) for name, file in FILES.items()])
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield Handler.mirror
+    server.shutdown()
+    server.server_close()
+
+
+class CancelledError(Exception):
+    """What a person's wish to stop raises."""
+
+
+def mnist(progress: object = None) -> Loaded:
+    return load(Data(name="MNIST"), "classification", progress or (lambda *values: None))  # type: ignore[arg-type]
+
+
+def refusal() -> str:
+    with pytest.raises(DataError) as caught:
+        mnist()
+    return str(caught.value)
+
+
+def is_right(loaded: Loaded) -> bool:
+    train, test = loaded.parts["train"], loaded.parts["test"]
+    assert isinstance(train, Samples)
+    assert isinstance(test, Samples)
+    same = [np.array_equal(part.inputs[:, 0].numpy(), array) for part, array in ((train, TRAIN), (test, TEST))]
+    return all(same) and np.array_equal(test.targets.numpy(), LABELS[40])
+
+
+def test_a_download_gives_the_data_and_says_that_it_is_there(mirror: Mirror) -> None:
+    assert not find("MNIST").ready
+    loaded = mnist()
+    assert is_right(loaded)
+    assert loaded.source.classes[3] == "3 - three"
+    assert find("MNIST").ready
+
+
+def test_a_second_load_asks_the_network_for_nothing(mirror: Mirror) -> None:
+    mnist()
+    mirror.asked.clear()
+    assert is_right(mnist())
+    assert mirror.asked == []
+
+
+def test_progress_is_reported_in_bytes_as_they_come(mirror: Mirror) -> None:
+    told: list[tuple[str, int, int]] = []
+    mnist(lambda what, done, total: told.append((what, done, total)))
+    name = "train-images-idx3-ubyte.gz"
+    steps = [done for what, done, total in told if what == name]
+    assert len(steps) > 2
+    assert steps == sorted(set(steps))
+    assert steps[-1] == len(FILES[name])
+    assert {what for what, _, _ in told} == set(FILES)
+    assert all(total == len(FILES[what]) for what, _, total in told)
+
+
+def test_cancelling_leaves_no_file_and_the_next_attempt_succeeds(mirror: Mirror, tmp_path: Path) -> None:
+    def cancel(what: str, done: int, total: int) -> None:
+        raise CancelledError
+
+    with pytest.raises(CancelledError):
+        mnist(cancel)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert not find("MNIST").ready
+    assert is_right(mnist())
+
+
+def test_cancelling_at_the_second_file_keeps_the_first(mirror: Mirror, tmp_path: Path) -> None:
+    def cancel(what: str, done: int, total: int) -> None:
+        if what == "train-labels-idx1-ubyte.gz":
+            raise CancelledError
+
+    with pytest.raises(CancelledError):
+        mnist(cancel)
+    assert not list(tmp_path.rglob("*labels*"))
+    mirror.asked.clear()
+    assert is_right(mnist())
+    assert "GET train-images-idx3-ubyte.gz" not in mirror.asked
+
+
+def test_a_file_with_another_hash_is_refused_and_fetched_again(mirror: Mirror) -> None:
+    mirror.files["t10k-labels-idx1-ubyte.gz"] = idx(LABELS[40][::-1])
+    assert "data.name: MNIST: can't be downloaded" in refusal()
+    assert not find("MNIST").ready
+    mirror.files.update(FILES)
+    assert is_right(mnist())
+
+
+def test_a_connection_that_breaks_off_is_no_dataset(mirror: Mirror) -> None:
+    mirror.cut = True
+    assert "can't be downloaded" in refusal()
+    mirror.cut = False
+    assert is_right(mnist())
+
+
+def test_without_a_network_the_bundled_twin_is_named_at_once(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        closed = unused.getsockname()[1]
+    monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [f"http://127.0.0.1:{closed}/"])
+    started = time.monotonic()
+    said = refusal()
+    assert time.monotonic() - started < 5
+    assert "Connection refused" in said
+    assert said.endswith("Use 'mnist5k', which ships with torch-tui, or connect and try again.")
+
+
+def test_a_server_that_never_answers_is_given_up(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vision, "_TIMEOUT_S", 0.3)
+    mirror.silent.set()
+    started = time.monotonic()
+    assert "can't be downloaded" in refusal()
+    assert time.monotonic() - started < 3
+
+
+def test_a_server_that_speaks_no_http_is_named(mirror: Mirror) -> None:
+    mirror.garbage = True
+    assert "can't be downloaded" in refusal()
+
+
+def test_a_file_that_a_mirror_lacks_is_named(mirror: Mirror) -> None:
+    mirror.files.clear()
+    assert "404" in refusal()
+
+
+@pytest.mark.parametrize("left", [0, 3, 20, 5000])
+def test_a_file_cut_short_on_disk_is_named_with_a_remedy(mirror: Mirror, tmp_path: Path, left: int) -> None:
+    mnist()
+    file = tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte"
+    file.write_bytes(file.read_bytes()[:left])
+    said = refusal()
+    assert "data.name: MNIST: can't be read" in said
+    assert f"Remove it from {tmp_path} and try again." in said
+
+
+def test_data_in_a_folder_that_cannot_be_written_is_used(mirror: Mirror, tmp_path: Path) -> None:
+    mnist()
+    marker = find("MNIST").marker
+    marker.unlink()
+    marker.symlink_to(tmp_path / "nowhere" / "file")  # touch fails, also for root
+    assert is_right(mnist())
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_torchvision_is_left_as_it_was(mirror: Mirror, fails: bool) -> None:
+    before = torchvision_utils._urlretrieve, socket.getdefaulttimeout()
+    if fails:
+        mirror.files.clear()
+        refusal()
+    else:
+        mnist()
+    assert (torchvision_utils._urlretrieve, socket.getdefaulttimeout()) == before
+
+
+def test_colour_pictures_come_channels_first(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = RANDOM.integers(0, 256, (6, 3, 32, 32), dtype=np.uint8)  # as the file has them
+    members = {
+        "data_batch_1": {"data": pictures[:4].reshape(4, -1), "labels": [1, 2, 3, 4]},
+        "test_batch": {"data": pictures[4:].reshape(2, -1), "labels": [5, 6]},
+        "batches.meta": {"label_names": [f"thing {number}" for number in range(10)]},
+    }
+    packed, hashes = io.BytesIO(), {}
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        for name, value in members.items():
+            content = pickle.dumps(value)
+            hashes[name] = md5(content)
+            entry = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    mirror.files["cifar.tar.gz"] = packed.getvalue()
+    patched = {
+        "url": f"{mirror.url}cifar.tar.gz",
+        "filename": "cifar.tar.gz",
+        "tgz_md5": md5(packed.getvalue()),
+        "train_list": [["data_batch_1", hashes["data_batch_1"]]],
+        "test_list": [["test_batch", hashes["test_batch"]]],
+        "meta": {"filename": "batches.meta", "key": "label_names", "md5": hashes["batches.meta"]},
+    }
+    for name, value in patched.items():
+        monkeypatch.setattr(torchvision.datasets.CIFAR10, name, value)
+    loaded = load(Data(name="CIFAR10"), "classification")
+    train, test = loaded.parts["train"], loaded.parts["test"]
+    assert isinstance(train, Samples)
+    assert isinstance(test, Samples)
+    assert torch.equal(train.inputs, torch.from_numpy(pictures[:4]))
+    assert test.targets.tolist() == [5, 6]
+    assert loaded.source.classes[2] == "thing 2"

@@ -1,0 +1,167 @@
+"""The studio's looks, frozen at the three sizes it is made for. `make snapshots` takes them anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import Input
+
+from engine.devices.monitor import GpuSample, HostSample, Snapshot
+from engine.runs.history import Event, History, Progress, Summary
+from tui.app import StudioApp
+from tui.screens.studio import StudioScreen
+from tui.training import Desk
+
+SIZES = [(80, 24), (120, 40), (200, 60)]
+GIB = 1 << 30
+
+
+class StillMonitor:
+    """A minute of one GPU and its host, always the same."""
+
+    def __init__(self, *, gpu: bool) -> None:
+        self._snapshots = tuple(self._snapshot(second / 2, gpu) for second in range(120))
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def history(self) -> tuple[Snapshot, ...]:
+        return self._snapshots
+
+    @staticmethod
+    def _snapshot(time: float, gpu: bool) -> Snapshot:
+        host = HostSample(0.25 + time / 120, 9 * GIB, 24 * GIB, 2 * GIB, 0.9)
+        if not gpu:
+            return Snapshot(time, host, (), "No NVIDIA driver is installed here.")
+        used = int((3 + time / 6) * GIB)
+        board = GpuSample(
+            index=0,
+            name="NVIDIA H200",
+            uuid="GPU-0",
+            utilisation=0.5 + 0.4 * np.sin(time / 5).item(),
+            memory_used=used,
+            memory_total=141 * GIB,
+            temperature=61.0,
+            power=412.0,
+            power_limit=700.0,
+            torch_index=0,
+            allocated=used - 2 * GIB,
+            reserved=used - GIB,
+            peak=used,
+        )
+        return Snapshot(time, host, (board,), None)
+
+
+class StillDesk(Desk):
+    """A desk whose numbers don't move: what is tested here is how they are drawn."""
+
+    def __init__(self, history: History | None, *, gpu: bool) -> None:
+        super().__init__()
+        self.monitor = StillMonitor(gpu=gpu)  # type: ignore[assignment]
+        self.history = history
+        self.name = "digits-mlp" if history else ""
+
+    def load(self) -> None:
+        super().load()
+        self.lines.clear()
+
+    @property
+    def live(self) -> bool:
+        return self.history is not None and self.history.progress.state == "training"
+
+    @property
+    def where(self) -> str:
+        return "runs/digits-mlp-20260101-120000" if self.history else ""
+
+
+def training() -> History:
+    """Half of a run: a falling loss with noise, a changed learning rate."""
+    history = History()
+    steps = np.arange(1, 901)
+    noise = np.random.default_rng(0).normal(0, 0.05, len(steps))
+    history.add("train/loss", steps, 2.2 * np.exp(-steps / 150) + 0.15 + noise)
+    history.add("train/accuracy", steps, np.clip(1 - 0.9 * np.exp(-steps / 120) + noise / 2, 0, 1))
+    epochs = np.arange(63, 901, 63)
+    history.add("val/loss", epochs, 2.0 * np.exp(-epochs / 150) + 0.25)
+    history.add("val/accuracy", epochs, 0.94 - 0.5 * np.exp(-epochs / 120))
+    history.note(Event(500, "lr", "learning rate 0.01 → 0.02"))
+    history.log.extend(
+        f"12:00:{second:02d}  epoch {second}/30  val loss 0.41 · accuracy 0.9{second % 10}" for second in range(1, 15)
+    )
+    history.logged = len(history.log)
+    history.progress = Progress(
+        "training", "", None, 14, 30, 900, 1890, 1152, 4000, 81234.5, 1.3, 0.02
+    )  # fmt: skip
+    return history
+
+
+def done() -> History:
+    history = training()
+    history.summary = Summary("accuracy", 0.938, 27, {"loss": 0.2083, "accuracy": 0.932}, 2.41)
+    history.progress = Progress("done", epoch=30, epochs=30, step=1890, steps=1890)
+    return history
+
+
+async def settle(pilot: Pilot[Any]) -> None:
+    screen = pilot.app.screen_stack[1]
+    assert isinstance(screen, StudioScreen)
+    for _ in range(600):
+        await pilot.pause(0.05)
+        if screen._ready and screen._checked and screen._preview:
+            break
+    await pilot.pause(0.7)
+
+
+class StillApp(StudioApp):
+    """The studio on a desk that stands still."""
+
+    def __init__(self, history: History | None = None, *, gpu: bool = False) -> None:
+        super().__init__(Path("runs"))
+        self.desk = StillDesk(history, gpu=gpu)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_first_screen(snap_compare: Callable[..., bool], size: tuple[int, int]) -> None:
+    assert snap_compare(StillApp(), terminal_size=size, run_before=settle)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_while_training_on_a_gpu(snap_compare: Callable[..., bool], size: tuple[int, int]) -> None:
+    async def before(pilot: Pilot[Any]) -> None:
+        await settle(pilot)
+        await pilot.press("5")
+        await pilot.pause(0.3)
+
+    assert snap_compare(StillApp(training(), gpu=True), terminal_size=size, run_before=before)
+
+
+def test_the_end_of_a_run(snap_compare: Callable[..., bool]) -> None:
+    assert snap_compare(StillApp(done()), terminal_size=(120, 40), run_before=settle)
+
+
+@pytest.mark.parametrize("pane", ["model", "data", "settings", "devices"])
+def test_panes_at_80_columns(snap_compare: Callable[..., bool], pane: str) -> None:
+    async def before(pilot: Pilot[Any]) -> None:
+        await settle(pilot)
+        await pilot.press({"model": "2", "data": "3", "settings": "4", "devices": "6"}[pane])
+        await pilot.pause(0.3)
+
+    assert snap_compare(StillApp(gpu=True), terminal_size=(80, 24), run_before=before)
+
+
+def test_adding_a_layer(snap_compare: Callable[..., bool]) -> None:
+    async def before(pilot: Pilot[Any]) -> None:
+        await settle(pilot)
+        await pilot.press("2", "a")
+        await pilot.pause(0.5)
+        pilot.app.screen.query_one(Input).cursor_blink = False
+        await pilot.press(*"conv2")
+        await pilot.pause(0.5)
+
+    assert snap_compare(StillApp(), terminal_size=(120, 40), run_before=before)
