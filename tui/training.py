@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from engine.devices.monitor import Monitor
 from engine.recipe import Recipe
 from engine.runs.directory import RunDirectory
-from engine.runs.history import History
+from engine.runs.history import LIVE, History
 
 if TYPE_CHECKING:
     from engine.catalog import Entry
@@ -75,12 +75,14 @@ class Desk:
         """Train a recipe in a new run. Raises RunError."""
         from engine.job import Job
 
+        self.join()
         self._take(Job.create(recipe, root, name), name)
 
     def resume(self, directory: RunDirectory) -> None:
         """Go on with a run. Raises RunError or RecipeError."""
         from engine.job import Job
 
+        self.join()
         self._take(Job.resumed(directory), directory.name)
 
     def show(self, directory: RunDirectory) -> None:
@@ -91,8 +93,8 @@ class Desk:
 
     @property
     def live(self) -> bool:
-        """Whether a job is training."""
-        return self._job is not None and self._job.alive
+        """Whether a run is under way. One that has ended may still be writing out its last rows."""
+        return self._job is not None and self._job.alive and self._job.history.progress.state in LIVE
 
     @property
     def where(self) -> str:

@@ -44,8 +44,8 @@ def make_scheduler(recipe: Recipe, optimizer: torch.optim.Optimizer, steps_per_e
 def _completed(entry: Entry, part: Scheduler, recipe: Recipe, steps_per_epoch: int) -> Mapping[str, Any]:
     length = recipe.training.epochs * (steps_per_epoch if part.every == "step" else 1)
     known = {"T_max": length, "total_steps": length, "max_lr": recipe.optimizer.lr}
-    if "epochs" in part.parameters or "steps_per_epoch" in part.parameters:
-        known.pop("total_steps")
+    if "epochs" in part.parameters:  # OneCycleLR takes its length in epochs as well
+        known["steps_per_epoch"] = known.pop("total_steps") // recipe.training.epochs
     return {**{name: value for name, value in known.items() if entry.parameter(name)}, **part.parameters}
 
 

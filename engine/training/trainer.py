@@ -230,8 +230,9 @@ class Trainer:
             self.at.best, self.at.best_epoch = value, self.at.epoch
         due = self._every.unit == "epoch" and self.at.epoch % int(self._every.amount) == 0
         shown = " · ".join(f"{name} {number:.4g}" for name, number in measured.items())
-        kind = "val" if validated else "train"
-        self._recorder.say(f"epoch {self.at.epoch}/{self._recipe.training.epochs}  {kind} {shown}")
+        said = f"train loss {trained['loss']:.4g} · val {shown}" if validated else f"train {shown}"
+        self._recorder.say(f"epoch {self.at.epoch}/{self._recipe.training.epochs}  {said}")
+        self._recorder.facts(epoch=self.at.epoch)
         self._recorder.summary(self._summary({}))
         if better or due or self.at.epoch == self._recipe.training.epochs:
             self.save(_score(metric, value) if math.isfinite(value) else None)

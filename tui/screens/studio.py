@@ -413,7 +413,7 @@ class StudioScreen(Screen[None]):
             if await self.app.push_screen_wait(AskScreen("Quit?", question, answers)) != "stop":
                 return
             self._desk.stop()
-            await asyncio.to_thread(self._desk.join)
+        await asyncio.to_thread(self._desk.join)
         self.app.exit(return_code=0)
 
     def _tick(self) -> None:
