@@ -41,7 +41,8 @@ def load(name: str) -> Preset:
     raise RecipeError(name, "is no preset and no recipe file", nearest(name, names) or "See: torch-tui presets.")
 
 
-def _order(preset: Preset) -> tuple[int, str, bool, int, str]:
+def _order(preset: Preset) -> tuple[int, str, bool, int, int, str]:
     place = _FAMILIES.index(preset.family) if preset.family in _FAMILIES else len(_FAMILIES)
     source = sources().get(preset.recipe.data.name)
-    return place, preset.family, preset.name != DEFAULT, source.download_mb if source else 0, preset.name
+    megabytes, layers = source.download_mb if source else 0, len(preset.recipe.model.layers)
+    return place, preset.family, preset.name != DEFAULT, megabytes, layers, preset.name

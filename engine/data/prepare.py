@@ -120,7 +120,9 @@ def split(loaded: Loaded, data: Data, notes: list[str]) -> dict[str, tuple[Sampl
         notes.append(f"{loaded.source.name} brings its own test set: split.test has no effect.")
     val = round(count * shares.val * scale)
     test = 0 if own_test is not None else min(round(count * shares.test), count - val)
-    train = min(round(count * shares.train * scale), count - val - test)
+    rest = count - val - test
+    whole = shares.train + shares.val + shares.test > 1 - 1e-9  # then rounding must not lose a sample
+    train = rest if whole else min(round(count * shares.train * scale), rest)
     found: dict[str, tuple[Samples | MapDataset, Tensor | None]] = {
         "train": (main, order[:train]),
         "val": (main, order[train : train + val]),

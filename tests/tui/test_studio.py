@@ -264,7 +264,8 @@ async def test_a_failing_module_fails_its_run_and_the_studio_goes_on(tmp_path: P
     file.write_text(
         "import torch\nfrom torch import nn\n\nclass Mine(nn.Module):\n"
         "    def __init__(self):\n        super().__init__()\n        self.layer = nn.Linear(1, 1)\n"
-        f"    def forward(self, x):\n        if x.device.type == 'meta':\n            return self.layer(x)\n        {body}\n"
+        "    def forward(self, x):\n        if x.device.type == 'meta':\n            return self.layer(x)\n"
+        f"        {body}\n"
     )
     recipe = quick().values()
     recipe["model"] = {"python": f"{file}:Mine"}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal
+from textual.reactive import var
 
 from engine.runs.history import History
 from tui.panes.pane import Pane
@@ -18,10 +20,15 @@ class CurvesPane(Pane):
 
     BORDER_TITLE = "Curves [dim]5[/]"
     HELP = """Training is measured at every step, validation at the end of every epoch. Marks under the curve:
-    η a changed learning rate, ‖ a pause. `y` switches the loss to a logarithmic axis."""
-    BINDINGS = [Binding("y", "log_scale", "Log axis", tooltip="Loss on a logarithmic axis", id="curves.log_scale")]
+    η a changed learning rate, ‖ a pause. `y` switches the loss to a logarithmic axis, `e` smooths the training
+    curves."""
+    BINDINGS = [
+        Binding("y", "log_scale", "Log axis", tooltip="Loss on a logarithmic axis", id="curves.log_scale"),
+        Binding("e", "smooth", "Smooth", tooltip="Training as a moving average", id="curves.smooth"),
+    ]
 
     can_focus = True
+    smooth = var(False)
 
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -31,6 +38,11 @@ class CurvesPane(Pane):
         with Horizontal():
             yield Chart("loss", id="loss-chart")
             yield Chart("accuracy", id="metric-chart")
+
+    def action_smooth(self) -> None:
+        """Show training as a moving average, or step by step again."""
+        self.smooth = not self.smooth
+        self._seen = ()
 
     def action_log_scale(self) -> None:
         """Switch the loss axis."""
@@ -47,22 +59,31 @@ class CurvesPane(Pane):
         marks = [(float(event.step), _MARKS[event.kind]) for event in history.events if event.kind in _MARKS]
         ends = float(history.progress.steps) or None
         loss = self.query_one("#loss-chart", Chart)
-        loss.show(_lines(history, "loss"), marks=marks, x_max=ends)
+        loss.show(_lines(history, "loss", smooth=self.smooth), marks=marks, x_max=ends)
         chart = self.query_one("#metric-chart", Chart)
         chart.title = metric
-        chart.show(_lines(history, metric), marks=marks, x_max=ends)
+        chart.show(_lines(history, metric, smooth=self.smooth), marks=marks, x_max=ends)
 
 
-def _lines(history: History, name: str) -> list[Line]:
+def _lines(history: History, name: str, *, smooth: bool) -> list[Line]:
     series = history.series
     lines = []
     stepwise = series.get(f"train/{name}")
     by_epoch = series.get(f"epoch/{name}")
     if stepwise is not None:
-        lines.append(Line("train", *stepwise.curve(), colour="primary"))
+        steps, values = stepwise.curve()
+        label = "train, smoothed" if smooth else "train"
+        lines.append(Line(label, steps, smoothed(values) if smooth else values, colour="primary"))
     elif by_epoch is not None:
         lines.append(Line("train", *by_epoch.curve(), colour="primary"))
     validated = series.get(f"val/{name}")
     if validated is not None:
         lines.append(Line("val", *validated.curve(), colour="warning", points=True))
     return lines
+
+
+def smoothed(values: np.ndarray, weight: float = 0.9) -> np.ndarray:
+    """Exponential moving average, corrected for its short start as TensorBoard does it: Σ wᵏ·x / Σ wᵏ."""
+    kernel = weight ** np.arange(min(len(values), 64))
+    ones = np.ones(len(values))
+    return np.asarray(np.convolve(values, kernel)[: len(values)] / np.convolve(ones, kernel)[: len(values)])

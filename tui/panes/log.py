@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from textual.app import ComposeResult
-from textual.widgets import Log
+from textual.widgets import RichLog
 
 from tui.panes.pane import Pane
 
@@ -17,14 +17,14 @@ class LogPane(Pane):
     HELP = "What the run and the libraries print. All of it, with tracebacks, is in the run's log.txt."
 
     def compose(self) -> ComposeResult:
-        yield Log(max_lines=1000, id="log-lines")
+        yield RichLog(max_lines=1000, wrap=True, min_width=20, id="log-lines")
 
     def add(self, lines: Sequence[str]) -> None:
         """Append lines."""
-        if lines:
-            log = self.query_one(Log)
-            log.write_lines(lines, scroll_end=log.is_vertical_scroll_end)
+        log = self.query_one(RichLog)
+        for line in lines:
+            log.write(line, scroll_end=log.is_vertical_scroll_end)
 
     def clear(self) -> None:
         """Begin anew, for another run."""
-        self.query_one(Log).clear()
+        self.query_one(RichLog).clear()

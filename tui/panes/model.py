@@ -91,8 +91,7 @@ class ModelPane(Pane):
         if problem is not None:
             line.update(Text(f"✗ {problem}"))
         else:
-            megabytes = parameters * 4 / 1e6
-            line.update(Text(f"{parameters:,} parameters · {megabytes:.2g} MB"))
+            line.update(Text(f"{parameters:,} parameters · {_bytes(parameters * 4)} as fp32"))
         self.refresh_bindings()
 
     def on_resize(self, event: Resize) -> None:
@@ -155,6 +154,11 @@ class ModelPane(Pane):
         event.stop()
         if self._editable:
             self.action_edit()
+
+
+def _bytes(count: int) -> str:
+    kilobytes = count / 1e3
+    return f"{kilobytes:.3g} kB" if kilobytes < 1000 else f"{kilobytes / 1e3:,.3g} MB"
 
 
 def _cells(row: LayerRow) -> tuple[Text, Text, Text]:

@@ -102,8 +102,9 @@ class StudioScreen(Screen[None]):
     def on_mount(self) -> None:
         """Show what needs no torch, then load torch behind the first frame."""
         self.query_one(DevicesPane).border_title = "Devices [dim]6[/]"
-        self.query_one("#presets OptionList").focus()
         self._go_to("presets")
+        if any(preset.recipe == self.draft.recipe for preset in presets()):
+            self.query_one(PresetsPane).choose(self.draft.name)
         self._show_what_is_known()
         self.set_interval(_FRAME_S, self._tick)
         self.call_after_refresh(self._load_engine)
