@@ -29,7 +29,7 @@ async def shoot(name: str, size: tuple[int, int], preset: str, act: Act) -> None
     async with app.run_test(size=size) as pilot:
         screen = app.screen_stack[1]
         assert isinstance(screen, StudioScreen)
-        while not (screen._ready and screen._checked and screen._preview):
+        while not (screen.ready and screen.checked and screen.preview):
             await pilot.pause(0.05)
         await pilot.pause(3)  # the device pane's graph needs some seconds of past
         await act(app, pilot)

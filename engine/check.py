@@ -69,8 +69,10 @@ def check(recipe: Recipe) -> Checked:
         problems.append(RecipeError("data.split.train", "leaves no sample to train on", "Raise it."))
     rows = attempt(lambda: model_rows(recipe, facts)) or []
     problems.extend(row.error for row in rows if row.error is not None)
-    if rows and not any(row.error for row in rows) and loss is not None:
-        attempt(lambda: _check_output(recipe, facts, rows[-1]))
+    if rows and not any(row.error for row in rows):
+        attempt(lambda: _check_weights(rows))
+        if loss is not None:
+            attempt(lambda: _check_output(recipe, facts, rows[-1]))
     return Checked(recipe, source, facts, sizes, tuple(rows), tuple(problems))
 
 
@@ -79,6 +81,11 @@ def _check_optimizer(recipe: Recipe) -> None:
     weight = nn.Parameter(torch.empty(2, 2))
     optimizer = make_optimizer(recipe, [weight])
     make_scheduler(recipe, optimizer, steps_per_epoch=1000)
+
+
+def _check_weights(rows: Sequence[LayerRow]) -> None:
+    if not any(row.parameters for row in rows):
+        raise RecipeError("model", "has no parameter to train", "Add a layer with weights, such as Linear.")
 
 
 def _check_output(recipe: Recipe, facts: Facts, last: LayerRow) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from engine.errors import StudioError
-from tui.complaints import complain, complain_of_fault
+from tui.commands.complaints import complain, complain_of_fault
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -111,7 +111,7 @@ def presets(
 ) -> None:
     """List the recipes that ship with torch-tui, or show one."""
     import presets as shipped
-    from tui import tables
+    from tui.commands import tables
 
     if name is None:
         tables.print_presets(shipped.presets())
@@ -147,7 +147,7 @@ def resume(
     """Go on with a run from its newest checkpoint."""
     from engine.paths import runs_root
     from engine.runs.directory import RunDirectory
-    from tui import headless
+    from tui.commands import headless
 
     directory = RunDirectory.open(run, runs_root(runs))
     raise typer.Exit(headless.resume(directory, headless.report_for(as_json), resume_with=_resume_command(runs)))
@@ -157,7 +157,7 @@ def resume(
 def runs(runs: Runs = None, as_json: Json = False) -> None:
     """List the runs, the newest first."""
     from engine.paths import runs_root
-    from tui import tables
+    from tui.commands import tables
 
     root = runs_root(runs)
     if as_json:
@@ -175,7 +175,7 @@ def show(
     """Show a run: recipe, result, curves, last log lines."""
     from engine.paths import runs_root
     from engine.runs.directory import RunDirectory
-    from tui import tables
+    from tui.commands import tables
 
     directory = RunDirectory.open(run, runs_root(runs))
     if as_json:
@@ -188,7 +188,7 @@ def show(
 def doctor(runs: Runs = None, as_json: Json = False) -> None:
     """Check that this machine can train, and say what to do."""
     from engine.paths import runs_root
-    from tui import doctor as examination
+    from tui.commands import doctor as examination
 
     healthy = examination.print_findings(examination.examine(runs_root(runs)), as_json=as_json)
     raise typer.Exit(0 if healthy else 1)
@@ -196,7 +196,7 @@ def doctor(runs: Runs = None, as_json: Json = False) -> None:
 
 def _train(recipe: Recipe, where: str, name: str, runs: Path | None, *, as_json: bool) -> int:
     from engine.paths import runs_root
-    from tui import headless
+    from tui.commands import headless
 
     report, command = headless.report_for(as_json), _resume_command(runs)
     return headless.train(recipe, name, runs_root(runs), report, where=where, resume_with=command)

@@ -16,7 +16,8 @@ class Regression:
     """Outputs and targets are (B, outputs) floats.
 
     `std` undoes the standardisation of the targets, so that errors are in the data's own unit. Several outputs are
-    scored together: R² = 1 - Σ(y - ŷ)² / Σ(y - ȳ)² over all of them (scikit-learn's r2_score for one output).
+    scored together: R² = 1 - Σ(y - ŷ)² / Σ(y - ȳ)² over all of them, ȳ the mean of each (for one output this is
+    scikit-learn's r2_score). Otherwise outputs that lie far apart would make any model look good.
     """
 
     metrics: Sequence[Metric] = (Metric("r2", "max", per_step=False), Metric("mae", "min"), Metric("rmse", "min"))
@@ -29,7 +30,7 @@ class Regression:
         return Outcome(self._loss(outputs, batch.targets), outputs, batch.targets)
 
     def contributions(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """(B, 4): |e|, e², t and t² of each sample, as means over its outputs.
+        """(B, 3 + outputs): |e| and e² of each sample, its targets t, and t²; all but t as means over its outputs.
 
         In double precision where the device has it: Σt² - (Σt)²/n loses a small spread on a large mean.
         """
@@ -37,11 +38,12 @@ class Regression:
         scale = 1.0 if self._std is None else self._std.to(outputs.device, wide)
         error = (outputs.to(wide) - targets) * scale
         target = targets.to(wide) * scale
-        return torch.stack([part.mean(1) for part in (error.abs(), error.square(), target, target.square())], 1)
+        means = [part.mean(1, keepdim=True) for part in (error.abs(), error.square(), target.square())]
+        return torch.cat([*means[:2], target / math.sqrt(target.shape[1]), means[2]], 1)
 
     def summarize(self, sums: Sequence[float], samples: int) -> Mapping[str, float]:
-        absolute, squared, total, total_squared = sums
-        spread = total_squared - total * total / samples
+        absolute, squared, *totals, total_squared = sums
+        spread = total_squared - sum(total * total for total in totals) / samples
         if spread <= 1e-13 * total_squared:  # rounding: all targets are the same number
             spread = 0.0
         return {

@@ -71,8 +71,8 @@ async def studio(
         opened = Studio(app, pilot)
         await pilot.pause()
         if loaded:
-            await opened.until(lambda: opened.screen._ready and opened.screen._checked, "loading torch")
-            await opened.until(lambda: opened.screen._preview is not None or not recipe_is_ready(opened), "the preview")
+            await opened.until(lambda: opened.screen.ready and opened.screen.checked, "loading torch")
+            await opened.until(lambda: opened.screen.preview is not None or not recipe_is_ready(opened), "the preview")
         try:
             yield opened
         finally:
@@ -81,5 +81,5 @@ async def studio(
 
 
 def recipe_is_ready(opened: Studio) -> bool:
-    checked = opened.screen._checked
+    checked = opened.screen.checked
     return bool(checked and checked.source and checked.source.ready)

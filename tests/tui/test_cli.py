@@ -16,7 +16,8 @@ import pytest
 import presets as shipped
 from engine.recipe import Recipe
 from engine.runs.directory import RunDirectory
-from tui import cli, doctor
+from tui import cli
+from tui.commands import doctor
 
 HEAVY = ("torch", "torchvision", "textual", "plotext", "rich")
 
@@ -183,7 +184,7 @@ def test_a_presets_file_is_shown_as_it_is_with_its_shapes(tmp_path: Path) -> Non
 def test_nothing_is_cut_however_narrow_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     from io import StringIO
 
-    from tui import tables
+    from tui.commands import tables
 
     class Terminal(StringIO):
         def isatty(self) -> bool:

@@ -113,7 +113,7 @@ async def settle(pilot: Pilot[Any]) -> None:
     assert isinstance(screen, StudioScreen)
     for _ in range(600):
         await pilot.pause(0.05)
-        if screen._ready and screen._checked and screen._preview:
+        if screen.ready and screen.checked and screen.preview:
             break
     await pilot.pause(0.7)
 

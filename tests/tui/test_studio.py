@@ -73,8 +73,8 @@ async def test_every_preset_can_be_walked_through_without_an_error(tmp_path: Pat
     async with studio(tmp_path) as opened:
         for _ in range(12):
             await opened.press("down")
-            await opened.until(lambda: opened.screen._checked.recipe == opened.screen.draft.recipe)
-            assert opened.screen._checked.problems == ()
+            await opened.until(lambda: opened.screen.checked.recipe == opened.screen.draft.recipe)
+            assert opened.screen.checked.problems == ()
 
 
 async def test_training_ends_with_curves_best_value_and_the_run_directory(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ async def test_a_layer_is_added_by_keys_its_shape_appears_and_undo_takes_it_back
         await opened.until(lambda: opened.app.screen.query("#edit-help"))
         await opened.press("6", "4", "enter")
         await opened.until(lambda: layers(opened) == ["Flatten", "Linear", "Linear", "ReLU", "Linear"])
-        await opened.until(lambda: opened.screen._checked.parameters == 784 * 128 + 128 + 128 * 64 + 64 + 64 * 10 + 10)
+        await opened.until(lambda: opened.screen.checked.parameters == 784 * 128 + 128 + 128 * 64 + 64 + 64 * 10 + 10)
         await opened.press("u")
         assert layers(opened) == start
 
@@ -220,8 +220,8 @@ async def test_another_dataset_reinfers_the_model(tmp_path: Path) -> None:
         await opened.press("3", "o")
         await opened.until(lambda: opened.app.screen.query("#pick-search"))
         await opened.press(*"breast", "enter")
-        await opened.until(lambda: opened.screen._checked.recipe.data.name == "breast_cancer")
-        assert opened.screen._checked.parameters == 30 * 128 + 128 + 128 * 2 + 2
+        await opened.until(lambda: opened.screen.checked.recipe.data.name == "breast_cancer")
+        assert opened.screen.checked.parameters == 30 * 128 + 128 + 128 * 2 + 2
         await opened.until(lambda: "malignant" in opened.text("#data-body"), "the preview")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from textual import on, work
 from textual.app import ComposeResult, SystemCommand
@@ -13,14 +13,11 @@ from textual.binding import Binding
 from textual.containers import Container
 from textual.css.query import NoMatches
 from textual.events import Resize
-from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Footer, Input, Tab, Tabs
 
-from engine.data.sources import find as find_source
-from engine.data.sources import sources
-from engine.errors import RecipeError, StudioError
-from engine.recipe import Part, Recipe
+from engine.errors import StudioError
+from engine.recipe import Recipe
 from engine.runs.history import History
 from presets import presets
 from tui.draft import Draft
@@ -31,24 +28,20 @@ from tui.panes.log import LogPane
 from tui.panes.model import ModelPane
 from tui.panes.presets import PresetsPane
 from tui.panes.progress import ProgressPane
-from tui.panes.settings import PARTS, SettingsPane
+from tui.panes.settings import SettingsPane
 from tui.screens.ask import AskScreen
+from tui.screens.drafting import DraftScreen
 from tui.screens.learning_rate import LearningRateScreen
-from tui.screens.pick import Choice, PickScreen
 from tui.screens.runs import RunChosen, RunsScreen
 from tui.training import Desk
 from tui.widgets.field import Field
-
-if TYPE_CHECKING:
-    from engine.check import Checked
-    from engine.data.preview import Preview
 
 PANES = ("presets", "model", "data", "settings", "curves", "devices", "log")
 _FRAME_S = 0.25
 _DEFAULT_METRIC = {"classification": "accuracy", "regression": "r2"}
 
 
-class StudioScreen(Screen[None]):
+class StudioScreen(DraftScreen):
     """Routes between the panes, the draft of the recipe and the job. Computes nothing with tensors."""
 
     CSS_PATH = "studio.tcss"
@@ -74,16 +67,11 @@ class StudioScreen(Screen[None]):
     ]
 
     def __init__(self, runs_root: Path, recipe: Recipe | None, name: str, desk: Desk) -> None:
-        super().__init__()
-        self._runs_root = runs_root
-        self._desk = desk
         first = presets()[0]
-        self.draft = Draft(first.name, first.recipe) if recipe is None else Draft(name or "recipe", recipe)
+        draft = Draft(first.name, first.recipe) if recipe is None else Draft(name or "recipe", recipe)
+        super().__init__(draft, desk)
+        self._runs_root = runs_root
         self._opened = recipe
-        self._checked: Checked | None = None
-        self._preview: Preview | None = None
-        self._previewed: object = None
-        self._ready = False
         self._train_when_ready = False
 
     def compose(self) -> ComposeResult:
@@ -105,9 +93,9 @@ class StudioScreen(Screen[None]):
         self._go_to("presets")
         if any(preset.recipe == self.draft.recipe for preset in presets()):
             self.query_one(PresetsPane).choose(self.draft.name)
-        self._show_what_is_known()
+        self.show_what_is_known()
         self.set_interval(_FRAME_S, self._tick)
-        self.call_after_refresh(self._load_engine)
+        self.call_after_refresh(self.load_engine)
 
     # What is on the desk
 
@@ -118,198 +106,16 @@ class StudioScreen(Screen[None]):
             return
         if event.preset.name != self.draft.name or event.preset.recipe != self.draft.recipe:
             self.draft = Draft(event.preset.name, event.preset.recipe)
-            self._recipe_changed()
+            self.recipe_changed()
 
     @on(PresetsPane.Opened)
     def _open_preset(self) -> None:
         self.query_one("#press-train").focus()
 
-    @on(Field.Edited)
-    def _edit_setting(self, event: Field.Edited) -> None:
-        self._edit(lambda: self.draft.set(event.key, event.value))
-
-    @on(SettingsPane.ChoosePart)
-    @work
-    async def _choose_part(self, event: SettingsPane.ChoosePart) -> None:
-        if not self._ready:
-            return
-        entries = self._desk.entries(event.section)
-        part = getattr(self.draft.recipe, event.section)
-        choices = [Choice(e.name, note=e.summary, doc=f"{e.name}\n\n{e.doc}") for e in entries.values()]
-        if event.section == "scheduler":
-            choices.insert(0, Choice("none", note="the learning rate stays as it is"))
-        chosen = await self.app.push_screen_wait(
-            PickScreen(f"Choose a {event.section}", choices, part.name if part else "none")
-        )
-        if chosen is None:
-            return
-        if chosen == "none":
-            self._edit(lambda: self.draft.choose_part(event.section, None))
-            return
-        parameters = [parameter.name for parameter in entries[chosen].parameters]
-        self._edit(lambda: self.draft.choose_part(event.section, chosen, parameters))
-
-    @on(DataPane.Choose)
-    @work
-    async def _choose_dataset(self) -> None:
-        titles = {"bundled": "ships with torch-tui", "made": "made on the spot", "download": "downloaded once"}
-        choices = [
-            Choice(
-                source.name,
-                titles[source.origin],
-                "×".join(map(str, source.shape)) + (f" · ↓ {source.download_mb} MB" if not source.ready else ""),
-                f"{source.about}\n\n{source.task}\nsamples: "
-                + ", ".join(f"{name} {size:,}" for name, size in source.sizes.items())
-                + (f"\nclasses: {', '.join(source.classes)}" if source.classes else ""),
-            )
-            for source in sources().values()
-        ]
-        chosen = await self.app.push_screen_wait(PickScreen("Choose a dataset", choices, self.draft.recipe.data.name))
-        if chosen is not None:
-            self._edit(lambda: self.draft.choose_dataset(find_source(chosen)))
-
-    @on(DataPane.Download)
-    def _download(self) -> None:
-        if self._ready:
-            self._load_preview(self.draft.recipe)
-
-    @on(ModelPane.Add)
-    @work
-    async def _add_layer(self, event: ModelPane.Add) -> None:
-        from tui.screens.edit_part import EditPartScreen
-
-        if not self._ready:
-            return
-        entries = self._desk.entries("layer")
-        ordered = sorted(entries.values(), key=lambda entry: entry.group)
-        choices = [Choice(e.name, e.group, e.summary, f"{e.name}\n\n{e.doc}") for e in ordered]
-        name = await self.app.push_screen_wait(PickScreen("Add a layer", choices))
-        if name is None:
-            return
-        values: dict[str, Any] | None = {}
-        if any(parameter.required for parameter in entries[name].parameters):
-            values = await self.app.push_screen_wait(EditPartScreen(entries[name], {}))
-        if values is not None:
-            layer = Part.model_validate({"name": name, **values})
-            self._edit(lambda: self.draft.add_layer(event.index, layer))
-            self.call_after_refresh(self.query_one(ModelPane).select, event.index)
-
-    @on(ModelPane.Edit)
-    @work
-    async def _edit_layer(self, event: ModelPane.Edit) -> None:
-        from tui.screens.edit_part import EditPartScreen
-
-        layers = self.draft.recipe.model.layers
-        if not self._ready or event.index >= len(layers):
-            return
-        layer = layers[event.index]
-        entry = self._desk.entries("layer").get(layer.name)
-        if entry is None:
-            self.notify(f"torch has no layer '{layer.name}': remove it.", severity="error")
-            return
-        values = await self.app.push_screen_wait(EditPartScreen(entry, layer.parameters))
-        if values is not None:
-            changed = Part.model_validate({"name": layer.name, **values})
-            self._edit(lambda: self.draft.replace_layer(event.index, changed))
-
-    @on(ModelPane.Remove)
-    def _remove_layer(self, event: ModelPane.Remove) -> None:
-        self._edit(lambda: self.draft.remove_layer(event.index))
-
-    @on(ModelPane.Move)
-    def _move_layer(self, event: ModelPane.Move) -> None:
-        self._edit(lambda: self.query_one(ModelPane).select(self.draft.move_layer(event.index, event.by)))
-
-    def action_undo(self) -> None:
-        """Take the last edit back."""
-        if self.draft.undo():
-            self._recipe_changed()
-
-    def action_redo(self) -> None:
-        """Make the edit again."""
-        if self.draft.redo():
-            self._recipe_changed()
-
-    def _edit(self, change: Callable[[], object]) -> None:
-        before = self.draft.recipe
-        try:
-            change()
-        except RecipeError as error:
-            self.notify(str(error), severity="error", title="Not changed")
-        if self.draft.recipe is not before:
-            self._recipe_changed()
-
-    def _recipe_changed(self) -> None:
-        self._show_what_is_known()
-        if self._ready:
-            self._check_recipe()
-
-    def _show_what_is_known(self) -> None:
-        """The parts of a recipe that can be shown before torch is loaded."""
-        recipe = self.draft.recipe
-        source = sources().get(recipe.data.name)
-        if self._previewed != recipe.data:
-            self._preview = None
-        if source is not None:
-            sizes = self._checked.sizes if self._checked and self._checked.recipe == recipe else source.sizes
-            self.query_one(DataPane).show(source, sizes, self._preview)
-        self._show_settings()
-        self.refresh_bindings()
-
-    @work(exclusive=True, group="settings")
-    async def _show_settings(self) -> None:
-        recipe = self.draft.recipe
-        entries = {}
-        if self._ready:
-            for section in PARTS:
-                part = getattr(recipe, section)
-                if part is not None and part.name in self._desk.entries(section):
-                    entries[section] = self._desk.entries(section)[part.name]
-        await self.query_one(SettingsPane).show(recipe, entries)
-
-    # What the engine finds out
-
-    @work(exclusive=True, group="engine", exit_on_error=False)
-    async def _load_engine(self) -> None:
-        try:
-            await asyncio.to_thread(self._desk.load)
-        except Exception as error:  # a broken installation of torch raises anything, also OSError for a library
-            self.query_one(LogPane).add([f"torch can't be loaded: {error}"])
-            self.notify(f"torch can't be loaded: {error}. See: torch-tui doctor.", severity="error", timeout=30)
-            return
-        self._ready = True
-        self._recipe_changed()
+    def engine_loaded(self) -> None:
+        """Start what was asked for before torch was there."""
         if self._train_when_ready:
             self.action_train()
-
-    @work(exclusive=True, group="check", exit_on_error=False)
-    async def _check_recipe(self) -> None:
-        recipe = self.draft.recipe
-        checked = await asyncio.to_thread(self._desk.check, recipe)
-        self._checked = checked
-        problem = next(iter(checked.problems), None)
-        model = self.query_one(ModelPane)
-        model.show(checked.rows, checked.parameters, problem, editable=bool(recipe.model.layers) or not checked.rows)
-        if checked.source is not None:
-            self.query_one(DataPane).show(checked.source, checked.sizes, self._preview)
-            if self._previewed != recipe.data and checked.source.ready:
-                self._load_preview(recipe)
-
-    @work(exclusive=True, group="preview", exit_on_error=False)
-    async def _load_preview(self, recipe: Recipe) -> None:
-        pane = self.query_one(DataPane)
-        source = sources().get(recipe.data.name) or (self._checked.source if self._checked else None)
-        sizes = self._checked.sizes if self._checked else {}
-        if source is not None and not source.ready:
-            pane.show(source, sizes, None, "downloading…")
-        try:
-            preview = await asyncio.to_thread(self._desk.preview, recipe)
-        except StudioError as error:
-            pane.show(source, sizes, None, str(error))
-            return
-        if recipe.data == self.draft.recipe.data:
-            self._preview, self._previewed = preview, recipe.data
-            pane.show(preview.source, preview.sizes, preview)
 
     # Training
 
@@ -319,7 +125,7 @@ class StudioScreen(Screen[None]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Keys that do nothing now are not shown."""
-        live = self._desk.live
+        live = self.desk.live
         if action in ("pause", "stop", "checkpoint", "learning_rate"):
             return live
         if action == "train":
@@ -331,10 +137,10 @@ class StudioScreen(Screen[None]):
     @work(exclusive=True, group="train")
     async def action_train(self) -> None:
         """Start the recipe on the desk."""
-        if self._desk.live:
+        if self.desk.live:
             self.notify("A run is training. Stop it first: s.", severity="warning")
             return
-        if not self._ready:
+        if not self.ready:
             self._train_when_ready = True
             self.notify("Training starts as soon as torch is loaded.")
             return
@@ -345,11 +151,11 @@ class StudioScreen(Screen[None]):
                 f"{wrong.key}: {wrong.error.what if wrong.error else ''}", severity="error", title="Not started"
             )
             return
-        checked = await asyncio.to_thread(self._desk.check, recipe)
+        checked = await asyncio.to_thread(self.desk.check, recipe)
         if checked.problems:
             self.notify(str(checked.problems[0]), severity="error", title="Not started", timeout=10)
             return
-        await self._start(lambda: self._desk.start(recipe, self._runs_root, self.draft.name))
+        await self._start(lambda: self.desk.start(recipe, self._runs_root, self.draft.name))
 
     async def _start(self, start: Callable[[], None]) -> None:
         try:
@@ -367,30 +173,30 @@ class StudioScreen(Screen[None]):
 
     def action_pause(self) -> None:
         """Hold the training, or go on."""
-        if self._desk.live:
-            self._desk.toggle_pause()
+        if self.desk.live:
+            self.desk.toggle_pause()
             self._tick()
 
     def action_stop(self) -> None:
         """End the training with a checkpoint."""
-        if self._desk.live:
-            self._desk.stop()
+        if self.desk.live:
+            self.desk.stop()
             self.notify("Stopping after this step, with a checkpoint.")
 
     def action_checkpoint(self) -> None:
         """Write a checkpoint now."""
-        if self._desk.live:
-            self._desk.checkpoint()
+        if self.desk.live:
+            self.desk.checkpoint()
 
     @work(exclusive=True, group="dialog")
     async def action_learning_rate(self) -> None:
         """Ask for another learning rate."""
-        history = self._desk.history
-        if not self._desk.live or history is None:
+        history = self.desk.history
+        if not self.desk.live or history is None:
             return
         rate = await self.app.push_screen_wait(LearningRateScreen(history.progress.learning_rate))
-        if rate is not None and self._desk.live:
-            self._desk.set_learning_rate(rate)
+        if rate is not None and self.desk.live:
+            self.desk.set_learning_rate(rate)
 
     @work(exclusive=True, group="dialog")
     async def action_runs(self) -> None:
@@ -398,28 +204,28 @@ class StudioScreen(Screen[None]):
         chosen: RunChosen | None = await self.app.push_screen_wait(RunsScreen(self._runs_root))
         if chosen is None:
             return
-        if self._desk.live:
+        if self.desk.live:
             self.notify("A run is training. Stop it first: s.", severity="warning")
-        elif chosen.action == "resume" and self._ready:
-            await self._start(lambda: self._desk.resume(chosen.directory))
+        elif chosen.action == "resume" and self.ready:
+            await self._start(lambda: self.desk.resume(chosen.directory))
         else:
-            await self._start(lambda: self._desk.show(chosen.directory))
+            await self._start(lambda: self.desk.show(chosen.directory))
 
     @work(exclusive=True, group="dialog")
     async def ask_to_quit(self) -> None:
         """Leave; while a run is training, ask what shall become of it."""
-        if self._desk.live:
+        if self.desk.live:
             answers = [("stay", "Stay"), ("stop", "Stop with a checkpoint and quit")]
             question = "A run is training. It can be resumed later from its checkpoint."
             if await self.app.push_screen_wait(AskScreen("Quit?", question, answers)) != "stop":
                 return
-            self._desk.stop()
-        await asyncio.to_thread(self._desk.join)
+            self.desk.stop()
+        await asyncio.to_thread(self.desk.join)
         self.app.exit(return_code=0)
 
     def _tick(self) -> None:
         """Ask the engine for news and give them to the panes; panes that got none do not repaint."""
-        desk = self._desk
+        desk = self.desk
         with self.app.batch_update():
             try:
                 self.query_one(DevicesPane).show(desk.monitor.history())

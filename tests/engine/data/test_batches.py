@@ -21,6 +21,7 @@ from engine.recipe import Data, Part
 
 CPU = torch.device("cpu")
 COUNT = 23
+PLAIN = Finish(())
 
 
 def samples(count: int = COUNT) -> Samples:
@@ -34,11 +35,21 @@ def pictures(count: int = COUNT) -> Samples:
     return Samples(torch.randint(0, 256, (count, 1, 6, 6), dtype=torch.uint8, generator=generator), torch.arange(count))
 
 
-def tensor_batches(data: Samples, size: int = 5, seed: int | None = 0, *, finish: Finish = Finish(()), drop: bool = False) -> TensorBatches:  # noqa: B008, E501  # fmt: skip
+def tensor_batches(
+    data: Samples, size: int = 5, seed: int | None = 0, *, finish: Finish = PLAIN, drop: bool = False
+) -> TensorBatches:
     return TensorBatches(data, finish, size, seed=seed, drop_last=drop)
 
 
-def loader_batches(data: Samples | MapDataset, workers: int = 0, size: int = 5, seed: int | None = 0, *, finish: Finish = Finish(()), drop: bool = False) -> LoaderBatches:  # noqa: B008, E501  # fmt: skip
+def loader_batches(
+    data: Samples | MapDataset,
+    size: int = 5,
+    seed: int | None = 0,
+    *,
+    workers: int = 0,
+    finish: Finish = PLAIN,
+    drop: bool = False,
+) -> LoaderBatches:
     return LoaderBatches(data, None, finish, size, CPU, workers=workers, seed=seed, drop_last=drop)
 
 

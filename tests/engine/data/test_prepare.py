@@ -30,7 +30,10 @@ def changed(name: str, **changes: Any) -> Recipe:
     return preset(name).recipe.override({key.replace("__", "."): value for key, value in changes.items()})
 
 
-def mine(folder: Path, task: str = "regression", sample: str = "[float(i), 2.0], i", made: str = "D(20)", **more: Any) -> Recipe:  # noqa: E501  # fmt: skip
+def mine(
+    folder: Path, task: str = "regression", sample: str = "[float(i), 2.0], i", made: str = "D(20)", **more: Any
+) -> Recipe:
+    """A recipe on a person's own dataset; `more` goes into its `[data]`."""
     file = folder / "numbers.py"
     file.write_text(
         "class D:\n    classes = ['a', 'b']\n    def __init__(self, count, of=0): self.count, self.of = count, of\n"

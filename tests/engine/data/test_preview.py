@@ -104,7 +104,7 @@ def test_a_class_without_a_sample_counts_zero(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("task", ["classification", "regression"])
 def test_a_few_samples_are_enough(tmp_path: Path, task: str) -> None:
-    assert len(mine(tmp_path, "[float(i)], i % 2", count=3, task=task).samples) == 2
+    assert len(mine(tmp_path, "[float(i)], i % 2", count=3, task=task).samples) == 3
 
 
 def test_of_a_large_dataset_of_ones_own_some_labels_are_counted(tmp_path: Path) -> None:

@@ -62,6 +62,7 @@ def test_rows_of_a_zoo_model_are_the_whole_of_it(name: str, options: dict[str, A
     assert agree(recipe(zoo=name, options=options), COLOURS)[-1].output == (7,)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_a_zoo_model_that_returns_more_than_scores_while_training_is_told_apart() -> None:
     assert "returns a GoogLeNetOutputs while it trains" in str(model_rows(recipe(zoo="googlenet"), COLOURS)[-1].error)
     plain = recipe(zoo="googlenet", options={"aux_logits": False, "init_weights": False})
@@ -94,6 +95,10 @@ def test_a_recipe_without_a_model_says_so() -> None:
     assert isinstance(model_rows(recipe(), DIGITS)[0].error, RecipeError)
 
 
+CLASS = """
+class make(nn.Sequential):
+    def __init__(self, outputs):
+        super().__init__(nn.Flatten(), nn.Linear(784, outputs))"""
 MLP = "nn.Sequential(nn.Flatten(), nn.Linear({inputs}, {outputs}))"
 
 
@@ -104,7 +109,7 @@ MLP = "nn.Sequential(nn.Flatten(), nn.Linear({inputs}, {outputs}))"
         f"def make(shape, outputs): return {MLP.format(inputs='shape[0] * shape[1] * shape[2]', outputs='outputs')}",
         f"def make(classes): return {MLP.format(inputs=784, outputs='classes')}",
         f"def make(*arguments, **options): return {MLP.format(inputs=784, outputs=10)}",
-        "class make(nn.Sequential):\n    def __init__(self, outputs): super().__init__(nn.Flatten(), nn.Linear(784, outputs))",
+        CLASS,
     ],
     ids=["nothing", "shape and outputs", "classes", "anything", "class"],
 )

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import pytest
@@ -17,6 +16,9 @@ from engine import catalog
 from engine.errors import ModelError, StudioError
 from engine.models.layers import build_chain, count_parameters, settings_text, shape_text, trace
 from engine.recipe import Part
+
+# torch warns of odd shapes, as it should.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 SIZES = {"classes": 10}
 VECTOR, SERIES, PICTURE, VOLUME = (6,), (4, 6), (3, 8, 8), (2, 6, 6, 6)
@@ -46,10 +48,8 @@ def simplest(name: str) -> Part:
 
 def run(parts: list[Part], shape: tuple[int, ...], batch: int = 3) -> tuple[nn.Module, Tensor]:
     """The built module in evaluation, and its output for real numbers."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        module = build_chain(parts, shape, SIZES).eval()
-        return module, module(torch.randn(batch, *shape))
+    module = build_chain(parts, shape, SIZES).eval()
+    return module, module(torch.randn(batch, *shape))
 
 
 def fault(*parts: Part, shape: tuple[int, ...] = PICTURE) -> str:
@@ -81,9 +81,7 @@ def test_a_size_that_is_given_is_kept() -> None:
 @pytest.mark.parametrize("name", sorted(catalog.layers()))
 @pytest.mark.parametrize("shape", [VECTOR, SERIES, PICTURE, VOLUME], ids=shape_text)
 def test_traced_shapes_and_parameters_are_those_of_the_built_layer(name: str, shape: tuple[int, ...]) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        row = trace([simplest(name)], shape, SIZES)[0]
+    row = trace([simplest(name)], shape, SIZES)[0]
     if row.error is not None:
         assert "model.layers.0" in row.error.where
         return
@@ -99,10 +97,8 @@ def test_a_layer_that_fits_never_mixes_samples(name: str, shape: tuple[int, ...]
         pytest.skip("draws anew for each call")
     if name == "Softmax2d" and shape == SERIES:
         pytest.xfail("Softmax2d takes a batch of series for one picture")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if trace([simplest(name)], shape, SIZES)[0].error is not None:
-            return
+    if trace([simplest(name)], shape, SIZES)[0].error is not None:
+        return
     module, _ = run([simplest(name)], shape)
     inputs = torch.randn(3, *shape)
     other = torch.cat([torch.randn(1, *shape), inputs[1:]])
@@ -113,9 +109,7 @@ def test_most_layers_fit_some_shape() -> None:
     # The twin of the two above: they would pass if nothing ever fitted.
     fits = 0
     for name in catalog.layers():
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            rows = [trace([simplest(name)], shape, SIZES)[0] for shape in (VECTOR, SERIES, PICTURE, VOLUME)]
+        rows = [trace([simplest(name)], shape, SIZES)[0] for shape in (VECTOR, SERIES, PICTURE, VOLUME)]
         fits += any(row.error is None for row in rows)
     assert fits > 0.9 * len(catalog.layers())
 
@@ -139,7 +133,7 @@ STACKED = st.lists(
         st.builds(lambda size: part("Linear", out_features=size), st.sampled_from([1, 2, 7, "classes", "targets"])),
         st.builds(lambda size: part("AdaptiveAvgPool2d", output_size=size), st.integers(1, 3)),
         st.builds(lambda name, size: part(name, hidden_size=size), st.sampled_from(["GRU", "LSTM"]), st.integers(1, 4)),
-        st.builds(lambda *sizes: part("Unflatten", dim=1, unflattened_size=list(sizes)), st.integers(-1, 4), st.integers(1, 4)),
+        st.builds(lambda first: part("Unflatten", dim=1, unflattened_size=[first, 2]), st.integers(-1, 4)),
         st.builds(lambda size: part("Linear", in_features=size, out_features=3), st.integers(1, 8)),
     ),
     min_size=1,
@@ -152,9 +146,7 @@ STACKED = st.lists(
 def test_any_stack_of_layers_is_traced_or_the_layer_at_fault_is_named(
     parts: list[Part], shape: tuple[int, ...]
 ) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        rows = trace(parts, shape, SIZES)
+    rows = trace(parts, shape, SIZES)
     assert len(rows) == len(parts)
     wrong = [index for index, row in enumerate(rows) if row.error is not None]
     if not wrong:
@@ -195,7 +187,7 @@ def test_any_stack_of_layers_is_traced_or_the_layer_at_fault_is_named(
         ([part("Dropout", p=3.0)], "model.layers.0: Dropout refuses its parameters: dropout probability"),
         ([part("Flatten", start_dim=0)], "model.layers.0: Flatten does not give one output a sample."),
         ([part("Flatten"), part("GRU", hidden_size=3)], "model.layers.1: GRU needs sequences, the layer above"),
-        ([part("Conv2d", out_channels=0, kernel_size=1)], "model.layers.0: Conv2d makes 0×8×8 of 3×8×8: nothing is left."),
+        ([part("Conv2d", out_channels=0, kernel_size=1)], "model.layers.0: Conv2d makes 0×8×8 of 3×8×8"),
         ([part("Softmax", dim=0)], "model.layers.0.dim: would be the batch: samples would mix. Write dim = -1."),
         ([part("Softmax", dim=-4)], "model.layers.0.dim: would be the batch"),
     ],

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 
@@ -27,7 +28,7 @@ def measured(task: Task, outputs: Tensor, targets: Tensor, cuts: list[int] | Non
     count = len(outputs)
     edges = [0, *sorted(cut for cut in cuts or [] if cut < count), count]
     sums: np.ndarray | float = 0.0
-    for first, last in zip(edges, edges[1:], strict=False):
+    for first, last in itertools.pairwise(edges):
         if last > first:
             part = task.contributions(outputs[first:last], targets[first:last])
             assert len(part) == last - first

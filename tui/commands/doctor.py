@@ -18,7 +18,7 @@ import psutil
 
 from engine.errors import DeviceError
 from engine.paths import data_root
-from tui.json_report import to_json
+from tui.commands.json_report import to_json
 
 Level = Literal["ok", "warn", "broken"]
 

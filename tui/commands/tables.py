@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from engine.durations import clock
 from engine.errors import StudioError
-from tui.complaints import complain
-from tui.json_report import summary_values, to_json
-from tui.reports import result_lines
+from tui.commands.complaints import complain
+from tui.commands.json_report import summary_values, to_json
+from tui.commands.reports import result_lines
 
 if TYPE_CHECKING:
     from rich.console import Console

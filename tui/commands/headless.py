@@ -12,9 +12,9 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Self
 
-from tui.complaints import complain
-from tui.json_report import JsonReport
-from tui.reports import LineReport, LiveReport, Report
+from tui.commands.complaints import complain
+from tui.commands.json_report import JsonReport
+from tui.commands.reports import LineReport, LiveReport, Report
 
 if TYPE_CHECKING:
     from engine.errors import StudioError

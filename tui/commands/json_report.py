@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
-from tui.reports import LogNews
+from tui.commands.reports import LogNews
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -1,0 +1,231 @@
+"""The recipe on the desk: routes edits from the panes to the draft, and what the engine finds out back to the panes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from textual import on, work
+from textual.screen import Screen
+
+from engine.data.sources import find as find_source
+from engine.data.sources import sources
+from engine.errors import RecipeError, StudioError
+from engine.recipe import Part, Recipe
+from tui.draft import Draft
+from tui.panes.data import DataPane
+from tui.panes.log import LogPane
+from tui.panes.model import ModelPane
+from tui.panes.settings import PARTS, SettingsPane
+from tui.screens.pick import Choice, PickScreen
+from tui.training import Desk
+from tui.widgets.field import Field
+
+if TYPE_CHECKING:
+    from engine.check import Checked
+    from engine.data.preview import Preview
+
+
+class DraftScreen(Screen[None]):
+    """A screen with panes for model, data, settings and log, on one draft.
+
+    What needs torch waits until `load_engine` has loaded it. Every check runs in a worker; the newest wins.
+    """
+
+    def __init__(self, draft: Draft, desk: Desk) -> None:
+        super().__init__()
+        self.draft = draft
+        self.desk = desk
+        self.ready = False
+        """Whether torch is loaded."""
+        self.checked: Checked | None = None
+        self.preview: Preview | None = None
+        self._previewed: object = None
+
+    def engine_loaded(self) -> None:
+        """Called once, when torch is there."""
+
+    @on(Field.Edited)
+    def _edit_setting(self, event: Field.Edited) -> None:
+        self._edit(lambda: self.draft.set(event.key, event.value))
+
+    @on(SettingsPane.ChoosePart)
+    @work
+    async def _choose_part(self, event: SettingsPane.ChoosePart) -> None:
+        if not self.ready:
+            return
+        entries = self.desk.entries(event.section)
+        part = getattr(self.draft.recipe, event.section)
+        choices = [Choice(e.name, note=e.summary, doc=f"{e.name}\n\n{e.doc}") for e in entries.values()]
+        if event.section == "scheduler":
+            choices.insert(0, Choice("none", note="the learning rate stays as it is"))
+        chosen = await self.app.push_screen_wait(
+            PickScreen(f"Choose a {event.section}", choices, part.name if part else "none")
+        )
+        if chosen is None:
+            return
+        if chosen == "none":
+            self._edit(lambda: self.draft.choose_part(event.section, None))
+            return
+        parameters = [parameter.name for parameter in entries[chosen].parameters]
+        self._edit(lambda: self.draft.choose_part(event.section, chosen, parameters))
+
+    @on(DataPane.Choose)
+    @work
+    async def _choose_dataset(self) -> None:
+        titles = {"bundled": "ships with torch-tui", "made": "made on the spot", "download": "downloaded once"}
+        choices = [
+            Choice(
+                source.name,
+                titles[source.origin],
+                "×".join(map(str, source.shape)) + (f" · ↓ {source.download_mb} MB" if not source.ready else ""),
+                f"{source.about}\n\n{source.task}\nsamples: "
+                + ", ".join(f"{name} {size:,}" for name, size in source.sizes.items())
+                + (f"\nclasses: {', '.join(source.classes)}" if source.classes else ""),
+            )
+            for source in sources().values()
+        ]
+        chosen = await self.app.push_screen_wait(PickScreen("Choose a dataset", choices, self.draft.recipe.data.name))
+        if chosen is not None:
+            self._edit(lambda: self.draft.choose_dataset(find_source(chosen)))
+
+    @on(DataPane.Download)
+    def _download(self) -> None:
+        if self.ready:
+            self._load_preview(self.draft.recipe)
+
+    @on(ModelPane.Add)
+    @work
+    async def _add_layer(self, event: ModelPane.Add) -> None:
+        from tui.screens.edit_part import EditPartScreen
+
+        if not self.ready:
+            return
+        entries = self.desk.entries("layer")
+        ordered = sorted(entries.values(), key=lambda entry: entry.group)
+        choices = [Choice(e.name, e.group, e.summary, f"{e.name}\n\n{e.doc}") for e in ordered]
+        name = await self.app.push_screen_wait(PickScreen("Add a layer", choices))
+        if name is None:
+            return
+        values: dict[str, Any] | None = {}
+        if any(parameter.required for parameter in entries[name].parameters):
+            values = await self.app.push_screen_wait(EditPartScreen(entries[name], {}))
+        if values is not None:
+            layer = Part.model_validate({"name": name, **values})
+            self._edit(lambda: self.draft.add_layer(event.index, layer))
+            self.call_after_refresh(self.query_one(ModelPane).select, event.index)
+
+    @on(ModelPane.Edit)
+    @work
+    async def _edit_layer(self, event: ModelPane.Edit) -> None:
+        from tui.screens.edit_part import EditPartScreen
+
+        layers = self.draft.recipe.model.layers
+        if not self.ready or event.index >= len(layers):
+            return
+        layer = layers[event.index]
+        entry = self.desk.entries("layer").get(layer.name)
+        if entry is None:
+            self.notify(f"torch has no layer '{layer.name}': remove it.", severity="error")
+            return
+        values = await self.app.push_screen_wait(EditPartScreen(entry, layer.parameters))
+        if values is not None:
+            changed = Part.model_validate({"name": layer.name, **values})
+            self._edit(lambda: self.draft.replace_layer(event.index, changed))
+
+    @on(ModelPane.Remove)
+    def _remove_layer(self, event: ModelPane.Remove) -> None:
+        self._edit(lambda: self.draft.remove_layer(event.index))
+
+    @on(ModelPane.Move)
+    def _move_layer(self, event: ModelPane.Move) -> None:
+        self._edit(lambda: self.query_one(ModelPane).select(self.draft.move_layer(event.index, event.by)))
+
+    def action_undo(self) -> None:
+        """Take the last edit back."""
+        if self.draft.undo():
+            self.recipe_changed()
+
+    def action_redo(self) -> None:
+        """Make the edit again."""
+        if self.draft.redo():
+            self.recipe_changed()
+
+    def _edit(self, change: Callable[[], object]) -> None:
+        before = self.draft.recipe
+        try:
+            change()
+        except RecipeError as error:
+            self.notify(str(error), severity="error", title="Not changed")
+        if self.draft.recipe is not before:
+            self.recipe_changed()
+
+    def recipe_changed(self) -> None:
+        self.show_what_is_known()
+        if self.ready:
+            self._check_recipe()
+
+    def show_what_is_known(self) -> None:
+        """The parts of a recipe that can be shown before torch is loaded."""
+        recipe = self.draft.recipe
+        source = sources().get(recipe.data.name)
+        if self._previewed != recipe.data:
+            self.preview = None
+        if source is not None:
+            sizes = self.checked.sizes if self.checked and self.checked.recipe == recipe else source.sizes
+            self.query_one(DataPane).show(source, sizes, self.preview)
+        self._show_settings()
+        self.refresh_bindings()
+
+    @work(exclusive=True, group="settings")
+    async def _show_settings(self) -> None:
+        recipe = self.draft.recipe
+        entries = {}
+        if self.ready:
+            for section in PARTS:
+                part = getattr(recipe, section)
+                if part is not None and part.name in self.desk.entries(section):
+                    entries[section] = self.desk.entries(section)[part.name]
+        await self.query_one(SettingsPane).show(recipe, entries)
+
+    @work(exclusive=True, group="engine", exit_on_error=False)
+    async def load_engine(self) -> None:
+        try:
+            await asyncio.to_thread(self.desk.load)
+        except Exception as error:  # a broken installation of torch raises anything, also OSError for a library
+            self.query_one(LogPane).add([f"torch can't be loaded: {error}"])
+            self.notify(f"torch can't be loaded: {error}. See: torch-tui doctor.", severity="error", timeout=30)
+            return
+        self.ready = True
+        self.recipe_changed()
+        self.engine_loaded()
+
+    @work(exclusive=True, group="check", exit_on_error=False)
+    async def _check_recipe(self) -> None:
+        recipe = self.draft.recipe
+        checked = await asyncio.to_thread(self.desk.check, recipe)
+        self.checked = checked
+        problem = next(iter(checked.problems), None)
+        model = self.query_one(ModelPane)
+        model.show(checked.rows, checked.parameters, problem, editable=bool(recipe.model.layers) or not checked.rows)
+        if checked.source is not None:
+            self.query_one(DataPane).show(checked.source, checked.sizes, self.preview)
+            if self._previewed != recipe.data and checked.source.ready:
+                self._load_preview(recipe)
+
+    @work(exclusive=True, group="preview", exit_on_error=False)
+    async def _load_preview(self, recipe: Recipe) -> None:
+        pane = self.query_one(DataPane)
+        source = sources().get(recipe.data.name) or (self.checked.source if self.checked else None)
+        sizes = self.checked.sizes if self.checked else {}
+        if source is not None and not source.ready:
+            pane.show(source, sizes, None, "downloading…")
+        try:
+            preview = await asyncio.to_thread(self.desk.preview, recipe)
+        except StudioError as error:
+            pane.show(source, sizes, None, str(error))
+            return
+        if recipe.data == self.draft.recipe.data:
+            self.preview, self._previewed = preview, recipe.data
+            pane.show(preview.source, preview.sizes, preview)
