@@ -117,16 +117,23 @@ class _Order:
 class TensorBatches:
     """Batches by indexing tensors that lie on the device whole.
 
-    Without augmentation the transforms are applied once, to all samples, before the first step.
+    Without augmentation, and if the result fits (`ahead`), the transforms are applied once, before the first step.
     """
 
     def __init__(
-        self, data: Samples, finish: Finish, batch_size: int, *, seed: int | None = None, drop_last: bool = False
+        self,
+        data: Samples,
+        finish: Finish,
+        batch_size: int,
+        *,
+        seed: int | None = None,
+        drop_last: bool = False,
+        ahead: bool = True,
     ) -> None:
         self._order = _Order(len(data), batch_size, seed, drop_last)
         self.samples, self.batch_size = self._order.samples, batch_size
-        self._finish = finish if finish.augment else None
-        self._inputs = data.inputs if finish.augment else finish.inputs(data.inputs)
+        self._finish = finish if finish.augment or not ahead else None
+        self._inputs = data.inputs if self._finish else finish.inputs(data.inputs)
         self._targets = finish.targets(data.targets)
 
     @property
@@ -137,7 +144,9 @@ class TensorBatches:
         size = self.batch_size
         if self._order.seed is None:
             for first in range(start, self.samples, size):
-                yield Batch(self._inputs[first : first + size], self._targets[first : first + size])
+                inputs = self._inputs[first : first + size]
+                inputs = self._finish.inputs(inputs) if self._finish else inputs
+                yield Batch(inputs, self._targets[first : first + size])
             return
         order = self._order.of(epoch).to(self._inputs.device)
         for first in range(start, self.samples, size):
@@ -246,17 +255,17 @@ class _Fetch(Dataset[Any]):
 
     def _sample(self, epoch: int, position: int) -> Any:
         index = position if self._index is None else int(self._index[position])
-        before = random.getstate(), np.random.get_state()
+        before = random.getstate(), np.random.get_state(), torch.get_rng_state()
         try:
-            with torch.random.fork_rng(devices=[]):
-                seed = derive(self._seed, epoch, index)
-                torch.manual_seed(seed)
-                random.seed(seed)
-                np.random.seed(seed % 2**32)
-                return self._data[index]
+            seed = derive(self._seed, epoch, index)
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed every GPU
+            return self._data[index]
         finally:
             random.setstate(before[0])
             np.random.set_state(before[1])
+            torch.set_rng_state(before[2])
 
 
 def collate(pairs: Sequence[Any]) -> tuple[Tensor, Tensor]:

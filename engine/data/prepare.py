@@ -62,7 +62,7 @@ def describe(recipe: Recipe) -> tuple[Source, Facts]:
     _check_measured(recipe)
     if source.task != recipe.task:
         raise RecipeError("task", f"'{recipe.task}' does not fit {source.name}", f"It is for {source.task}.")
-    return source, Facts(_transformed_shape(data, source.shape), source.outputs, source.classes)
+    return source, Facts(_transformed_shape(data, source.shape, aside), source.outputs, source.classes)
 
 
 def prepare(recipe: Recipe, device: torch.device, progress: Progress) -> Prepared:
@@ -83,14 +83,15 @@ def prepare(recipe: Recipe, device: torch.device, progress: Progress) -> Prepare
             return None
         training = name == "train"
         seed = recipe.training.seed if training else None
-        # No gradients and no batch statistics in evaluation: larger batches are the same numbers, sooner.
-        size = data.batch_size if training else max(data.batch_size, 256)
+        # Who accumulates has memory for a micro-batch, and evaluation must fit there too.
+        size = data.batch_size if training else max(1, data.batch_size // recipe.training.accumulate)
         drop = data.drop_last and training
         how = replace(finish, augment=augment if training and augment else None)
-        if isinstance(part, Samples) and data.in_memory and not data.num_workers and _fits(part, device):
+        if isinstance(part, Samples) and data.in_memory and not data.num_workers and _fits(part.nbytes, device):
             chosen = part if index is None else Samples(part.inputs[index], part.targets[index])
             moved = Samples(chosen.inputs.to(device), chosen.targets.to(device))
-            return TensorBatches(moved, how, size, seed=seed, drop_last=drop)
+            ahead = _fits(len(chosen) * math.prod(facts.shape) * 4, device)
+            return TensorBatches(moved, how, size, seed=seed, drop_last=drop, ahead=ahead)
         if training and data.in_memory and isinstance(part, Samples) and not data.num_workers:
             notes.append("The data takes more than a quarter of the free memory: it goes through a DataLoader.")
         workers = data.num_workers if training else 0
@@ -175,6 +176,8 @@ def _transformed_shape(data: Data, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The input shape after transforms and augmentation, found by sending two blank samples through them."""
     blank = torch.zeros(2, *shape)
     augment, finish = Augment(data.augment), Finish(fixed(data.transforms))
+    if aside and augment.draws_globally:
+        return tuple(_tried("data.transforms", lambda: finish.inputs(blank), shape).shape[1:])
     augmented = _tried("data.augment", lambda: augment(blank, 0), shape)
     plain = _tried("data.transforms", lambda: finish.inputs(blank), shape)
     both = _tried("data.transforms", lambda: finish.inputs(augmented), shape)
@@ -197,7 +200,7 @@ def _tried(where: str, apply: Callable[[], Tensor], shape: tuple[int, ...]) -> T
     return result
 
 
-def _fits(part: Samples, device: torch.device) -> bool:
-    """Whether the samples as float32 take less than a quarter of the device's free memory."""
+def _fits(size: int, device: torch.device) -> bool:
+    """Whether `size` bytes are less than a quarter of the device's free memory."""
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
-    return part.inputs.numel() * 4 + part.targets.nbytes < free / 4
+    return size < free / 4

@@ -89,6 +89,8 @@ class Augment:
                 raise RecipeError(f"{where}.{index}", f"{part.name} draws nothing", "Put it into data.transforms.")
             transform = entry.make(part.parameters, f"{where}.{index}")
             self._steps.append(_VECTORISED.get(part.name, _sample_by_sample)(transform))
+        self.draws_globally = any(part.name not in _VECTORISED for part in parts)
+        """Whether it uses the process's random number generators: then only the engine thread may call it."""
 
     def __bool__(self) -> bool:
         return bool(self._steps)
@@ -110,10 +112,17 @@ def _checked(part: Part, where: str) -> Entry:
 
 def _sample_by_sample(transform: Any) -> Step:
     def step(inputs: Tensor, seed: int) -> Tensor:
-        devices = [inputs.device] if inputs.is_cuda else []
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(seed)
+        generators = [torch.default_generator]
+        if inputs.is_cuda:  # some draw on the device of what they are given
+            generators.append(torch.cuda.default_generators[inputs.device.index])
+        before = [generator.get_state() for generator in generators]
+        try:
+            for generator in generators:
+                generator.manual_seed(seed)
             return torch.stack([transform(sample) for sample in inputs])
+        finally:
+            for generator, state in zip(generators, before, strict=True):
+                generator.set_state(state)
 
     return step
 

@@ -81,6 +81,9 @@ def make_loss(recipe: Recipe) -> nn.Module:
     entry.check(part.parameters, "loss")
     if part.parameters.get("reduction", "mean") != "mean":
         raise RecipeError("loss.reduction", "must be 'mean': the trainer weighs batches by it", "Remove it.")
+    if recipe.training.accumulate > 1 and {"weight", "ignore_index"} & set(part.parameters):
+        what = f"does not go with a {part.name} that weighs samples: its mean is not one over samples"
+        raise RecipeError("training.accumulate", what, "Set it to 1.")
     return entry.make(part.parameters, "loss")  # type: ignore[no-any-return]
 
 

@@ -51,29 +51,36 @@ class Checkpoints:
         self.folder = folder
 
     def save(
-        self, epoch: int, step: int, model: nn.Module, state: Mapping[str, Any], score: float | None
+        self,
+        epoch: int,
+        step: int,
+        model: nn.Module,
+        state: Mapping[str, Any],
+        score: float | None,
+        *,
+        replace: bool = False,
     ) -> Checkpoint:
-        """Write the checkpoint of this position; a whole one that is there already stays as it is.
+        """Write the checkpoint of this position; a whole one that is there already stays, unless `replace` is asked for.
 
         Raises TrainingError when the disk is full or can't be written.
         """
         final = self.folder / f"epoch-{epoch:05d}-step-{step:09d}"
         saved = Checkpoint(final, epoch, step, score)
-        if _is_whole(final):
+        if not replace and _is_whole(final):
             return saved
+        # Before anything that means trouble with the disk: reading the weights fails for reasons of its own.
+        tensors = {
+            # Compiled modules prefix every name; the weights are the same with or without compiling.
+            key.removeprefix("_orig_mod."): value.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for key, value in model.state_dict().items()
+            if isinstance(value, Tensor)
+        }
         aside = self.folder / f".writing-{os.getpid()}"
         try:
             self.folder.mkdir(exist_ok=True)  # without parents: a run that was removed must not come back as a ruin
-            for left in (final, *self.folder.glob(".writing-*")):  # damaged, or by a process that was killed
+            for left in self.folder.glob(".writing-*"):  # by a process that was killed
                 shutil.rmtree(left, ignore_errors=True)
             aside.mkdir()
-            weights = model.state_dict()
-            tensors = {
-                # Compiled modules prefix every name; the weights are the same with or without compiling.
-                key.removeprefix("_orig_mod."): value.detach().cpu().clone(memory_format=torch.contiguous_format)
-                for key, value in weights.items()
-                if isinstance(value, Tensor)
-            }
             save_file(tensors, aside / "model.safetensors")
             torch.save(dict(state), aside / "state.pt")
             files = {name: {"sha256": _sha256(aside / name)} for name in ("model.safetensors", "state.pt")}
@@ -82,6 +89,7 @@ class Checkpoints:
             for name in (*files, "manifest.json"):
                 _sync(aside / name)
             _sync(aside)
+            shutil.rmtree(final, ignore_errors=True)  # damaged, or to be replaced
             aside.rename(final)
             _sync(self.folder)
         except (OSError, RuntimeError, safetensors.SafetensorError) as error:

@@ -38,6 +38,8 @@ def make_scheduler(recipe: Recipe, optimizer: torch.optim.Optimizer, steps_per_e
     entry.check(part.parameters, "scheduler")
     if part.name == "ReduceLROnPlateau" and part.every == "step":
         raise RecipeError("scheduler.every", "ReduceLROnPlateau watches the validation loss", 'Write every = "epoch".')
+    if part.name == "ReduceLROnPlateau" and part.parameters.get("mode", "min") != "min":
+        raise RecipeError("scheduler.mode", "'max' would lower the rate while the loss improves", "Remove it.")
     return entry.make(_completed(entry, part, recipe, steps_per_epoch), "scheduler", optimizer)
 
 
