@@ -19,7 +19,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from torch import nn
 
-from engine.errors import RecipeError, nearest
+from engine.errors import RecipeError, first_line, nearest
 
 Kind = Literal["layer", "loss", "optimizer", "scheduler", "transform"]
 REQUIRED: Any = inspect.Parameter.empty
@@ -165,7 +165,7 @@ class Entry:
         try:
             return self.target(*first, **ready)
         except Exception as error:  # torch checks values with every kind of exception, assert included
-            text = (str(error).strip() or type(error).__name__).splitlines()[0]
+            text = first_line(error)
             raise RecipeError(where, f"{self.name} refuses its parameters: {text}", "Change them.") from error
 
     def _ready(self, name: str, value: Any) -> Any:
@@ -364,7 +364,8 @@ _SYMBOLS = {
     "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "eta": "η", "theta": "θ", "lambda": "λ",
     "mu": "μ", "nu": "ν", "rho": "ρ", "sigma": "σ", "phi": "φ", "times": "×", "cdot": "·", "sum": "Σ", "leq": "≤",
     "geq": "≥", "le": "≤", "ge": "≥", "infty": "∞", "sqrt": "√", "ast": "*", "star": "⋆", "left": "", "right": "",
-    "begin": "", "end": "", "quad": " ", "in": "∈", "pm": "±", "neq": "≠", "partial": "∂", "pi": "π", "Phi": "Φ", "dots": "…", "ldots": "…",
+    "begin": "", "end": "", "quad": " ", "in": "∈", "pm": "±", "neq": "≠", "partial": "∂", "pi": "π", "Phi": "Φ",
+    "dots": "…", "ldots": "…",
 }  # fmt: skip
 
 

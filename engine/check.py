@@ -12,8 +12,8 @@ from torch import nn
 from engine.data.prepare import Facts, describe, part_sizes
 from engine.data.sources import Source
 from engine.devices.device import choose
-from engine.errors import ModelError, RecipeError, StudioError
-from engine.models.build import model_rows
+from engine.errors import ModelError, RecipeError, StudioError, first_line
+from engine.models.build import build_model, model_rows
 from engine.models.layers import LayerRow, shape_text
 from engine.recipe import Recipe
 from engine.tasks.classification import Classification
@@ -41,8 +41,11 @@ class Checked:
         return sum(row.parameters for row in self.rows)
 
 
-def check(recipe: Recipe) -> Checked:
-    """Look at every part of a recipe without loading its data or making a weight. Raises nothing."""
+def check(recipe: Recipe, *, aside: bool = False) -> Checked:
+    """Look at every part of a recipe without loading its data or making a weight. Raises nothing.
+
+    `aside` says that a training may be running in another thread, whose random numbers must not be touched.
+    """
     problems: list[StudioError] = []
 
     def attempt(look: Callable[[], T]) -> T | None:
@@ -51,23 +54,27 @@ def check(recipe: Recipe) -> Checked:
         except StudioError as error:
             problems.append(error)
         except BaseException as error:  # a person's own dataset or model may raise anything
-            text = (str(error).strip() or type(error).__name__).splitlines()[0]
+            text = first_line(error)
             problems.append(ModelError("recipe", f"{type(error).__name__}: {text}", "Mend the code that it names."))
         return None
 
-    described = attempt(lambda: describe(recipe))
+    described = attempt(lambda: describe(recipe, aside=aside))
     loss = attempt(lambda: make_loss(recipe))
-    attempt(lambda: _check_optimizer(recipe))
     device = attempt(lambda: choose(recipe.training.device))
     if device is not None:
         attempt(lambda: Precision(recipe.training.precision, device))
     if described is None:
+        attempt(lambda: _check_optimizer(recipe, [nn.Parameter(torch.empty(2, 2))]))
         return Checked(recipe, problems=tuple(problems))
     source, facts = described
     sizes = attempt(lambda: part_sizes(source, recipe.data)) or {}
     if sizes.get("train") == 0:
         problems.append(RecipeError("data.split.train", "leaves no sample to train on", "Raise it."))
-    rows = attempt(lambda: model_rows(recipe, facts)) or []
+    rows = attempt(lambda: model_rows(recipe, facts, aside=aside)) or []
+    weights = [nn.Parameter(torch.empty(2, 2))]
+    if not any(row.error for row in rows) and not recipe.model.python:
+        weights = attempt(lambda: _weights(recipe, facts)) or weights
+    attempt(lambda: _check_optimizer(recipe, weights))
     problems.extend(row.error for row in rows if row.error is not None)
     if rows and not any(row.error for row in rows):
         attempt(lambda: _check_weights(rows))
@@ -76,11 +83,15 @@ def check(recipe: Recipe) -> Checked:
     return Checked(recipe, source, facts, sizes, tuple(rows), tuple(problems))
 
 
-def _check_optimizer(recipe: Recipe) -> None:
-    """Names, parameters and values of optimizer and scheduler, tried on one weight matrix."""
-    weight = nn.Parameter(torch.empty(2, 2))
-    optimizer = make_optimizer(recipe, [weight])
-    make_scheduler(recipe, optimizer, steps_per_epoch=1000)
+def _weights(recipe: Recipe, facts: Facts) -> list[nn.Parameter]:
+    """The model's parameters without memory: some optimizers take matrices only."""
+    with torch.device("meta"):
+        return list(build_model(recipe, facts).parameters())
+
+
+def _check_optimizer(recipe: Recipe, weights: Sequence[nn.Parameter]) -> None:
+    """Names, parameters and values of optimizer and scheduler, tried on `weights`."""
+    make_scheduler(recipe, make_optimizer(recipe, weights), steps_per_epoch=1000)
 
 
 def _check_weights(rows: Sequence[LayerRow]) -> None:
@@ -107,7 +118,7 @@ def _check_output(recipe: Recipe, facts: Facts, last: LayerRow) -> None:
     try:
         loss = make_loss(recipe)(outputs, targets)
     except Exception as error:  # losses refuse targets with every kind of exception
-        text = (str(error).strip() or type(error).__name__).splitlines()[0]
+        text = first_line(error)
         raise RecipeError(
             "loss.name", f"{recipe.loss.name} does not fit {recipe.task}: {text}", "Choose another."
         ) from error

@@ -46,8 +46,23 @@ class TrainingError(StudioError):
     """A training went wrong in a way that is understood (out of memory, NaN loss, full disk)."""
 
 
+def words(error: BaseException) -> str:
+    """What an exception says, or its type's name if it says nothing or can't even do that."""
+    try:
+        return str(error).strip() or type(error).__name__
+    except BaseException:  # a person's own __str__ may raise anything
+        return type(error).__name__
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an exception says."""
+    return words(error).splitlines()[0]
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`Did you mean 'x'?` when a known name is close to `name`, else an empty string."""
     folded = {candidate.casefold(): candidate for candidate in known}
-    close = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
-    return f"Did you mean '{folded[close[0]]}'?" if close else ""
+    close = difflib.get_close_matches(name.casefold(), folded, n=5, cutoff=0.6)
+    # Of those that are alike, the one of the same length: Adma is Adam, not Adamax.
+    best = min(close, key=lambda candidate: abs(len(candidate) - len(name)), default="")
+    return f"Did you mean '{folded[best]}'?" if best else ""

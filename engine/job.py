@@ -7,11 +7,14 @@ import sqlite3
 import threading
 import time
 import traceback
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from engine.errors import RunError, StudioError, TrainingError
+from engine.devices.device import choose, describe
+from engine.devices.monitor import Monitor
+from engine.errors import RunError, StudioError, TrainingError, words
 from engine.recipe import Recipe
 from engine.runs.directory import RunDirectory, owner_facts
 from engine.runs.history import LIVE, History, Progress, Summary
@@ -30,21 +33,29 @@ class Job:
     the run's log.
     """
 
-    def __init__(self, recipe: Recipe, directory: RunDirectory, *, resume: bool = False) -> None:
+    def __init__(
+        self, recipe: Recipe, directory: RunDirectory, *, resume: bool = False, monitor: Monitor | None = None
+    ) -> None:
         self.recipe = recipe
         self.directory = directory
         self.control = Control()
         self.history = directory.history() if resume else History()
+        self.history.progress = replace(self.history.progress, state="preparing", text="")
         self._resume = resume
+        self._monitor = monitor
         self._thread = threading.Thread(target=self._main, name=f"engine {directory.name}", daemon=True)
 
     @classmethod
-    def create(cls, recipe: Recipe, root: Path, name: str) -> Job:
-        """A job for a new run under `root`. Raises RunError."""
-        return cls(recipe, RunDirectory.create(root, name, recipe, recipe.training.device))
+    def create(cls, recipe: Recipe, root: Path, name: str, *, monitor: Monitor | None = None) -> Job:
+        """A job for a new run under `root`. Raises RunError, or DeviceError for a device that is not there.
+
+        `monitor` is one that samples the devices already; without it the job starts one for as long as it lives.
+        """
+        device = describe(choose(recipe.training.device))
+        return cls(recipe, RunDirectory.create(root, name, recipe, device), monitor=monitor)
 
     @classmethod
-    def resumed(cls, directory: RunDirectory) -> Job:
+    def resumed(cls, directory: RunDirectory, *, monitor: Monitor | None = None) -> Job:
         """A job that goes on where a run's newest checkpoint was written. Raises RunError or RecipeError."""
         status = directory.status()
         if status.state == "done":
@@ -54,7 +65,7 @@ class Job:
             raise RunError(directory.name, f"is being trained by {owner}", "Stop it there first.")
         if not Checkpoints(directory.checkpoints).all():
             raise RunError(directory.name, "has no checkpoint to resume from", "Train its recipe anew.")
-        return cls(directory.recipe(), directory, resume=True)
+        return cls(directory.recipe(), directory, resume=True, monitor=monitor)
 
     @property
     def alive(self) -> bool:
@@ -70,20 +81,25 @@ class Job:
         self._thread.join(timeout)
 
     def _main(self) -> None:
+        monitor = self._monitor or Monitor(interval=2.0, keep=2)
         try:
-            recorder = self._open()
+            recorder = self._open(monitor)
         except BaseException as error:
             self._fail_early(error)
             return
         try:
+            if monitor is not self._monitor:
+                monitor.start()
             self._train(recorder)
         finally:
+            if monitor is not self._monitor:
+                monitor.stop()
             recorder.close()
             gc.collect()  # modules hold cycles; without this their memory stays until Python happens to look
             if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
                 torch.cuda.empty_cache()
 
-    def _open(self) -> Recorder:
+    def _open(self, monitor: Monitor) -> Recorder:
         if self._resume:
             # What is wrong with the others is said when the weights are taken.
             checkpoint, _, _ = Checkpoints(self.directory.checkpoints).load_newest(lambda line: None)
@@ -93,7 +109,8 @@ class Job:
             self.history.series, self.history.events = fresh.series, fresh.events
             self.history.log, self.history.summary = log, summary
             self.history.progress = Progress(epochs=self.recipe.training.epochs, epoch=checkpoint.epoch)
-        return Recorder(self.history, self.directory, {"state": "preparing", "started": time.time(), **owner_facts()})
+        facts = {"state": "preparing", "started": time.time(), **owner_facts()}
+        return Recorder(self.history, self.directory, facts, monitor)
 
     def _train(self, recorder: Recorder) -> None:
         recorder.state("preparing")
@@ -149,7 +166,7 @@ def explain(error: BaseException) -> StudioError:
     """What went wrong, in words that say what to do."""
     if isinstance(error, StudioError):
         return error
-    lines = _words(error).splitlines()
+    lines = words(error).splitlines()
     text = lines[0]
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in text:
         return TrainingError("training", "out of memory", "Lower data.batch_size, or raise training.accumulate.")
@@ -160,14 +177,6 @@ def explain(error: BaseException) -> StudioError:
     return TrainingError(
         where or "training", f"{type(error).__name__}: {text}", "The traceback is in the run's log.txt."
     )
-
-
-def _words(error: BaseException) -> str:
-    """What an exception says, or its type's name if it says nothing or can't even do that."""
-    try:
-        return str(error).strip() or type(error).__name__
-    except BaseException:  # a person's own __str__ may raise anything
-        return type(error).__name__
 
 
 def _where(error: BaseException) -> str:

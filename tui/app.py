@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding
@@ -16,6 +18,9 @@ from engine.recipe import Recipe
 from tui.screens.studio import StudioScreen
 from tui.terminal import run_app
 from tui.training import Desk
+
+if TYPE_CHECKING:
+    from engine.job import Job
 
 
 class StudioApp(App[None]):
@@ -76,8 +81,27 @@ def run_studio(runs_root: Path | None = None, recipe: Recipe | None = None, name
     app = StudioApp(runs_root, recipe, name)
     run_app(app, app.desk.lines.append)
     job = app.desk.job
-    if job is not None and job.alive:
-        if app.return_code == 1:
-            print(f"The studio failed; the run goes on without it. Ctrl+C stops it. {job.directory.path}", flush=True)
-        job.join()
+    if job is None:
+        return app.return_code or 0
+    if job.alive and app.return_code == 0:  # the person chose to leave a run that does not stop
+        print(
+            f"Left {job.directory.path} while it was busy. Go on with: torch-tui resume {job.directory.name}",
+            flush=True,
+        )
+        os._exit(130)
+    if job.alive and app.return_code != 143:
+        print(f"The studio failed; the run goes on without it. Ctrl+C stops it. {job.directory.path}", flush=True)
+        _outlive(job)
+    job.join()
+    if job.history.progress.state == "stopped":
+        print(f"Stopped. Go on with: torch-tui resume {job.directory.name}", flush=True)
     return app.return_code or 0
+
+
+def _outlive(job: Job) -> None:
+    """Wait for a job without a screen; Ctrl+C stops it with a checkpoint."""
+    while job.alive:
+        try:
+            job.join(0.5)
+        except KeyboardInterrupt:
+            job.control.stop()

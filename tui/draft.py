@@ -71,8 +71,8 @@ class Draft:
         before = self.recipe.task
         data = {**values["data"], "name": source.name, "python": "", "options": {}}
         table = len(source.shape) == 1
-        if table or not values["data"]["transforms"] or values["data"]["transforms"][0]["name"] == "Standardize":
-            data["transforms"] = [{"name": "Standardize"}] if table else []
+        kept = [part for part in data["transforms"] if part["name"] not in ("Normalize", "Standardize")]
+        data["transforms"] = [{"name": "Standardize"}] if table else kept  # constants of other data are not this one's
         if table:
             data["augment"] = []
         if source.task != before:

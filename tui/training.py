@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.devices.monitor import Monitor
+from engine.errors import DataError, StudioError, first_line
 from engine.recipe import Recipe
 from engine.runs.directory import RunDirectory
 from engine.runs.history import LIVE, History
@@ -33,6 +34,9 @@ class Desk:
         self.monitor = Monitor(notify=self.lines.append)
         self.history: History | None = None
         self.name = ""
+        self.download = ""
+        """How far the download of a dataset for its preview is; empty while there is none."""
+        self._closed = False
         self._job: Job | None = None
         self._directory: RunDirectory | None = None
         self._read = 0
@@ -63,27 +67,41 @@ class Desk:
         """Everything that is known of a recipe before a step is run."""
         from engine.check import check
 
-        return check(recipe)
+        return check(recipe, aside=self.live)
 
     def preview(self, recipe: Recipe) -> Preview:
         """Load a recipe's data and look at it. Raises StudioError."""
         from engine.data.preview import preview
 
-        return preview(recipe)
+        def progress(what: str, done: int, total: int) -> None:
+            if self._closed:
+                raise DataError("data", "the download was cancelled")
+            self.download = (
+                f"{what}: {done / 1e6:.1f} of {total / 1e6:.1f} MB" if total else f"{what}: {done / 1e6:.1f} MB"
+            )
+
+        try:
+            return preview(recipe, progress)
+        except StudioError:
+            raise
+        except BaseException as error:  # a person's own dataset may raise anything, SystemExit included
+            raise DataError("data", f"{type(error).__name__}: {first_line(error)}", "Mend the dataset.") from error
+        finally:
+            self.download = ""
 
     def start(self, recipe: Recipe, root: Path, name: str) -> None:
         """Train a recipe in a new run. Raises RunError."""
         from engine.job import Job
 
         self.join()
-        self._take(Job.create(recipe, root, name), name)
+        self._take(Job.create(recipe, root, name, monitor=self.monitor), name)
 
     def resume(self, directory: RunDirectory) -> None:
         """Go on with a run. Raises RunError or RecipeError."""
         from engine.job import Job
 
         self.join()
-        self._take(Job.resumed(directory), directory.name)
+        self._take(Job.resumed(directory, monitor=self.monitor), directory.name)
 
     def show(self, directory: RunDirectory) -> None:
         """Show a run that is not training here. Raises RunError."""
@@ -112,10 +130,8 @@ class Desk:
         while self.lines:
             lines.append(self.lines.popleft())
         if self.history is not None:
-            fresh = min(self.history.logged - self._read, len(self.history.log))
-            if fresh > 0:
-                lines.extend(list(self.history.log)[-fresh:])
-                self._read = self.history.logged
+            fresh, self._read = self.history.lines_since(self._read)
+            lines.extend(fresh)
         return lines
 
     def toggle_pause(self) -> None:
@@ -138,10 +154,16 @@ class Desk:
         if self._job is not None:
             self._job.control.set_learning_rate(rate)
 
-    def join(self) -> None:
-        """Wait for the job's end."""
-        if self._job is not None:
-            self._job.join()
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait for the job's end; whether it has come."""
+        if self._job is None:
+            return True
+        self._job.join(timeout)
+        return not self._job.alive
+
+    def close(self) -> None:
+        """The studio is being left: downloads for a look at a dataset end."""
+        self._closed = True
 
     @property
     def job(self) -> Job | None:

@@ -77,9 +77,7 @@ def load(data: Data, task: str, progress: Progress = lambda what, done, total: N
 
 
 def _load_bundled(source: Source) -> Loaded:
-    path = bundled(
-        {"mnist5k": "mnist5k.npz", "diabetes": "diabetes.npz", "breast_cancer": "breast_cancer.npz"}[source.name]
-    )
+    path = bundled(f"{source.name}.npz")
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -13,7 +14,7 @@ from engine.data.batches import Batches, Finish, LoaderBatches, TensorBatches
 from engine.data.load import Loaded, MapDataset, Progress, Samples, load
 from engine.data.sources import Source, described
 from engine.data.transforms import Augment, Standardize, fixed
-from engine.errors import DataError, RecipeError
+from engine.errors import DataError, RecipeError, first_line
 from engine.recipe import Data, Recipe
 
 PARTS = ("train", "val", "test")
@@ -52,8 +53,11 @@ class Prepared:
                 batches.close()
 
 
-def describe(recipe: Recipe) -> tuple[Source, Facts]:
+def describe(recipe: Recipe, *, aside: bool = False) -> tuple[Source, Facts]:
     """What is known of the data before it is loaded; one's own dataset is asked for its first sample.
+
+    `aside` says that a training may be running in another thread: then nothing draws from the random number generators
+    of the process, and what only drawing could find out is left for the start.
 
     Raises RecipeError or DataError.
     """
@@ -172,7 +176,7 @@ def _check_measured(recipe: Recipe) -> None:
         raise RecipeError("data.standardize_target", "is for regression on a dataset in memory", "Remove it.")
 
 
-def _transformed_shape(data: Data, shape: tuple[int, ...]) -> tuple[int, ...]:
+def _transformed_shape(data: Data, shape: tuple[int, ...], aside: bool = False) -> tuple[int, ...]:
     """The input shape after transforms and augmentation, found by sending two blank samples through them."""
     blank = torch.zeros(2, *shape)
     augment, finish = Augment(data.augment), Finish(fixed(data.transforms))
@@ -192,7 +196,7 @@ def _tried(where: str, apply: Callable[[], Tensor], shape: tuple[int, ...]) -> T
     try:
         result = apply()
     except Exception as error:  # torchvision raises TypeError, ValueError, RuntimeError and others for a wrong shape
-        text = (str(error).strip() or type(error).__name__).splitlines()[0]
+        text = first_line(error)
         what = f"does not fit samples of {'×'.join(map(str, shape))}: {text}"
         raise RecipeError(where, what, "Change or remove it.") from error
     if not isinstance(result, Tensor):

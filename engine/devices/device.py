@@ -9,10 +9,10 @@ import re
 import numpy as np
 import torch
 
+from engine.devices.nvml import GIB
 from engine.errors import DeviceError, nearest
 
 WHERE = "training.device"
-GIB = 2**30
 
 
 def choose(spec: str) -> torch.device:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -19,6 +20,8 @@ __all__ = ["GpuSample", "HostSample", "Monitor", "Snapshot"]
 
 FIRST_LOOK = 0.1  # seconds; psutil's CPU load is the time since it was last asked, and means nothing over less
 PATIENCE = 2.0  # seconds; a call into a wedged driver can't be interrupted, and quitting must not wait for it
+GPUS = "The state of NVIDIA's GPUs"
+UNREADABLE = "NVIDIA's GPUs can't be read; the log says why."
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class Monitor:
         self._history: tuple[Snapshot, ...] = ()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
+        self._told: set[tuple[str, type[Exception]]] = set()
 
     @property
     def latest(self) -> Snapshot | None:
@@ -90,17 +94,50 @@ class Monitor:
             self._thread = None
 
     def _run(self) -> None:
-        process = psutil.Process()
-        _host(process)  # from here on CPU load is counted
-        gpus = Gpus(self._nvml or _pynvml(), self._notify)
-        try:
+        process: psutil.Process | None = None
+        gpus, opened = None, None
+        with self._telling("The load of this machine"):
+            process = psutil.Process()
+            _host(process)  # from here on CPU load is counted
+        with self._telling(GPUS):
+            gpus = Gpus(self._nvml or _pynvml(), self._notify)
             gpus.open()
-            self._stopping.wait(FIRST_LOOK)
-            while not self._stopping.is_set():
-                self._history = (*self._history, _snapshot(process, gpus))[-self._keep :]
-                self._stopping.wait(self._interval)
-        finally:
-            gpus.close()
+            opened = gpus
+        self._stopping.wait(FIRST_LOOK)
+        while not self._stopping.is_set():
+            with self._telling("The state of the devices"):
+                process = process or psutil.Process()
+                self._history = (*self._history, self._snapshot(process, opened))[-self._keep :]
+            self._stopping.wait(self._interval)
+        with self._telling(GPUS):
+            if gpus is not None:
+                gpus.close()
+
+    def _snapshot(self, process: psutil.Process, gpus: Gpus | None) -> Snapshot:
+        torch = sys.modules.get("torch")
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        samples: tuple[GpuSample, ...] = ()
+        absence: str | None = UNREADABLE
+        with self._telling(GPUS):
+            if gpus is not None:
+                samples, absence = gpus.sample(), gpus.absence
+        return Snapshot(
+            time=time.time(),
+            host=_host(process),
+            gpus=_as_torch_sees(torch, samples, visible),
+            no_gpu=absence or _why_idle(torch, samples, visible),
+        )
+
+    @contextlib.contextmanager
+    def _telling(self, what: str) -> Iterator[None]:
+        """Whatever fails inside is told, once per kind, and costs this sample but not the thread."""
+        try:
+            yield
+        except Exception as error:  # a missing package, psutil without /proc, a binding that changed: any may come
+            kind = (what, type(error))
+            if kind not in self._told:
+                self._told.add(kind)
+                self._notify(f"{what} can't be read: {type(error).__name__}: {error}")
 
 
 def _pynvml() -> Nvml:
@@ -108,18 +145,6 @@ def _pynvml() -> Nvml:
 
     module: Nvml = pynvml
     return module
-
-
-def _snapshot(process: psutil.Process, gpus: Gpus) -> Snapshot:
-    torch = sys.modules.get("torch")
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    samples = gpus.sample()
-    return Snapshot(
-        time=time.time(),
-        host=_host(process),
-        gpus=_as_torch_sees(torch, samples, visible),
-        no_gpu=gpus.absence or _why_idle(torch, samples, visible),
-    )
 
 
 def _host(process: psutil.Process) -> HostSample:

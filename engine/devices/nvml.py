@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+GIB = 2**30
 Handle = object
 Value = TypeVar("Value")
 

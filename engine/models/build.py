@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.data.prepare import Facts
-from engine.errors import ModelError, RecipeError, StudioError, nearest
+from engine.errors import ModelError, RecipeError, StudioError, first_line, nearest
 from engine.models.layers import LayerRow, Shape, build_chain, count_parameters, trace
 from engine.python_file import load_function
 from engine.recipe import Recipe
@@ -36,20 +36,26 @@ def build_model(recipe: Recipe, facts: Facts) -> nn.Module:
     raise RecipeError("model", "has no layers", "Add one, or set zoo or python.")
 
 
-def model_rows(recipe: Recipe, facts: Facts) -> list[LayerRow]:
-    """The model as a table of layers with shapes; one row an immediate child where it is not made of layers."""
+def model_rows(recipe: Recipe, facts: Facts, *, aside: bool = False) -> list[LayerRow]:
+    """The model as a table of layers with shapes; one row an immediate child where it is not made of layers.
+
+    `aside`: a training may be running in another thread, so nothing may draw or rewind the process's random numbers.
+    """
     if recipe.model.layers:
         return trace(recipe.model.layers, facts.shape, sizes(recipe, facts))
-    rows = _rows_on("meta", recipe, facts)
-    if recipe.model.python and rows[-1].error is not None:
-        # A person's code may need real numbers (.item(), NumPy), which tensors on the meta device lack.
-        rows = _rows_on("cpu", recipe, facts)
+    if aside:
+        return _rows_on("meta", recipe, facts)
+    with torch.random.fork_rng(devices=[]):
+        rows = _rows_on("meta", recipe, facts)
+        if recipe.model.python and rows[-1].error is not None:
+            # A person's code may need real numbers (.item(), NumPy), which tensors on the meta device lack.
+            rows = _rows_on("cpu", recipe, facts)
     return rows
 
 
 def _rows_on(device: str, recipe: Recipe, facts: Facts) -> list[LayerRow]:
     try:
-        with torch.random.fork_rng(devices=[]), torch.device(device):
+        with torch.device(device):
             return _child_rows(build_model(recipe, facts), facts.shape)
     except StudioError as error:
         name = recipe.model.zoo or recipe.model.python.rpartition("/")[2] or "no layers"
@@ -113,7 +119,7 @@ def _child_rows(model: nn.Module, shape: Shape) -> list[LayerRow]:
         with torch.no_grad():
             output = model.train()(torch.zeros(2, *shape))
     except BaseException as error:  # a person's module may raise anything
-        text = (str(error).strip() or type(error).__name__).splitlines()[0]
+        text = first_line(error)
         what = f"{whole} fails on samples of {'×'.join(map(str, shape))}: {text}"
         failed = ModelError("model", what, "Choose another dataset or model, or transform the data.")
         return [*seen.values(), LayerRow(whole, "", shape, None, _beside(model, seen), failed)]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from engine import catalog
 from engine.catalog import FROM_SHAPE, Entry
-from engine.errors import ModelError, StudioError
+from engine.errors import ModelError, StudioError, first_line
 from engine.recipe import Part
 
 Shape = tuple[int, ...]
@@ -172,7 +172,7 @@ def _mismatch(module: nn.Module, part: Part, reached: Shape, where: str, error: 
                 f"{part.name} expects {wanted} {name}, the layer above gives {gets}",
                 f"Remove {name}: it is inferred.",
             )
-    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    text = first_line(error)
     size = getattr(module, "kernel_size", None)
     sides = size if isinstance(size, tuple) else (size,) * 2
     if (

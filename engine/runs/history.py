@@ -166,13 +166,17 @@ class Progress:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run came to. `best` is the best validation value of `metric`, reached after `best_epoch` epochs."""
+    """What a run came to: `best` is the best value of `metric` on `part`, reached after `best_epoch` epochs.
+
+    `part` is `val`, or `train` where nothing is held out to validate on.
+    """
 
     metric: str = ""
     best: float | None = None
     best_epoch: int = 0
     test: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    part: str = "val"
 
 
 class History:
@@ -186,7 +190,8 @@ class History:
         self.events: tuple[Event, ...] = ()
         self.log: deque[str] = deque(maxlen=1000)
         self.logged = 0
-        """How many lines were ever logged: tells a reader what is new."""
+        """How many lines were ever logged."""
+        self._saying = threading.Lock()
 
     def add(self, name: str, steps: np.ndarray, values: np.ndarray) -> None:
         """Extend one series, made when it is new."""
@@ -202,6 +207,13 @@ class History:
         self.events = (*self.events, event)
 
     def say(self, line: str) -> None:
-        """Append a line to the log, with the time of day."""
-        self.log.append(f"{time.strftime('%H:%M:%S')}  {line}")
-        self.logged += 1
+        """Append a line to the log, with the time of day. Any thread may."""
+        with self._saying:
+            self.log.append(f"{time.strftime('%H:%M:%S')}  {line}")
+            self.logged += 1
+
+    def lines_since(self, logged: int) -> tuple[list[str], int]:
+        """The lines that came after the first `logged`, as far as they are kept, and how many there are now."""
+        with self._saying:
+            fresh = min(self.logged - logged, len(self.log))
+            return (list(self.log)[-fresh:] if fresh > 0 else []), self.logged

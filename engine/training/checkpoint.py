@@ -60,11 +60,13 @@ class Checkpoints:
         *,
         replace: bool = False,
     ) -> Checkpoint:
-        """Write the checkpoint of this position; a whole one that is there already stays, unless `replace` is asked for.
+        """Write the checkpoint of this position; a whole one that is there already stays, unless it is to `replace`.
 
         Raises TrainingError when the disk is full or can't be written.
         """
         final = self.folder / f"epoch-{epoch:05d}-step-{step:09d}"
+        if replace and score is None:
+            score = next((there.score for there in self.all() if there.path == final), None)
         saved = Checkpoint(final, epoch, step, score)
         if not replace and _is_whole(final):
             return saved

@@ -9,9 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from engine.devices.monitor import Monitor
 from engine.runs.directory import RunDirectory
 from engine.runs.history import Event, History, Progress, State, Summary
 from engine.runs.metrics import MetricsWriter
+
+_SAMPLE_S = 5.0
 
 
 class Recorder:
@@ -20,13 +23,21 @@ class Recorder:
     `facts` are on disk as soon as there is a recorder.
     """
 
-    def __init__(self, history: History, directory: RunDirectory, facts: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        history: History,
+        directory: RunDirectory,
+        facts: Mapping[str, Any] | None = None,
+        monitor: Monitor | None = None,
+    ) -> None:
         self.history = history
+        self._monitor, self._sampled = monitor, 0.0
         self._log = directory.log_file.open("a", encoding="utf-8", buffering=1)
         self._writer = MetricsWriter(directory.metrics_file, self.say, facts)
 
     def values(self, part: str, first_step: int, values: Mapping[str, np.ndarray]) -> None:
-        """Values of consecutive steps, as `part/name`."""
+        """Values of consecutive steps, as `part/name`, and every five seconds a sample of the devices."""
+        self._sample_devices()
         for name, column in values.items():
             self._points(f"{part}/{name}", np.arange(first_step, first_step + len(column)), column)
 
@@ -85,6 +96,12 @@ class Recorder:
         """Write everything out."""
         self._writer.close()
         self._log.close()
+
+    def _sample_devices(self) -> None:
+        snapshot = self._monitor.latest if self._monitor else None
+        if snapshot is not None and snapshot.time - self._sampled >= _SAMPLE_S:
+            self._sampled = snapshot.time
+            self._writer.sample(snapshot.time, asdict(snapshot))
 
     def _points(self, name: str, steps: np.ndarray, values: np.ndarray) -> None:
         self.history.add(name, steps, values)

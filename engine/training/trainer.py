@@ -72,6 +72,7 @@ class Trainer:
         self.at = Position()
         self._last_read = self._last_save = self._started = time.monotonic()
         self._rate = _Rate()
+        self._rate_changed = False
 
     def restore(self, weights: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Take up where a checkpoint was written, random number generators included. Call before `run`."""
@@ -105,17 +106,20 @@ class Trainer:
             raise
 
     def save(self, score: float | None = None) -> bool:
-        """Write a checkpoint of this position unless there is one; whether it is there now.
+        """Write a checkpoint of this position unless there is one that still holds; whether it is there now.
 
         A disk that can't take it is said, and the training goes on.
         """
         self._last_save = time.monotonic()
         self._recorder.flush()
         try:
-            self._checkpoints.save(self.at.epoch, self.at.step, self._model, self._state(), score)
+            self._checkpoints.save(
+                self.at.epoch, self.at.step, self._model, self._state(), score, replace=self._rate_changed
+            )
         except TrainingError as error:
             self._recorder.event(self.at.step, "trouble", str(error))
             return False
+        self._rate_changed = False
         return True
 
     def _run_epoch(self) -> None:
@@ -164,6 +168,7 @@ class Trainer:
     def _after_step(self, samples: int) -> None:
         """Count, and look at the clock and at what the person wants; nothing here touches the device on most steps."""
         self.at.step += 1
+        self._rate_changed = False
         self.at.samples += samples
         self._rate.add(samples)
         now = time.monotonic()
@@ -248,7 +253,10 @@ class Trainer:
         return summary
 
     def _summary(self, tested: Mapping[str, float]) -> Summary:
-        return Summary(self._task.metrics[0].name, self.at.best, self.at.best_epoch, dict(tested), self._seconds())
+        part = "val" if self._val else "train"
+        return Summary(
+            self._task.metrics[0].name, self.at.best, self.at.best_epoch, dict(tested), self._seconds(), part
+        )
 
     def _best_weights(self) -> dict[str, Any]:
         """The weights that validated best; those at hand if there is no such checkpoint."""
@@ -275,6 +283,7 @@ class Trainer:
             if isinstance(command, SetLearningRate):
                 before = self._optim.learning_rate
                 self._optim.set_learning_rate(command.value)
+                self._rate_changed = True  # a checkpoint of this very step has the old one
                 self._recorder.event(self.at.step, "lr", f"learning rate {before:g} → {command.value:g}")
                 self._recorder.progress(learning_rate=command.value)
             elif isinstance(command, CheckpointNow):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 
 import pytest
@@ -8,10 +9,11 @@ from textual.app import App, ComposeResult
 from textual.widgets import Static
 
 from engine.devices.monitor import GpuSample, HostSample, Snapshot
+from engine.devices.nvml import GIB
 from tui.panes.devices import DevicesPane
 
-GIB = 2**30
 SMALL, LARGE = (34, 9), (78, 18)
+STUDIO = (38, 11)  # 34 by 9 within border and padding
 
 
 class PaneApp(App[None]):
@@ -65,21 +67,91 @@ async def test_without_a_gpu_the_host_is_shown_with_the_reason(size: tuple[int, 
 async def test_one_gpu_is_shown_in_full(size: tuple[int, int]) -> None:
     text = await shown(minute(lambda time: (gpu(0, time, torch=0, own=40 * GIB),)), size)
 
-    for part in ("cuda:0 H200", "61°C 412/700 W", "87% █", "/140 GiB █", "cpu 54% · ram 25.6/128 GiB"):
+    for part in ("cuda:0 H200", "temp", "61°C", "power", "87% █", "/140 GiB █", "cpu 54% · ram 25.6/128 GiB"):
         assert part in text
-    for part in ("torch 40.0", "peak", "41.0", "GiB"):
+    for part in ("alloc", "40.0", "peak 41.0 GiB"):
         assert part in text
     assert any(block in text for block in "▁▂▃▄▅▆▇")
 
 
-async def test_a_maximised_pane_has_taller_graphs_and_spells_torchs_line_out() -> None:
+def spark(text: str, label: str) -> str:
+    """The small graph beside the number with this label."""
+    found = re.search(rf"\b{label} +\S+(?: W| GiB)? ([▁-█ ]*[▁-█])", text)
+    assert found, f"no graph beside {label} in:\n{text}"
+    return found[1]
+
+
+def heating(time: float) -> tuple[GpuSample, ...]:
+    """A GPU that warms from 20 to 100 °C in a minute and draws up to its limit, while torch fills what it holds."""
+    part = time / 59.5
+    heat, power, own = 20 + 80 * part, 700 * part, int(40 * part * GIB)
+    used, total, held = 60 * GIB, 140 * GIB, 40 * GIB
+    return (GpuSample(0, "NVIDIA H200", "GPU-0", 0.9, used, total, heat, power, 700, 0, own, held, own),)
+
+
+@pytest.mark.parametrize("size", [STUDIO, LARGE])
+@pytest.mark.parametrize("label", ["temp", "power", "alloc", "peak"])
+async def test_every_number_has_a_minute_of_history(label: str, size: tuple[int, int]) -> None:
+    graph = spark(await shown(minute(heating), size), label)
+
+    assert len(graph) >= (4 if size == STUDIO else 12)
+    assert graph[-1] in "▇█"
+    assert graph[0] in "▁▂"
+    assert sorted(graph) == list(graph)
+
+
+async def test_what_does_not_change_has_a_flat_graph() -> None:
+    text = await shown(minute(lambda time: (gpu(0, time, torch=0, own=40 * GIB),)), STUDIO)
+
+    assert set(spark(text, "temp")) == {"▄"}  # 61 of 20 to 100 °C
+    assert set(spark(text, "power")) == {"▅"}  # 412 of 700 W
+    assert set(spark(text, "(?:resv|reserved)")) == {"█"}
+
+
+async def test_with_a_row_less_the_peak_moves_to_the_title() -> None:
+    text = await shown(minute(heating), (38, 10))
+
+    assert text.splitlines()[0] == "cuda:0 H200    torch peak 40.0 GiB"
+    assert text.count("peak") == 1
+    assert len(text.splitlines()) == 8
+
+
+async def test_two_gpus_have_all_their_numbers_in_34_by_9() -> None:
+    history = minute(lambda time: tuple(gpu(i, time, torch=i, own=20 * GIB) for i in range(2)))
+    lines = (await shown(history, STUDIO)).splitlines()
+
+    assert len(lines) == 9
+    for card in (lines[:4], lines[4:8]):
+        for label in ("gpu", "mem", "temp", "power", "alloc", "resv"):
+            assert len(spark("\n".join(card), label)) >= 4
+
+
+async def test_a_sensor_that_is_missing_leaves_its_place_to_the_others() -> None:
+    no_power = GpuSample(0, "NVIDIA H200", "GPU-0", 0.5, GIB, 140 * GIB, 61, None, None, 0)
+    text = await shown(minute(lambda time: (no_power,)), STUDIO)
+
+    assert "power" not in text
+    assert len(spark(text, "temp")) > 20
+
+
+async def test_a_maximised_pane_has_taller_graphs_for_all_numbers() -> None:
+    lines = (await shown(minute(heating), (120, 40))).splitlines()
+    (numbers,) = (row for row, line in enumerate(lines) if line.startswith("temp"))
+
+    for part in ("power 700/700 W", "alloc 40.0 GiB", "reserved 40.0 GiB", "peak 40.0 GiB"):
+        assert part in lines[numbers]
+    assert len(lines) - 1 - numbers - 1 >= 3  # rows of graph above the host's line
+
+
+async def test_a_large_pane_spells_torchs_numbers_out() -> None:
     history = minute(lambda time: (gpu(0, time, torch=0, own=40 * GIB),))
     text = await shown(history, LARGE)
 
-    assert "40.0 allocated / 40.0 reserved / 41.0 peak GiB" in text
-    load = text.splitlines()[2:7]
-    assert load[1].startswith("█" * 60)  # 87 % of five rows is four and a bit
-    assert load[0].startswith("▃" * 60)
+    for part in ("alloc 40.0 GiB", "reserved 40.0 GiB", "peak 41.0 GiB"):
+        assert part in text
+    load = text.splitlines()[2:6]
+    assert load[1].startswith("█" * 60)  # 87 % of four rows is three and a half
+    assert load[0].startswith("▄" * 60)
 
 
 async def test_memory_is_split_by_owner() -> None:
@@ -87,7 +159,7 @@ async def test_memory_is_split_by_owner() -> None:
         0, "NVIDIA H200", "GPU-0", 0.5, 70 * GIB, 140 * GIB, torch_index=0, allocated=0, reserved=0, peak=0
     )
     text = await shown(minute(lambda time: (half,)), LARGE)
-    bar = text.splitlines()[7]
+    (bar,) = (line for line in text.splitlines() if line.startswith("mem"))
     assert "█" not in bar
     assert bar.count("▒") == pytest.approx(bar.count("░"), abs=1)
 
@@ -108,7 +180,10 @@ async def test_eight_gpus_have_a_line_each_and_scroll_where_they_must(size: tupl
 
     for index in range(8):
         assert any(line.startswith(f"cuda:{index}  87%") and "/140 GiB" in line for line in seen)
-    assert any("torch 20.0/20.0 peak 21.0 GiB" in line for line in seen)
+    numbers = (
+        r"torch 20\.0/20\.0 peak 21\.0 GiB" if size == SMALL else r"torch 20\.0 [▁-█]+ / 20\.0 [▁-█]+ peak 21\.0 GiB"
+    )
+    assert any(re.search(numbers, line) for line in seen)
     assert any("ram 25.6/128 GiB" in line for line in seen)
 
 
@@ -131,7 +206,7 @@ async def test_a_long_name_gives_way_between_words_to_the_numbers() -> None:
     title = text.splitlines()[0]
 
     assert title.startswith("cuda:0 RTX 6000 ")
-    assert title.endswith("61°C 212 W")
+    assert title.endswith("Ada")
 
 
 async def test_torchs_first_gpu_stands_first_with_nvmls_number() -> None:
@@ -169,6 +244,20 @@ async def test_only_news_is_painted() -> None:
         assert painted == before
         app.pane.show(minute(lambda time: (gpu(0, torch=0, own=GIB),)))
         assert painted == before + 1
+
+
+async def test_a_gpu_that_is_lost_while_torch_runs_says_so_in_the_title() -> None:
+    lost = GpuSample(0, "NVIDIA H200", "GPU-0", torch_index=0, allocated=GIB, reserved=GIB, peak=GIB)
+    text = await shown(minute(lambda time: (lost,)), (38, 10))
+
+    assert text.splitlines()[0].endswith("no answer")
+
+
+async def test_the_pane_is_titled_and_keyed_as_the_others_are() -> None:
+    assert DevicesPane.BORDER_TITLE == "Devices [dim]6[/]"
+    app = PaneApp()
+    async with app.run_test(size=SMALL):
+        assert [each.id for each in app.pane._bindings.key_to_bindings["m"]] == ["pane.maximize"]
 
 
 async def test_m_maximises_and_restores() -> None:

@@ -179,9 +179,8 @@ class LogNews:
 
     def take(self, history: History) -> Iterator[str]:
         """The new lines; those that are gone from the log are counted. A failure's line is the caller's to say."""
-        fresh = history.logged - self._seen
-        lines = list(history.log)[-fresh:] if fresh > 0 else []
-        self._seen = max(self._seen, history.logged)
+        lines, logged = history.lines_since(self._seen)
+        fresh, self._seen = logged - self._seen, max(self._seen, logged)
         if fresh > len(lines):
             yield f"… {fresh - len(lines)} lines more in log.txt …"
         yield from (line for line in lines if not (history.error and str(history.error) in line))

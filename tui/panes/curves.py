@@ -12,7 +12,7 @@ from engine.runs.history import History
 from tui.panes.pane import Pane
 from tui.widgets.chart import Chart, Line
 
-_MARKS = {"lr": "η", "pause": "‖", "resume": "▸"}
+_MARKS = {"pause": "‖", "lr": "η"}  # of two at one step the later of these is seen
 
 
 class CurvesPane(Pane):
@@ -49,19 +49,23 @@ class CurvesPane(Pane):
         chart = self.query_one("#loss-chart", Chart)
         chart.log_scale = not chart.log_scale
 
-    def show(self, history: History, metric: str) -> None:
-        """Draw the run's curves; nothing is done when nothing was added since the last call."""
+    def show(self, history: History, metric: str, name: str) -> None:
+        """Draw the curves of the run called `name`; nothing is done when nothing was added since the last call."""
         series = history.series
-        seen = (id(history), metric, len(history.events), *((name, each.count) for name, each in series.items()))
+        seen = (id(history), metric, name, len(history.events), *((name, each.count) for name, each in series.items()))
         if seen == self._seen:
             return
         self._seen = seen
-        marks = [(float(event.step), _MARKS[event.kind]) for event in history.events if event.kind in _MARKS]
+        events = sorted((e for e in history.events if e.kind in _MARKS), key=lambda e: list(_MARKS).index(e.kind))
+        marks = [(float(event.step), _MARKS[event.kind]) for event in events]
         ends = float(history.progress.steps) or None
+        self.border_subtitle = name
         loss = self.query_one("#loss-chart", Chart)
         loss.show(_lines(history, "loss", smooth=self.smooth), marks=marks, x_max=ends)
         chart = self.query_one("#metric-chart", Chart)
         chart.title = metric
+        for each in (loss, chart):
+            each.empty_text = "No value yet"
         chart.show(_lines(history, metric, smooth=self.smooth), marks=marks, x_max=ends)
 
 

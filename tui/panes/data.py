@@ -60,6 +60,11 @@ class DataPane(Pane):
         self._draw()
         self.refresh_bindings()
 
+    def note(self, text: str) -> None:
+        """Say what is going on with the dataset that is shown."""
+        if self._source is not None:
+            self.show(self._source, self._sizes, self._preview, text)
+
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Only what is not there can be downloaded."""
         if action == "download":
@@ -111,7 +116,8 @@ def describe(
     shape = "×".join(map(str, source.shape))
     what = f"{source.outputs} classes" if source.task == "classification" else "regression"
     kind = f" {preview.dtype}" if preview else ""
-    lines.append(Text(f"{shape}{kind} · {what}"))
+    span = f" · values {preview.least:.4g}–{preview.greatest:.4g}" if preview and len(source.shape) > 1 else ""
+    lines.append(Text(f"{shape}{kind} · {what}{span}"))
     lines.append(Text(" · ".join(f"{name} {size:,}" for name, size in sizes.items())))
     if note:
         lines.append(Text(note, "yellow"))

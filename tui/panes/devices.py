@@ -1,45 +1,47 @@
-"""The devices pane: load and memory of every GPU, or of the CPU where there is none, with a minute of history."""
+"""The devices pane: the state of every GPU, or of the CPU where there is none, with a minute of history."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from textwrap import wrap
-from typing import ClassVar
 
 from textual import getters
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
 from engine.devices.monitor import GpuSample, HostSample, Snapshot
+from engine.devices.nvml import GIB
+from tui.panes.pane import Zoomable
 
 MINUTE = 60.0
-ROOMY = 68  # columns from which a GPU's one-line form has room for its name, temperature and all bars
-GIB, MIB = 2**30, 2**20
-LOAD, MEMORY = "$text-primary", "$text-success"
+ROOMY = 68  # columns from which a GPU's one-line form has room for its name, temperature, power and all graphs
+WIDE = 100  # columns from which all the small graphs of a GPU stand side by side
+GAP = 2  # columns between the small graphs
+SPARK = 4  # columns that make a graph worth the name
+COOL, HOT = 20.0, 100.0  # °C, the bottom and top of the temperature's graph: an eighth is 10 degrees
+MIB = 2**20
+LOAD, MEMORY, HEAT = "$text-primary", "$text-success", "$text-warning"
 OTHERS, FREE = "$foreground 60%", "$foreground 25%"
 MUTED = "$foreground 60%"  # $text-muted is an "auto" colour, which text with styled parts paints white
-LEGEND = "█ this process ▒ others ░ free"
+LEGENDS = "█ this process ▒ others ░ free", "█ this ▒ others ░ free"
 
 History = Sequence[Snapshot]
 
 
-class DevicesPane(VerticalScroll, can_focus=True):
-    """Load and memory of each device, with a minute of history. Shows the snapshots it is given, computes nothing."""
+class DevicesPane(VerticalScroll, Zoomable, can_focus=True):
+    """The numbers of each device with a minute of history. Shows the snapshots it is given, computes nothing."""
 
     HELP = """Memory bars are split by owner: █ this process, ▒ others, ░ free.
 
-    The torch line is what torch's allocator has given out, of what it has reserved, and the most it ever gave out.
-    `m` shows this pane alone, and with taller graphs."""
-    BORDER_TITLE = "Devices"
-    ALLOW_MAXIMIZE = True  # containers refuse
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("m", "toggle_maximized", "Zoom", tooltip="Show the devices alone", id="devices.maximize")
-    ]
+    `alloc` is what torch's allocator has given out to this process, `reserved` or `resv` what it holds, `peak` the
+    most it ever gave out. Graphs show the last minute: temperature from 20 to 100 °C, power up to the board's limit,
+    torch's memory up to the most it held. `m` shows this pane alone, and with taller graphs."""
+    BORDER_TITLE = "Devices [dim]6[/]"
+    ALLOW_MAXIMIZE = True  # VerticalScroll refuses
     DEFAULT_CSS = """
     DevicesPane { padding: 0 1; scrollbar-size-vertical: 1; }
     DevicesPane > Static { height: auto; }
@@ -66,13 +68,6 @@ class DevicesPane(VerticalScroll, can_focus=True):
     def on_resize(self) -> None:
         self._paint()
 
-    def action_toggle_maximized(self) -> None:
-        """Give the whole screen to this pane, or take it back."""
-        if self.is_maximized:
-            self.screen.minimize()
-        else:
-            self.screen.maximize(self, container=False)
-
     def _paint(self) -> None:
         width, height = self.size
         if not width:
@@ -94,25 +89,39 @@ def draw(history: History, width: int, height: int) -> list[Content]:
     reason = [Content.styled(line, MUTED) for line in wrap(latest.no_gpu or "", width)]
     if not latest.gpus:
         return [*_host_card(history, width, (height - 3 - len(reason)) // 2), *reason]
-    host = _host_line(latest.host, width)
-    # Each card has a title, two meters and a line on torch, and two graphs as tall as there is room for.
-    graph_rows = ((height - 1 - len(reason)) // len(latest.gpus) - 4) // 2
-    cards = [
-        _gpu_line(history, gpu, width) if graph_rows < 0 else _gpu_card(history, gpu, width, graph_rows)
-        for gpu in sorted(latest.gpus, key=_torch_first)
-    ]
-    return [*(line for card in cards for line in card), host, *reason]
+    gpus = sorted(latest.gpus, key=_torch_first)
+    rows = (height - 1 - len(reason)) // len(gpus)
+    cards = next(form for form in _forms(history, gpus, width, rows) if form is not None)
+    return [*(line for card in cards for line in card), _host_line(latest.host, width), *reason]
+
+
+def _forms(history: History, gpus: list[GpuSample], width: int, rows: int) -> Iterator[list[list[Content]] | None]:
+    """The GPUs' cards of at most `rows` lines each, richest form first; None for a form that needs more of them."""
+    for least in (1, 0):  # rows of each graph; none is a graph beside the bar
+        for own_peak in (True, False):
+            yield _cards(history, gpus, width, rows, least, own_peak)
+    yield _small_cards(history, gpus, width, rows)
+    yield [_gpu_line(history, gpu, width) for gpu in gpus]
 
 
 @dataclass(frozen=True)
 class _Meter:
-    """A quantity as number, bar and graph: `shares` are the parts of the bar that are this process's and others'."""
+    """A quantity as number, bar and graph: `shares` are the parts of the bar that are this process's and others'.
+
+    `values` are 0..1 of what its graph can show. `long` is the number as it is put where there is more room.
+    """
 
     label: str
     number: str
     shares: tuple[float, float] | None
     style: str
     values: Callable[[Snapshot], float | None]
+    long: str = ""
+    short_label: str = ""
+
+    def head(self, long: bool) -> str:
+        """Label and number as they stand before a small graph."""
+        return f"{self.label} {self.long or self.number}" if long else f"{self.short_label or self.label} {self.number}"
 
 
 def _host_card(history: History, width: int, graph_rows: int) -> list[Content]:
@@ -126,8 +135,7 @@ def _host_card(history: History, width: int, graph_rows: int) -> list[Content]:
         MEMORY,
         lambda snapshot: snapshot.host.ram_used / snapshot.host.ram_total,
     )
-    legend = Content.styled(LEGEND, MUTED)
-    return [*_meters(history, (cpu, ram), width, graph_rows), _spread(_process(host), legend, width)]
+    return [*_meters(history, (cpu, ram), width, graph_rows), _with_legend(_process(host), width)]
 
 
 def _host_line(host: HostSample, width: int) -> Content:
@@ -142,17 +150,42 @@ def _process(host: HostSample) -> Content:
     return Content.assemble(("process ", MUTED), f"{_size(host.process_ram)} · {_figures(host.process_cpu)} cores")
 
 
-def _gpu_card(history: History, gpu: GpuSample, width: int, graph_rows: int) -> list[Content]:
-    meters = (_load_meter(gpu), _memory_meter(gpu))
-    torch = Content() if gpu.reserved is None else _torch_line(gpu, width)
-    return [_title(gpu, width), *_meters(history, meters, width, graph_rows), torch]
+def _cards(
+    history: History, gpus: list[GpuSample], width: int, rows: int, least: int, own_peak: bool
+) -> list[list[Content]] | None:
+    """Load and memory with bars, the rest as numbers with small graphs; `own_peak`: the peak is one of these."""
+    columns = 5 if width >= WIDE else 2
+    small = [_small_meters(history, gpu, own_peak) for gpu in gpus]
+    lines = max(len(_groups(meters, columns)) for meters in small)
+    spare = rows - 3 - lines
+    if spare < 2 * least:
+        return None
+    below = spare // 8 if spare >= 20 else 0  # small graphs grow too, once the large ones are large
+    tall = (spare - below * lines) // 2
+    return [
+        [
+            _title(gpu, width, peak=not own_peak),
+            *_meters(history, (_load_meter(gpu), _memory_meter(gpu)), width, tall),
+            *_cells(history, meters, width, columns, below),
+        ]
+        for gpu, meters in zip(gpus, small, strict=True)
+    ]
+
+
+def _small_cards(history: History, gpus: list[GpuSample], width: int, rows: int) -> list[list[Content]] | None:
+    """All as numbers with small graphs, two to a line."""
+    cards = []
+    for gpu in gpus:
+        meters = [_load_meter(gpu), _memory_meter(gpu), *_small_meters(history, gpu, own_peak=False)]
+        cards.append([_title(gpu, width, peak=True), *_cells(history, meters, width, 2, 0)])
+    return cards if max(map(len, cards)) <= rows else None
 
 
 def _gpu_line(history: History, gpu: GpuSample, width: int) -> list[Content]:
     """A GPU in one line, and one more if torch has memory on it."""
     load, memory = _load_meter(gpu), _memory_meter(gpu)
     head = Content.assemble((_label(gpu).ljust(6), "bold"), f" {load.number:>4}")
-    amount = Content(f"{memory.number:>12}")
+    amount = Content(f"{memory.long:>12}")
     if width < ROOMY:
         part = width - len(head) - len(amount) - 2
         if part < 12:
@@ -160,15 +193,30 @@ def _gpu_line(history: History, gpu: GpuSample, width: int) -> list[Content]:
         else:
             parts = [head, *_graph(history, load, part // 2, 1), amount, _bar(memory, part - part // 2 - 1)]
     else:
-        name, state = Content(_shorten(gpu.name, 12).ljust(12)), Content(_state(gpu)[-1].rjust(12))
-        part = (width - len(head) - len(name) - len(amount) - len(state) - 7) // 4
-        loads = [_bar(load, part), *_graph(history, load, part, 1)]
-        parts = [head, *loads, amount, _bar(memory, part), *_graph(history, memory, part, 1), state, name]
+        name = Content(_shorten(gpu.name, 12).ljust(12))
+        sensors = [_temperature_meter(gpu), _power_meter(history, gpu)]
+        part = (width - len(head) - len(name) - len(amount) - 2 * 5 - 9) // 5
+        parts = [head, *_graph(history, load, part, 1), amount, _bar(memory, part), *_graph(history, memory, part, 1)]
+        for sensor in sensors:
+            parts += [Content(f"{sensor.number:>5}"), *_graph(history, sensor, part, 1)]
+        parts.append(name)
     line = Content(" ").join(parts)
     if not gpu.reserved:
         return [line]
-    torch = _torch_line(gpu, 0)
+    torch = _torch_line(history, gpu, width)
     return [line, Content(" " * (width - len(torch))).append(torch)]
+
+
+def _torch_line(history: History, gpu: GpuSample, width: int) -> Content:
+    """What this process's allocator has given out, of what it has reserved, and its peak, in as much as fits."""
+    allocated, reserved, peak = _torch_meters(history, gpu)
+    label, most = ("torch ", MUTED), f"peak {peak.number}"
+    short = Content.assemble(label, f"{allocated.number}/{reserved.number} {most}")
+    part = min((width - len(short) - 6) // 2, 8)
+    if part < SPARK:
+        return short
+    given, held = (_graph(history, meter, part, 1)[0] for meter in (allocated, reserved))
+    return Content.assemble(label, f"{allocated.number} ", given, f" / {reserved.number} ", held, f" {most}")
 
 
 def _load_meter(gpu: GpuSample) -> _Meter:
@@ -183,7 +231,68 @@ def _memory_meter(gpu: GpuSample) -> _Meter:
         return _Meter("mem", "n/a", None, MEMORY, history)
     own = min(gpu.reserved or 0, gpu.memory_used)
     shares = own / gpu.memory_total, (gpu.memory_used - own) / gpu.memory_total
-    return _Meter("mem", _used_of(gpu.memory_used, gpu.memory_total), shares, MEMORY, history)
+    long = _used_of(gpu.memory_used, gpu.memory_total)
+    return _Meter("mem", long.removesuffix(" GiB"), shares, MEMORY, history, long)
+
+
+def _small_meters(history: History, gpu: GpuSample, own_peak: bool) -> list[_Meter]:
+    """Those that the driver, and torch once it has started, have a number for."""
+    known = [] if gpu.temperature is None else [_temperature_meter(gpu)]
+    known += [] if gpu.power is None else [_power_meter(history, gpu)]
+    if gpu.reserved is None:
+        return known
+    torch = _torch_meters(history, gpu)
+    return [*known, *(torch if own_peak else torch[:2])]
+
+
+def _temperature_meter(gpu: GpuSample) -> _Meter:
+    def share(sample: GpuSample) -> float | None:
+        return None if sample.temperature is None else max(0.0, (sample.temperature - COOL) / (HOT - COOL))
+
+    number = "n/a" if gpu.temperature is None else f"{gpu.temperature:.0f}°C"
+    return _Meter("temp", number, None, HEAT, _of_gpu(gpu.uuid, share))
+
+
+def _power_meter(history: History, gpu: GpuSample) -> _Meter:
+    limit = gpu.power_limit or _most(history, _of_gpu(gpu.uuid, lambda sample: sample.power))
+    number = "n/a" if gpu.power is None else f"{gpu.power:.0f} W"
+    long = number if gpu.power is None or gpu.power_limit is None else f"{gpu.power:.0f}/{gpu.power_limit:.0f} W"
+    return _Meter("power", number, None, HEAT, _share_of(limit, gpu, lambda sample: sample.power), long)
+
+
+def _torch_meters(history: History, gpu: GpuSample) -> list[_Meter]:
+    """Allocated, reserved and peak, all to the scale of the largest of them."""
+    sizes = [gpu.allocated or 0, gpu.reserved or 0, gpu.peak or 0]
+    unit, name = (GIB, "GiB") if max(sizes) >= GIB else (MIB, "MiB")
+    allocated, reserved, peak = (_figures(size / unit) for size in sizes)
+    most = max(
+        _most(history, _of_gpu(gpu.uuid, lambda sample: sample.reserved)),
+        _most(history, _of_gpu(gpu.uuid, lambda sample: sample.peak)),
+    )
+    graphs = (
+        _share_of(most, gpu, lambda sample: sample.allocated),
+        _share_of(most, gpu, lambda sample: sample.reserved),
+        _share_of(most, gpu, lambda sample: sample.peak),
+    )
+    return [
+        _Meter("alloc", allocated, None, MEMORY, graphs[0], f"{allocated} {name}"),
+        _Meter("reserved", reserved, None, MEMORY, graphs[1], f"{reserved} {name}", "resv"),
+        _Meter("peak", f"{peak} {name}", None, MEMORY, graphs[2]),
+    ]
+
+
+def _most(history: History, value: Callable[[Snapshot], float | None]) -> float:
+    return max((value(snapshot) or 0 for snapshot in history), default=0)
+
+
+def _share_of(
+    most: float, gpu: GpuSample, value: Callable[[GpuSample], float | None]
+) -> Callable[[Snapshot], float | None]:
+    def share(sample: GpuSample) -> float | None:
+        number = value(sample)
+        return None if number is None else number / (most or 1)
+
+    return _of_gpu(gpu.uuid, share)
 
 
 def _of_gpu(uuid: str, value: Callable[[GpuSample], float | None]) -> Callable[[Snapshot], float | None]:
@@ -194,51 +303,83 @@ def _memory_share(gpu: GpuSample) -> float | None:
     return None if gpu.memory_used is None or not gpu.memory_total else gpu.memory_used / gpu.memory_total
 
 
-def _title(gpu: GpuSample, width: int) -> Content:
-    """Which GPU, and its temperature and power in the longest form that leaves room for the name."""
+def _title(gpu: GpuSample, width: int, *, peak: bool) -> Content:
+    """Which GPU and, on the right, what else has to be said: torch's peak, or what the bars are made of."""
     label = _label(gpu)
+    silent = all(value is None for value in (gpu.utilisation, gpu.memory_used, gpu.temperature, gpu.power))
+    state, name = Content(), _shorten(gpu.name, 99)
+    if silent:
+        state = Content("no answer")
+    elif peak and gpu.reserved is not None:
+        most = _torch_meters((), gpu)[2].number
+        words = "torch peak " if len(f"{label} {name} torch peak {most}") <= width else "peak "
+        state = Content.assemble((words, MUTED), most)
+    name = _shorten(gpu.name, width - len(label) - len(state) - 2)
+    title = Content.assemble((label, "bold"), f" {name}")
     renumbered = f" (GPU {gpu.index})" if gpu.torch_index not in (None, gpu.index) else ""
-    room = {state: width - len(label) - len(state) - 2 for state in _state(gpu)}
-    name = _shorten(gpu.name, 99)
-    state = next((state for state, columns in room.items() if columns >= len(name)), _state(gpu)[-1])
-    name = _shorten(gpu.name, room[state])
-    extra = renumbered if room[state] >= len(name + renumbered) else ""
-    return _spread(Content.assemble((label, "bold"), f" {name}", (extra, MUTED)), Content(state), width)
+    if len(title) + len(renumbered) + len(state) < width:
+        title = title.append(Content.styled(renumbered, MUTED))
+    return _spread(title, state, width) if state or gpu.reserved is None else _with_legend(title, width)
 
 
 def _label(gpu: GpuSample) -> str:
     return f"GPU {gpu.index}" if gpu.torch_index is None else f"cuda:{gpu.torch_index}"
 
 
-def _state(gpu: GpuSample) -> list[str]:
-    """Temperature and power, longest form first."""
-    if all(value is None for value in (gpu.utilisation, gpu.memory_used, gpu.temperature, gpu.power)):
-        return ["no answer"]
-    heat = [] if gpu.temperature is None else [f"{gpu.temperature:.0f}°C"]
-    if gpu.power is None:
-        return ["".join(heat)]
-    short = " ".join([*heat, f"{gpu.power:.0f} W"])
-    return [short] if gpu.power_limit is None else [f"{short.removesuffix(' W')}/{gpu.power_limit:.0f} W", short]
+def _with_legend(line: Content, width: int) -> Content:
+    """The line, and on its right what the parts of a memory bar are, as far as there is room for it."""
+    legend = next((text for text in LEGENDS if line.cell_length + len(text) < width), "")
+    return _spread(line, Content.styled(legend, MUTED), width)
 
 
-def _torch_line(gpu: GpuSample, width: int) -> Content:
-    """What this process's allocator has given out, of what it has reserved, and its peak."""
-    sizes = [gpu.allocated or 0, gpu.reserved or 0, gpu.peak or 0]
-    unit, name = (GIB, "GiB") if max(sizes) >= GIB else (MIB, "MiB")
-    allocated, reserved, peak = (_figures(size / unit) for size in sizes)
-    long = f"{allocated} allocated / {reserved} reserved / {peak} peak {name}"
-    short = f"{allocated}/{reserved} peak {peak} {name}"
-    text = long if len("torch ") + len(long) <= width else short
-    return _spread(Content.assemble(("torch ", MUTED), text), Content.styled(LEGEND, MUTED), width)
+def _groups(meters: list[_Meter], columns: int) -> list[list[_Meter]]:
+    """The meters of each line."""
+    return [meters[start : start + columns] for start in range(0, len(meters), columns)]
+
+
+def _cells(history: History, meters: list[_Meter], width: int, columns: int, graph_rows: int) -> list[Content]:
+    """Numbers in columns with a small graph beside each, or, with `graph_rows`, below it."""
+    groups = _groups(meters, max(min(columns, len(meters)), 1))
+    full = [group for group in groups if len(group) == len(groups[0])]
+    lines = _table(history, full, width, graph_rows)
+    for group in groups[len(full) :]:  # a last line that is not full has columns of its own
+        lines += _table(history, [group], width, graph_rows)
+    return lines
+
+
+def _table(history: History, groups: list[list[_Meter]], width: int, graph_rows: int) -> list[Content]:
+    """A line of cells for each group, with the graphs of a column below each other."""
+    columns = max(map(len, groups), default=1)
+    room = width - GAP * (columns - 1)
+    for long in (True, False):
+        heads = [max(len(meter.head(long)) for meter in column) for column in zip(*groups, strict=True)]
+        spark = max((room - sum(heads)) // columns - 1, 0)
+        if spark >= SPARK + 2 or (graph_rows and max(heads) <= room // columns):
+            break
+    widths = [room // columns if graph_rows else head + 1 + spark for head in heads]
+    lines: list[Content] = []
+    for group in groups:
+        cells: list[list[Content]] = []
+        for place, meter in enumerate(group):
+            cell = widths[place] if place < columns - 1 else max(room - sum(widths[:-1]), 0)
+            label, number = meter.head(long).split(" ", 1)
+            text = number if graph_rows else number.rjust(heads[place] - len(label) - 1)
+            head = Content.assemble((f"{label} ", MUTED), text)
+            if graph_rows:
+                cells.append([head.pad_right(cell - len(head)), *_graph(history, meter, cell, graph_rows)])
+            else:
+                cells.append([Content(" ").join([head, *_graph(history, meter, max(cell - len(head) - 1, 0), 1)])])
+        lines += [Content(" " * GAP).join(parts) for parts in zip(*cells, strict=True)]
+    return lines
 
 
 def _meters(history: History, meters: Iterable[_Meter], width: int, graph_rows: int) -> list[Content]:
     """Each meter's number and bar with its graph below, or, without rows for that, beside it."""
     meters = list(meters)
-    column = max(len(meter.number) for meter in meters)
+    column = max(len(meter.long or meter.number) for meter in meters)
     lines: list[Content] = []
     for meter in meters:
-        head = Content.assemble((f"{meter.label} ", MUTED), f"{meter.number:>{column}} ")
+        head = Content.assemble((f"{meter.label} ", MUTED), f"{meter.long or meter.number:>{column}} ")
         room = width - len(head)
         beside = room // 3 if graph_rows < 1 else 0
         line = head.append(_bar(meter, room - beside - 1 if beside else room))

@@ -20,6 +20,16 @@ if TYPE_CHECKING:
     from engine.models.layers import LayerRow
 
 
+class LayerTable(DataTable[Text]):
+    """Rows of layers; home and end go to the first and the last."""
+
+    BINDINGS = [
+        Binding("enter", "select_cursor", "Edit", tooltip="Change the layer's parameters", id="layers.edit"),
+        Binding("home", "scroll_top", "First", tooltip="To the first layer", id="layers.first", show=False),
+        Binding("end", "scroll_bottom", "Last", tooltip="To the last layer", id="layers.last", show=False),
+    ]
+
+
 class ModelPane(Pane):
     """Layers, output shapes, parameter counts. Shows what the engine traced; asks for edits by messages."""
 
@@ -28,8 +38,7 @@ class ModelPane(Pane):
     a step is run; sizes that follow from the layer above are inferred."""
     BINDINGS = [
         Binding("a", "add", "Add", tooltip="Add a layer below the cursor", id="model.add"),
-        Binding("enter", "edit", "Edit", tooltip="Change the layer's parameters", id="model.edit"),
-        Binding("delete,d", "remove", "Remove", tooltip="Take the layer out", id="model.remove"),
+        Binding("d,delete", "remove", "Remove", tooltip="Take the layer out", id="model.remove"),
         Binding("shift+up,K", "move(-1)", "Up", tooltip="Move the layer up", id="model.up", show=False),
         Binding("shift+down,J", "move(1)", "Down", tooltip="Move the layer down", id="model.down", show=False),
     ]
@@ -70,8 +79,7 @@ class ModelPane(Pane):
         self._rows: list[tuple[Text, Text, Text]] = []
 
     def compose(self) -> ComposeResult:
-        table: DataTable[Text] = DataTable(cursor_type="row", id="layers", show_header=True, cell_padding=1)
-        yield table
+        yield LayerTable(cursor_type="row", id="layers", show_header=True, cell_padding=1)
         yield Static("Loading torch…", id="model-line")
 
     def on_mount(self) -> None:

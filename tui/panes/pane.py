@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from textual.binding import Binding
 from textual.containers import Vertical
+from textual.widget import Widget
 
 
-class Pane(Vertical):
-    """A titled part of the studio. `m` shows it alone, and everything again."""
+class Zoomable(Widget):
+    """`m` shows this part of the studio alone, and everything again.
+
+    Stands last among a pane's bases: Textual takes a widget's default style from its first.
+    """
 
     ALLOW_MAXIMIZE = True
-    BINDINGS = [Binding("m", "maximize", "Zoom", tooltip="Show this pane alone, or all again", id="pane.maximize")]
+    BINDINGS = [
+        Binding("m", "maximize", "Zoom", tooltip="Show this pane alone, or all again", id="pane.maximize", show=False)
+    ]
 
     def action_maximize(self) -> None:
         """Show this pane alone, or all panes again."""
@@ -18,3 +24,7 @@ class Pane(Vertical):
             self.screen.minimize()
         else:
             self.screen.maximize(self, container=False)
+
+
+class Pane(Vertical, Zoomable):
+    """A titled part of the studio."""

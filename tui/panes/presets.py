@@ -8,7 +8,6 @@ from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.fuzzy import Matcher
 from textual.message import Message
 from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
@@ -16,6 +15,7 @@ from textual.widgets.option_list import Option
 from engine.data.sources import sources
 from presets import Preset
 from tui.panes.pane import Pane
+from tui.search import find
 
 
 class PresetsPane(Pane):
@@ -94,12 +94,11 @@ class PresetsPane(Pane):
         options = self.query_one(OptionList)
         highlighted = options.highlighted
         before = options.get_option_at_index(highlighted).id if highlighted is not None else None
-        matcher = Matcher(query)
-        found = [preset for preset in self._presets.values() if not query or matcher.match(_searched(preset)) > 0]
+        found = find(query, list(self._presets.values()), lambda preset: preset.name, _searched)
         rows: list[Option | None] = []
         family = None
         for preset in found:
-            if preset.family != family:
+            if preset.family != family and not query:
                 family = preset.family
                 rows.append(Option(Text(family.upper(), "bold dim"), disabled=True))
             rows.append(Option(_prompt(preset), id=preset.name))

@@ -72,7 +72,7 @@ class ProgressPane(Vertical):
         paused = progress is not None and progress.state == "paused"
         for action, _, _ in _BUTTONS:
             self.query_one(f"#press-{action}", Button).disabled = live == (action == "train")
-        self.query_one("#press-pause", Button).label = "▶ Resume" if paused else "‖ Pause"
+        self.query_one("#press-pause", Button).label = "▶ Go on" if paused else "‖ Pause"
 
     @on(Button.Pressed)
     def _pressed(self, event: Button.Pressed) -> None:
@@ -82,10 +82,10 @@ class ProgressPane(Vertical):
 
 def _state_line(progress: Progress | None, name: str) -> Text:
     if progress is None:
-        return Text.assemble((name, "bold"), "  ready", justify="right")
+        return Text.assemble("ready  ", (name, "bold"))
     sign, word = _STATES[progress.state]
     colour = {"training": "green", "done": "green", "failed": "red", "interrupted": "red", "paused": "yellow"}
-    return Text.assemble((name, "bold"), "  ", (f"{sign} {word}", colour.get(progress.state, "cyan")), justify="right")
+    return Text.assemble((f"{sign} {word}", colour.get(progress.state, "cyan")), "  ", (name, "bold"))
 
 
 def _bars(history: History | None, run: str, width: int) -> Text:
@@ -94,7 +94,7 @@ def _bars(history: History | None, run: str, width: int) -> Text:
     progress = history.progress
     if progress.state in ("failed", "interrupted", "stopped"):
         reason = str(history.error) if history.error else progress.text or progress.state
-        return Text.assemble((reason, "red" if progress.state == "failed" else "yellow"), "\n", (run, "dim"))
+        return Text.assemble((reason, "red" if progress.state == "failed" else "yellow"), "  ", (run, "dim"))
     if progress.state == "done":
         return Text("\n").join([_closing(history), Text(run, "dim")])
     if progress.state in ("preparing", "downloading"):
@@ -124,7 +124,7 @@ def _closing(history: History) -> Text:
         return Text("done")
     text = Text()
     if summary.best is not None:
-        text.append(f"best val {summary.metric} ")
+        text.append(f"best {summary.part} {summary.metric} ")
         text.append(f"{summary.best:.4g}", "bold green")
         text.append(f" (epoch {summary.best_epoch}) · ")
     for name, value in summary.test.items():

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
-from textual.containers import VerticalScroll
+from textual.containers import Horizontal
 from textual.message import Message
 from textual.widgets import Button, Label, Static
 
-from engine.recipe import Data, Recipe, Split, Training
+from engine.recipe import Recipe, Split, Training
 from tui.panes.pane import Pane
 from tui.widgets.field import Field
+from tui.widgets.form import Form
 
 if TYPE_CHECKING:
     from engine.catalog import Entry, Parameter
@@ -26,15 +27,22 @@ _HELP = {
     "data.split.train": "Share of the samples to train on.",
     "data.split.val": "Share held out to choose by, after every epoch.",
     "data.split.test": "Share held out to the very end.",
-    "data.num_workers": "Processes that load data; more than 0 uses a DataLoader.",
+    "data.num_workers": "Processes that load training data; more than 0 uses a DataLoader.",
     "training.epochs": "How often every training sample is seen.",
-    "training.seed": "Decides initial weights, order and dropout; the same seed gives the same run.",
-    "training.precision": "fp32, or mixed precision: bf16 or (on a GPU) fp16.",
-    "training.accumulate": "Micro-batches a step: the same mathematics in less memory.",
+    "training.seed": "Decides initial weights, order and dropout; on the CPU the same seed gives the same run.",
+    "training.precision": "fp32, or mixed precision: bf16 or on a GPU fp16.",
+    "training.accumulate": "Micro-batches a step: less memory, the same gradients; batch norm sees the smaller ones.",
     "training.clip_grad_norm": "Greatest norm of all gradients together; 0 is off.",
     "training.checkpoint_every": 'For example "1 epoch", "500 steps" or "10 min".',
     "training.device": "auto, cpu, cuda, cuda:1 or mps.",
     "scheduler.every": "When the scheduler moves: epoch or step.",
+    "data.split.seed": "Decides which samples go where; the same seed gives the same split.",
+    "data.transforms": 'Fixed transforms, for example [{name = "Normalize", mean = [0.5], std = [0.5]}].',
+    "data.augment": 'Random transforms, drawn for each sample, for example [{name = "RandomHorizontalFlip"}].',
+    "data.options": "The dataset's own options.",
+    "data.drop_last": "Leave out the last batch of an epoch when it is not full.",
+    "data.in_memory": "Keep all samples as one tensor on the device, if they take under a quarter of what is free.",
+    "data.standardize_target": "Learn the target at mean 0 and deviation 1; metrics stay in its own unit.",
 }
 
 
@@ -57,7 +65,7 @@ class SettingsPane(Pane):
         self._recipe: Recipe | None = None
 
     def compose(self) -> ComposeResult:
-        yield VerticalScroll(id="settings-form", can_focus=False)
+        yield Form(id="settings-form")
         yield Static(id="settings-help")
 
     async def show(self, recipe: Recipe, entries: Mapping[str, Entry]) -> None:
@@ -70,19 +78,21 @@ class SettingsPane(Pane):
                 field.put(_value_at(recipe, field.key))
             return
         self._structure = structure
-        form = self.query_one("#settings-form", VerticalScroll)
+        form = self.query_one("#settings-form", Form)
         with self.app.batch_update():
             await form.remove_children()
             await form.mount_all([*self._general(recipe), *self._parts(recipe, entries)])
 
-    def _general(self, recipe: Recipe) -> list[Label | Field]:
+    def _general(self, recipe: Recipe) -> list[Label | Horizontal]:
         """The fields of `[training]` and `[data]`."""
         keys = [f"training.{name}" for name in Training.model_fields]
         keys += ["data.batch_size", *(f"data.split.{name}" for name in Split.model_fields)]
-        keys += [f"data.{name}" for name in Data.model_fields if name in ("num_workers", "in_memory", "drop_last")]
+        keys += [f"data.{name}" for name in ("transforms", "augment", "drop_last", "in_memory", "num_workers")]
+        if recipe.data.options:
+            keys.append("data.options")
         if recipe.task == "regression":
             keys.append("data.standardize_target")
-        rows: list[Label | Field] = []
+        rows: list[Label | Horizontal] = []
         section = "none yet"
         for key in keys:
             if not key.startswith(f"{section}."):
@@ -90,24 +100,23 @@ class SettingsPane(Pane):
                 rows.append(Label(section, classes="section"))
             label = key.removeprefix(f"{section}.").replace("split.", "split ").replace("_", " ")
             value = _value_at(recipe, key)
-            rows.append(Field(key, value, label=label, help=_HELP.get(key, ""), check=self._check(key)))
+            rows.append(Field(key, value, label=label, help=_HELP.get(key, ""), check=self._check(key), calm=True))
         return rows
 
-    def _parts(self, recipe: Recipe, entries: Mapping[str, Entry]) -> list[Label | Button | Field]:
-        rows: list[Label | Button | Field] = []
+    def _parts(self, recipe: Recipe, entries: Mapping[str, Entry]) -> list[Label | Horizontal]:
+        rows: list[Label | Horizontal] = []
         for section in PARTS:
             part = getattr(recipe, section)
             rows.append(Label(section, classes="section"))
-            button = Button(
-                f"{part.name if part else 'none'} ▾", id=f"choose-{section}", classes="choose", compact=True
-            )
+            chosen = part.name if part else "none"
+            button = Button(f"{chosen} ▾", id=f"choose-{section}", classes="choose", compact=True)
             button.tooltip = f"Choose another {section}"
-            rows.append(button)
+            rows.append(Horizontal(Label("name"), button, classes="choice"))
             if part is None:
                 continue
             if section == "scheduler":
                 key = "scheduler.every"
-                rows.append(Field(key, part.every, label="every", help=_HELP[key], check=self._check(key)))
+                rows.append(Field(key, part.every, label="every", help=_HELP[key], check=self._check(key), calm=True))
             for parameter in entries[section].parameters if section in entries else ():
                 key = f"{section}.{parameter.name}"
                 rows.append(
@@ -117,6 +126,7 @@ class SettingsPane(Pane):
                         default=None if parameter.required or parameter.inferred else parameter.default,
                         help=parameter_help(parameter),
                         check=self._check(key, parameter),
+                        calm=True,
                     )
                 )
         return rows
@@ -150,10 +160,8 @@ def parameter_help(parameter: Parameter) -> str:
 
 
 def _value_at(recipe: Recipe, key: str) -> Any:
-    at: Any = recipe
+    """The plain value at a dotted key; None where nothing is set."""
+    at: Any = recipe.values()
     for name in key.split("."):
-        if at is None:
-            return None
-        extra = getattr(at, "__pydantic_extra__", None) or {}
-        at = extra[name] if name in extra else getattr(at, name, None)
-    return at
+        at = at.get(name) if isinstance(at, dict) else None
+    return list(at) or None if isinstance(at, tuple) else at

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from engine.check import Checked
     from engine.data.preview import Preview
 
+# What most networks are made of comes first; torch's other groups follow by name.
+_GROUPS = {
+    name: place for place, name in enumerate(("linear", "conv", "pooling", "activation", "batchnorm", "dropout"))
+}
+
 
 class DraftScreen(Screen[None]):
     """A screen with panes for model, data, settings and log, on one draft.
@@ -42,6 +47,11 @@ class DraftScreen(Screen[None]):
         self.checked: Checked | None = None
         self.preview: Preview | None = None
         self._previewed: object = None
+
+    def show_download(self, text: str) -> None:
+        """Show how far a download of the dataset on the desk is."""
+        if text:
+            self.query_one(DataPane).note(text)
 
     def engine_loaded(self) -> None:
         """Called once, when torch is there."""
@@ -103,7 +113,7 @@ class DraftScreen(Screen[None]):
         if not self.ready:
             return
         entries = self.desk.entries("layer")
-        ordered = sorted(entries.values(), key=lambda entry: entry.group)
+        ordered = sorted(entries.values(), key=lambda entry: (_GROUPS.get(entry.group, len(_GROUPS)), entry.group))
         choices = [Choice(e.name, e.group, e.summary, f"{e.name}\n\n{e.doc}") for e in ordered]
         name = await self.app.push_screen_wait(PickScreen("Add a layer", choices))
         if name is None:
@@ -171,7 +181,7 @@ class DraftScreen(Screen[None]):
         recipe = self.draft.recipe
         source = sources().get(recipe.data.name)
         if self._previewed != recipe.data:
-            self.preview = None
+            self.preview = self._previewed = None
         if source is not None:
             sizes = self.checked.sizes if self.checked and self.checked.recipe == recipe else source.sizes
             self.query_one(DataPane).show(source, sizes, self.preview)
@@ -208,10 +218,12 @@ class DraftScreen(Screen[None]):
         self.checked = checked
         problem = next(iter(checked.problems), None)
         model = self.query_one(ModelPane)
-        model.show(checked.rows, checked.parameters, problem, editable=bool(recipe.model.layers) or not checked.rows)
+        model.show(checked.rows, checked.parameters, problem, editable=not (recipe.model.zoo or recipe.model.python))
         if checked.source is not None:
             self.query_one(DataPane).show(checked.source, checked.sizes, self.preview)
-            if self._previewed != recipe.data and checked.source.ready:
+            # A person's own dataset may draw from the random numbers that a running training uses.
+            disturbing = self.desk.live and checked.source.origin == "yours"
+            if self._previewed != recipe.data and checked.source.ready and not disturbing:
                 self._load_preview(recipe)
 
     @work(exclusive=True, group="preview", exit_on_error=False)
@@ -224,7 +236,8 @@ class DraftScreen(Screen[None]):
         try:
             preview = await asyncio.to_thread(self.desk.preview, recipe)
         except StudioError as error:
-            pane.show(source, sizes, None, str(error))
+            if recipe.data == self.draft.recipe.data:
+                pane.show(source, sizes, None, str(error))
             return
         if recipe.data == self.draft.recipe.data:
             self.preview, self._previewed = preview, recipe.data

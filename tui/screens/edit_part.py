@@ -9,13 +9,14 @@ from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Button, Input, Static
 
 from tui.panes.settings import parameter_help
 from tui.widgets.field import Field
+from tui.widgets.form import Form
 
 if TYPE_CHECKING:
     from engine.catalog import Entry, Parameter
@@ -37,7 +38,7 @@ class EditPartScreen(ModalScreen[dict[str, Any] | None]):
             dialog.border_title = self._entry.name
             dialog.border_subtitle = "enter · escape"
             yield Static(self._entry.summary, classes="about", markup=False)
-            with VerticalScroll(classes="form", can_focus=False):
+            with Form(classes="form"):
                 for parameter in self._entry.parameters:
                     yield Field(
                         parameter.name,

@@ -10,10 +10,11 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical, VerticalScroll
-from textual.fuzzy import Matcher
 from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
+
+from tui.search import find
 
 
 @dataclass(frozen=True)
@@ -93,23 +94,20 @@ class PickScreen(ModalScreen[str | None]):
 
     def _fill(self, query: str) -> None:
         options = self.query_one(OptionList)
-        matcher = Matcher(query)
-        scored = [(matcher.match(choice.name) if query else 1.0, choice) for choice in self._choices]
-        found = [(score, choice) for score, choice in scored if score > 0]
-        if query:
-            found.sort(key=lambda pair: -pair[0])
+        found = find(query, self._choices, lambda choice: choice.name, lambda choice: choice.note)
         rows: list[Option] = []
         group = ""
-        for _, choice in found:
+        for choice in found:
             if not query and choice.group != group:
                 group = choice.group
                 rows.append(Option(Text(group.upper(), "bold dim"), disabled=True))
             rows.append(Option(Text.assemble((choice.name, "bold"), (f"  {choice.note}", "dim")), id=choice.name))
         if not found:
             rows.append(Option(Text(f"Nothing matches '{query}'.", "italic"), disabled=True))
+            self.query_one("#pick-doc", Static).update("")
         options.clear_options()
         options.add_options(rows)
-        names = [choice.name for _, choice in found]
+        names = [choice.name for choice in found]
         if names:
             first = self._current if not query and self._current in names else names[0]
             options.highlighted = options.get_option_index(first)

@@ -14,7 +14,7 @@ from textual.containers import Container
 from textual.css.query import NoMatches
 from textual.events import Resize
 from textual.widget import Widget
-from textual.widgets import Footer, Input, Tab, Tabs
+from textual.widgets import Footer, Tab, Tabs
 
 from engine.errors import StudioError
 from engine.recipe import Recipe
@@ -38,6 +38,7 @@ from tui.widgets.field import Field
 
 PANES = ("presets", "model", "data", "settings", "curves", "devices", "log")
 _FRAME_S = 0.25
+_PATIENCE_S = 10.0  # how long a run may take to stop before one may leave without it
 _DEFAULT_METRIC = {"classification": "accuracy", "regression": "r2"}
 
 
@@ -63,7 +64,7 @@ class StudioScreen(DraftScreen):
             for number, name in enumerate(PANES, 1)
         ),
         Binding("slash", "filter", "Filter", tooltip="Find a preset", id="studio.filter", show=False),
-        Binding("escape", "leave", "Back", tooltip="Leave a field, or show all panes", id="studio.back"),
+        Binding("escape", "leave", "Back", tooltip="Close the help, or show all panes", id="studio.back"),
     ]
 
     def __init__(self, runs_root: Path, recipe: Recipe | None, name: str, desk: Desk) -> None:
@@ -72,6 +73,8 @@ class StudioScreen(DraftScreen):
         super().__init__(draft, desk)
         self._runs_root = runs_root
         self._opened = recipe
+        self._drafts = {draft.name: draft} if recipe is None or self._is_preset(recipe) else {}
+        """One draft a preset, so that looking at another loses no edit."""
         self._train_when_ready = False
 
     def compose(self) -> ComposeResult:
@@ -89,13 +92,16 @@ class StudioScreen(DraftScreen):
 
     def on_mount(self) -> None:
         """Show what needs no torch, then load torch behind the first frame."""
-        self.query_one(DevicesPane).border_title = "Devices [dim]6[/]"
         self._go_to("presets")
-        if any(preset.recipe == self.draft.recipe for preset in presets()):
+        if self._is_preset(self.draft.recipe):
             self.query_one(PresetsPane).choose(self.draft.name)
         self.show_what_is_known()
         self.set_interval(_FRAME_S, self._tick)
         self.call_after_refresh(self.load_engine)
+
+    @staticmethod
+    def _is_preset(recipe: Recipe) -> bool:
+        return any(preset.recipe == recipe for preset in presets())
 
     # What is on the desk
 
@@ -104,8 +110,9 @@ class StudioScreen(DraftScreen):
         if self._opened is not None:  # the list's first highlight must not replace a recipe that was opened by name
             self._opened = None
             return
-        if event.preset.name != self.draft.name or event.preset.recipe != self.draft.recipe:
-            self.draft = Draft(event.preset.name, event.preset.recipe)
+        draft = self._drafts.setdefault(event.preset.name, Draft(event.preset.name, event.preset.recipe))
+        if draft is not self.draft:
+            self.draft = draft
             self.recipe_changed()
 
     @on(PresetsPane.Opened)
@@ -131,7 +138,7 @@ class StudioScreen(DraftScreen):
         if action == "train":
             return not live
         if action == "leave":
-            return self.maximized is not None or isinstance(self.focused, Input)
+            return self.maximized is not None or bool(self.query("HelpPanel"))
         return {"undo": self.draft.edited}.get(action, True)
 
     @work(exclusive=True, group="train")
@@ -220,7 +227,14 @@ class StudioScreen(DraftScreen):
             if await self.app.push_screen_wait(AskScreen("Quit?", question, answers)) != "stop":
                 return
             self.desk.stop()
-        await asyncio.to_thread(self.desk.join)
+            if not await asyncio.to_thread(self.desk.join, _PATIENCE_S):
+                answers = [("wait", "Wait"), ("leave", "Leave it and quit")]
+                question = (
+                    "The run does not stop: its code is busy. What it did since its last checkpoint would be lost."
+                )
+                if await self.app.push_screen_wait(AskScreen("Quit?", question, answers)) != "leave":
+                    return
+        self.desk.close()
         self.app.exit(return_code=0)
 
     def _tick(self) -> None:
@@ -230,10 +244,11 @@ class StudioScreen(DraftScreen):
             try:
                 self.query_one(DevicesPane).show(desk.monitor.history())
                 self.query_one(LogPane).add(desk.new_lines())
+                self.show_download(desk.download)
                 history = desk.history
                 self.query_one(ProgressPane).show(history, desk.name or self.draft.name, desk.where, live=desk.live)
                 if history is not None:
-                    self.query_one(CurvesPane).show(history, self._metric(history))
+                    self.query_one(CurvesPane).show(history, self._metric(history), desk.name)
             except NoMatches:
                 return  # the screen is being taken down
         if desk.ended():
@@ -249,7 +264,7 @@ class StudioScreen(DraftScreen):
     def _announce(self, history: History | None) -> None:
         self.refresh_bindings()
         if history is not None and history.error is not None:
-            self.notify(str(history.error), severity="error", title="The run failed", timeout=15)
+            self.app.bell()  # what went wrong stands below the bars
 
     # Panes
 
@@ -272,11 +287,11 @@ class StudioScreen(DraftScreen):
         self.query_one(PresetsPane).action_filter()
 
     def action_leave(self) -> None:
-        """Leave a field, or show all panes again."""
-        if self.maximized:
+        """Close the help, or show all panes again."""
+        if self.query("HelpPanel"):
+            self.app.action_hide_help_panel()
+        elif self.maximized:
             self.minimize()
-        elif isinstance(self.focused, Input):
-            self.query_one("#presets OptionList").focus()
 
     @property
     def _one_at_a_time(self) -> bool:

@@ -9,7 +9,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal
-from textual.events import DescendantFocus
+from textual.events import Click, DescendantFocus, Focus
 from textual.message import Message
 from textual.widgets import Input, Label
 
@@ -20,18 +20,21 @@ from engine.recipe import format_value, parse_value
 class Field(Horizontal):
     """A label and an input. `check` raises a StudioError for a value that does not fit.
 
-    An empty input means None: the default, which is shown in its place.
+    An empty input means None: the default, which is shown in its place. A `calm` field is a row first, so that the
+    studio's keys go on working while one walks over it; enter or a click types into it, enter or escape leaves it.
     """
 
     BINDINGS = [
-        Binding("down", "app.focus_next", "Next", tooltip="The next field", id="field.next"),
-        Binding("up", "app.focus_previous", "Previous", tooltip="The field above", id="field.previous"),
+        Binding("enter", "edit", "Edit", tooltip="Type another value", id="field.edit"),
+        Binding("escape", "leave", "Back", tooltip="Leave the field", id="field.leave"),
     ]
     DEFAULT_CSS = """
     Field { height: 1; }
     Field Label { width: 17; color: $foreground 80%; }
     Field Input { width: 1fr; background: $surface; }
     Field Input:focus { background: $boost; }
+    Field:focus { background: $primary 30%; }
+    Field:focus Input { background: $primary 30%; }
     Field.-wrong Label { color: $error; text-style: bold; }
     Field.-wrong Input { color: $error; }
     """
@@ -59,11 +62,14 @@ class Field(Horizontal):
         default: Any = None,
         help: str = "",
         check: Callable[[Any], None] = lambda value: None,
+        calm: bool = False,
     ) -> None:
         super().__init__()
         self.key = key
         self.help = help
         self.error: StudioError | None = None
+        self.can_focus = calm
+        self._calm = calm
         self._check = check
         self._label = label or key.rpartition(".")[2]
         self._text = "" if value is None else format_value(value)
@@ -73,7 +79,9 @@ class Field(Horizontal):
         label = Label(self._label)
         label.tooltip = self.help or None
         yield label
-        yield Input(self._text, placeholder=self._placeholder, compact=True, select_on_focus=False)
+        field = Input(self._text, placeholder=self._placeholder, compact=True, select_on_focus=False)
+        field.can_focus = not self._calm
+        yield field
 
     @property
     def value(self) -> Any:
@@ -86,13 +94,47 @@ class Field(Horizontal):
         text = "" if value is None else format_value(value)
         field = self.query_one(Input)
         if parse_value(field.value) != parse_value(text) or (self.error and not field.has_focus):
+            self._text = text
             with self.prevent(Input.Changed):
                 field.value = text
             self._judge(None)
 
+    def begin(self) -> None:
+        """Go to this field."""
+        (self if self._calm else self.query_one(Input)).focus()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """One edits a row and leaves an input; in a dialog enter and escape are the dialog's."""
+        if action in ("edit", "leave"):
+            return self._calm and self.has_focus == (action == "edit")
+        return True
+
+    def action_edit(self) -> None:
+        """Type into the field."""
+        field = self.query_one(Input)
+        field.can_focus = True
+        field.focus()
+
+    def action_leave(self) -> None:
+        """Back to the row."""
+        self.focus()
+
+    @on(Input.Submitted)
+    def _submitted(self, event: Input.Submitted) -> None:
+        if self._calm:
+            event.stop()
+            self.action_leave()
+
+    @on(Input.Blurred)
+    def _blurred(self) -> None:
+        self.query_one(Input).can_focus = not self._calm
+
     @on(Input.Changed)
     def _typed(self, event: Input.Changed) -> None:
         event.stop()
+        if event.value == self._text:
+            return  # an input also reports what it was given; told late, it would be an edit of another recipe
+        self._text = event.value
         try:
             self._check(self.value)
         except StudioError as error:
@@ -100,6 +142,14 @@ class Field(Horizontal):
             return
         self._judge(None)
         self.post_message(self.Edited(self.key, self.value))
+
+    def on_click(self, event: Click) -> None:
+        """A click types into the field."""
+        self.action_edit()
+
+    def on_focus(self, event: Focus) -> None:
+        """Tell what the field is for."""
+        self._tell()
 
     def on_descendant_focus(self, event: DescendantFocus) -> None:
         """Tell what the field is for."""
@@ -111,6 +161,6 @@ class Field(Horizontal):
         self._tell()
 
     def _tell(self) -> None:
-        if self.has_focus_within:
+        if self.has_focus or self.has_focus_within:
             text = f"{self.error.what}. {self.error.remedy}" if self.error else self.help
             self.post_message(self.Told(text, wrong=self.error is not None))

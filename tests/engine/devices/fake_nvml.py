@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pynvml
 
-GIB = 2**30
+from engine.devices.nvml import GIB
 
 
 @dataclass

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from types import SimpleNamespace
 
+import psutil
 import pynvml
 import pytest
 from fake_nvml import FakeGpu, FakeNvml
@@ -134,6 +135,72 @@ def test_a_lost_gpu_neither_ends_the_thread_nor_hides_the_others() -> None:
     assert monitor.latest is not None
     assert monitor.latest.gpus[0].utilisation == 0.87
     assert len(told) == 1
+
+
+class BrokenNvml(FakeNvml):
+    """A binding that has changed: it fails in a way that is not NVML's, at one of its calls."""
+
+    def __init__(self, call: str) -> None:
+        super().__init__(FakeGpu("GPU-a"))
+        setattr(self, call, self._fail)
+
+    def _fail(self, *arguments: object) -> None:
+        raise OSError("no such symbol")
+
+
+@pytest.mark.parametrize("call", ["nvmlInit", "nvmlDeviceGetCount", "nvmlDeviceGetMemoryInfo", "nvmlShutdown"])
+def test_a_failure_that_is_not_nvmls_is_told_once_and_the_thread_goes_on(call: str) -> None:
+    told: list[str] = []
+    monitor = Monitor(interval=0.01, nvml=BrokenNvml(call), notify=told.append)
+    monitor.start()
+    wait_for(lambda: len(monitor.history()) > 3)
+    monitor.stop()
+
+    assert told == ["The state of NVIDIA's GPUs can't be read: OSError: no such symbol"]
+    assert monitor.latest is not None
+    assert monitor.latest.host.ram_total > 0
+    if call != "nvmlShutdown":
+        assert monitor.latest.gpus == ()
+        assert monitor.latest.no_gpu == "NVIDIA's GPUs can't be read; the log says why."
+
+
+def test_a_missing_binding_leaves_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)  # importing it is an ImportError
+    told: list[str] = []
+    monitor = Monitor(interval=0.01, notify=told.append)
+    monitor.start()
+    wait_for(lambda: len(monitor.history()) > 3)
+    monitor.stop()
+
+    assert len(told) == 1
+    assert "ModuleNotFoundError" in told[0]
+    assert monitor.latest is not None
+    assert monitor.latest.gpus == ()
+
+
+def test_a_host_that_cannot_be_read_is_told_once_per_kind_until_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    failures: list[Exception] = [psutil.AccessDenied(1)] * 3 + [OSError("/proc is not mounted")] * 3
+    real = psutil.virtual_memory
+
+    def failing() -> object:
+        if failures:
+            raise failures.pop()
+        return real()
+
+    monkeypatch.setattr(psutil, "virtual_memory", failing)
+    monitor = Monitor(interval=0.01, nvml=FakeNvml(FakeGpu("GPU-a")), notify=told.append)
+    monitor.start()
+    wait_for(lambda: monitor.latest)
+    monitor.stop()
+
+    assert failures == []
+    assert [line.split(":")[0] for line in told] == [
+        "The load of this machine can't be read",
+        "The state of the devices can't be read",
+        "The state of the devices can't be read",
+    ]
+    assert ["OSError" in line for line in told] == [True, True, False]
 
 
 def test_torch_numbers_are_found_by_uuid_once_cuda_has_started(monkeypatch: pytest.MonkeyPatch) -> None:

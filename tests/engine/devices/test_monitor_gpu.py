@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from engine.devices.monitor import GpuSample, Monitor
-
-GIB = 2**30
+from engine.devices.nvml import GIB
 
 pytestmark = [
     pytest.mark.gpu,

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pynvml
 import pytest
-from fake_nvml import GIB, FakeGpu, FakeNvml
+from fake_nvml import FakeGpu, FakeNvml
 
-from engine.devices.nvml import Gpus, GpuSample, hides_all, visible_to_cuda
+from engine.devices.nvml import GIB, Gpus, GpuSample, hides_all, visible_to_cuda
 
 
 def opened(nvml: FakeNvml, told: list[str] | None = None) -> Gpus:
