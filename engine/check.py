@@ -60,11 +60,9 @@ def check(recipe: Recipe, *, aside: bool = False) -> Checked:
 
     described = attempt(lambda: describe(recipe, aside=aside))
     loss = attempt(lambda: make_loss(recipe))
-    device = attempt(lambda: choose(recipe.training.device))
-    if device is not None:
-        attempt(lambda: Precision(recipe.training.precision, device))
     if described is None:
         attempt(lambda: _check_optimizer(recipe, [nn.Parameter(torch.empty(2, 2))]))
+        attempt(lambda: Precision(recipe.training.precision, choose(recipe.training.device)))
         return Checked(recipe, problems=tuple(problems))
     source, facts = described
     sizes = attempt(lambda: part_sizes(source, recipe.data)) or {}
@@ -75,6 +73,7 @@ def check(recipe: Recipe, *, aside: bool = False) -> Checked:
     if not any(row.error for row in rows) and not recipe.model.python:
         weights = attempt(lambda: _weights(recipe, facts)) or weights
     attempt(lambda: _check_optimizer(recipe, weights))
+    attempt(lambda: Precision(recipe.training.precision, choose(recipe.training.device)))
     problems.extend(row.error for row in rows if row.error is not None)
     if rows and not any(row.error for row in rows):
         attempt(lambda: _check_weights(rows))

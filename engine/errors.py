@@ -63,6 +63,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """`Did you mean 'x'?` when a known name is close to `name`, else an empty string."""
     folded = {candidate.casefold(): candidate for candidate in known}
     close = difflib.get_close_matches(name.casefold(), folded, n=5, cutoff=0.6)
-    # Of those that are alike, the one of the same length: Adma is Adam, not Adamax.
-    best = min(close, key=lambda candidate: abs(len(candidate) - len(name)), default="")
+
+    def likeness(candidate: str) -> float:
+        # A letter more or less counts against it: Adma is Adam, not Adamax.
+        ratio = difflib.SequenceMatcher(None, name.casefold(), candidate).ratio()
+        return ratio - 0.05 * abs(len(candidate) - len(name))
+
+    best = max(close, key=likeness, default="")
     return f"Did you mean '{folded[best]}'?" if best else ""

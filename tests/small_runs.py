@@ -58,7 +58,7 @@ def digits(changes: Mapping[str, Any] | None = None) -> Recipe:
         "data": {
             "name": "mnist5k",
             "batch_size": 64,
-            "split": {"train": 0.1, "val": 0.12, "test": 0.12},
+            "split": {"train": 0.1, "val": 0.03, "test": 0.03},
             "augment": [{"name": "RandomCrop", "size": 28, "padding": 2}],
         },
         "model": {
