@@ -17,7 +17,7 @@ run: $(VENV)/.installed
 	@$(BIN)/torch-tui
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -70,7 +71,7 @@ def check(recipe: Recipe, *, aside: bool = False) -> Checked:
         problems.append(RecipeError("data.split.train", "leaves no sample to train on", "Raise it."))
     rows = attempt(lambda: model_rows(recipe, facts, aside=aside)) or []
     weights = [nn.Parameter(torch.empty(2, 2))]
-    if not any(row.error for row in rows) and not recipe.model.python:
+    if not any(row.error for row in rows) and recipe.model.layers:
         weights = attempt(lambda: _weights(recipe, facts)) or weights
     attempt(lambda: _check_optimizer(recipe, weights))
     attempt(lambda: Precision(recipe.training.precision, choose(recipe.training.device)))
@@ -90,7 +91,17 @@ def _weights(recipe: Recipe, facts: Facts) -> list[nn.Parameter]:
 
 def _check_optimizer(recipe: Recipe, weights: Sequence[nn.Parameter]) -> None:
     """Names, parameters and values of optimizer and scheduler, tried on `weights`."""
-    make_scheduler(recipe, make_optimizer(recipe, weights), steps_per_epoch=1000)
+    optimizer = make_optimizer(recipe, weights)
+    scheduler = make_scheduler(recipe, optimizer, steps_per_epoch=1000)
+    if scheduler is None:
+        return
+    try:
+        for _ in range(2):  # values that make no sense are found out when the rate is computed
+            with warnings.catch_warnings(action="ignore"):  # torch misses the optimizer's step, which does not matter
+                scheduler.step(*([1.0] if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau) else []))
+    except Exception as error:
+        what = f"{scheduler.__class__.__name__} fails with these values: {first_line(error)}"
+        raise RecipeError("scheduler", what, "Change them.") from error
 
 
 def _check_weights(rows: Sequence[LayerRow]) -> None:

@@ -81,12 +81,15 @@ class Job:
         self._thread.join(timeout)
 
     def _main(self) -> None:
-        monitor = self._monitor or Monitor(interval=2.0, keep=2)
         try:
-            recorder = self._open(monitor)
+            with self.directory.claim():
+                self._hold(self._monitor or Monitor(interval=2.0, keep=2))
         except BaseException as error:
             self._fail_early(error)
-            return
+
+    def _hold(self, monitor: Monitor) -> None:
+        """Train with the run's directory locked for this process."""
+        recorder = self._open(monitor)
         try:
             if monitor is not self._monitor:
                 monitor.start()

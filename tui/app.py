@@ -44,7 +44,8 @@ class StudioApp(App[None]):
         """Open the studio; end it in order when the system asks for it."""
         self.desk.monitor.start()
         self.push_screen(StudioScreen(self.runs_root, self._recipe, self._name_of_recipe, self.desk))
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._terminate)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, self._terminate, 128 + number)
 
     def on_unmount(self) -> None:
         """End the threads that serve the screen. The job is not one of them."""
@@ -68,9 +69,10 @@ class StudioApp(App[None]):
         if isinstance(screen, StudioScreen):
             yield from screen.commands()
 
-    def _terminate(self) -> None:
+    def _terminate(self, status: int) -> None:
+        """The system, or a terminal that is going away, ends the studio: the run stops with a checkpoint."""
         self.desk.stop()
-        self.exit(return_code=143)
+        self.exit(return_code=status)
 
 
 def run_studio(runs_root: Path | None = None, recipe: Recipe | None = None, name: str = "") -> int:
@@ -89,7 +91,7 @@ def run_studio(runs_root: Path | None = None, recipe: Recipe | None = None, name
             flush=True,
         )
         os._exit(130)
-    if job.alive and app.return_code != 143:
+    if job.alive and app.return_code not in (128 + signal.SIGTERM, 128 + signal.SIGHUP):
         print(f"The studio failed; the run goes on without it. Ctrl+C stops it. {job.directory.path}", flush=True)
         _outlive(job)
     job.join()

@@ -262,6 +262,8 @@ class _Fetch(Dataset[Any]):
             np.random.seed(seed % 2**32)
             torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed every GPU
             return self._data[index]
+        except StopIteration as error:  # torch would take it for the end of the epoch
+            raise RuntimeError(f"sample {index} of the dataset raised StopIteration") from error
         finally:
             random.setstate(before[0])
             np.random.set_state(before[1])

@@ -47,8 +47,8 @@ def model_rows(recipe: Recipe, facts: Facts, *, aside: bool = False) -> list[Lay
         return _rows_on("meta", recipe, facts)
     with torch.random.fork_rng(devices=[]):
         rows = _rows_on("meta", recipe, facts)
-        if recipe.model.python and rows[-1].error is not None:
-            # A person's code may need real numbers (.item(), NumPy), which tensors on the meta device lack.
+        if rows[-1].error is not None:
+            # A person's code, and some of the zoo, need real numbers (.item(), NumPy), which meta tensors lack.
             rows = _rows_on("cpu", recipe, facts)
     return rows
 
@@ -86,7 +86,7 @@ def _from_python(recipe: Recipe, facts: Facts) -> nn.Module:
         raise
     except BaseException as error:  # a person's file may raise anything, SystemExit included
         what = f"{recipe.model.python.rpartition(':')[2]} fails: {type(error).__name__}: {error}"
-        raise ModelError("model.python", what, "Mend the function; the traceback is in the run's log.") from error
+        raise ModelError("model.python", what, "Mend the function.") from error
     if not isinstance(model, nn.Module):
         raise ModelError("model.python", f"returned a {type(model).__name__}", "Return a torch.nn.Module.")
     return model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
@@ -15,14 +16,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 
-from engine.errors import RunError, nearest
+from engine.errors import RunError, first_line, nearest
 from engine.recipe import Recipe
 from engine.runs.history import LIVE, History, Progress, Summary
 from engine.runs.metrics import read_events, read_facts, read_points
+
+_DATED = re.compile(r"\d{4}-\d\d-\d\d ")
 
 
 @dataclass(frozen=True)
@@ -93,13 +96,35 @@ class RunDirectory:
     def environment_file(self) -> Path:
         return self.path / "environment.json"
 
+    def claim(self) -> IO[str]:
+        """Lock the run for this process until the returned file is closed. Raises RunError if another has it."""
+        try:
+            handle = self.log_file.open("a", encoding="utf-8")
+        except OSError as error:
+            raise RunError(
+                str(self.path), f"can't be written: {error.strerror or error}", "Mend the folder."
+            ) from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            handle.close()
+            raise RunError(self.name, "is being trained by another process", "Stop it there first.") from error
+        except OSError:
+            return handle  # a file system without locks (some network mounts): the owner in the facts must do
+        return handle
+
     def recipe(self) -> Recipe:
         """The recipe as it was run. Raises RecipeError."""
         return Recipe.load(self.recipe_file)
 
     def status(self) -> RunStatus:
-        """What the run has come to so far. Raises RunError."""
-        facts = read_facts(self.metrics_file)
+        """What the run has come to so far. Raises RunError, also for facts that nobody can have written in order."""
+        try:
+            return self._status(read_facts(self.metrics_file))
+        except (ValueError, TypeError, KeyError, OverflowError, AttributeError) as error:
+            raise RunError(str(self.metrics_file), f"is damaged: {first_line(error)}", "Remove the run.") from error
+
+    def _status(self, facts: dict[str, Any]) -> RunStatus:
         state = facts.get("state", "preparing")
         if state in LIVE and not _alive(facts):
             state = "interrupted"
@@ -124,7 +149,7 @@ class RunDirectory:
         )
         if self.log_file.is_file():
             with self.log_file.open(encoding="utf-8", errors="replace") as file:
-                history.log.extend(line.rstrip("\n") for line in file)
+                history.log.extend(line.rstrip("\n") for line in file if _DATED.match(line))  # tracebacks are not
             history.logged = len(history.log)
         return history
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -130,7 +131,7 @@ class Checkpoints:
                 yield Checkpoint(
                     path, int(manifest["epoch"]), int(manifest["step"]), None if score is None else float(score)
                 )
-            except (OSError, ValueError, KeyError, TypeError):
+            except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
                 continue
 
     def _prune(self, saved: Checkpoint) -> None:
@@ -138,7 +139,11 @@ class Checkpoints:
         best = self.best()
         for checkpoint in self.all():
             if checkpoint.path not in kept and checkpoint != best:
-                shutil.rmtree(checkpoint.path, ignore_errors=True)
+                # Renamed first: a process killed in the middle must not leave half a checkpoint under its name.
+                aside = self.folder / f".writing-old-{checkpoint.name}"
+                with contextlib.suppress(OSError):
+                    checkpoint.path.rename(aside)
+                shutil.rmtree(aside, ignore_errors=True)
 
 
 def load(checkpoint: Checkpoint) -> tuple[dict[str, Tensor], dict[str, Any]]:

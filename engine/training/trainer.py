@@ -73,6 +73,8 @@ class Trainer:
         self._last_read = self._last_save = self._started = time.monotonic()
         self._rate = _Rate()
         self._rate_changed = False
+        self._trouble: TrainingError | None = None
+        """Why the newest checkpoint could not be written."""
 
     def restore(self, weights: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Take up where a checkpoint was written, random number generators included. Call before `run`."""
@@ -117,9 +119,10 @@ class Trainer:
                 self.at.epoch, self.at.step, self._model, self._state(), score, replace=self._rate_changed
             )
         except TrainingError as error:
+            self._trouble = error
             self._recorder.event(self.at.step, "trouble", str(error))
             return False
-        self._rate_changed = False
+        self._rate_changed, self._trouble = False, None
         return True
 
     def _run_epoch(self) -> None:
@@ -250,6 +253,9 @@ class Trainer:
             self._recorder.value(f"test/{name}", self.at.step, value)
         summary = self._summary(tested)
         self._recorder.summary(summary)
+        if self._trouble is not None:
+            what = f"the training is done, but its weights could not be kept: {self._trouble.what}"
+            raise TrainingError(self._trouble.where, what, self._trouble.remedy)
         return summary
 
     def _summary(self, tested: Mapping[str, float]) -> Summary:

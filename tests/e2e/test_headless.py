@@ -24,7 +24,9 @@ pytestmark = pytest.mark.skipif(not COMMAND.exists(), reason="torch-tui is not i
 
 
 def environment() -> dict[str, str]:
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("TORCH_TUI_") and key != "NO_COLOR"}
+    # pytest-xdist sets COLUMNS and LINES, which would hide the real size of a terminal from Rich.
+    dropped = ("NO_COLOR", "COLUMNS", "LINES")
+    kept = {k: value for k, value in os.environ.items() if not k.startswith("TORCH_TUI_") and k not in dropped}
     return {**kept, "OMP_NUM_THREADS": "1"}
 
 

@@ -11,7 +11,9 @@ from pathlib import Path
 
 def complain(problem: object) -> None:
     """One line on stderr."""
-    print("error:", " ".join(str(problem).split()), file=sys.stderr)
+    words = " ".join(str(problem).split())
+    # What a person's code says may hold escape sequences, which are not the terminal's to obey.
+    print("error:", "".join(character if character.isprintable() else "?" for character in words), file=sys.stderr)
 
 
 def complain_of_fault(error: BaseException) -> None:

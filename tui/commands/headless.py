@@ -63,7 +63,7 @@ def report_for(as_json: bool) -> Report:
 
 
 class Signals:
-    """SIGINT and SIGTERM as `status`, the exit status that they ask for; a second SIGINT ends the process at once.
+    """SIGINT, SIGTERM and SIGHUP as `status`, the exit status asked for; a second SIGINT ends the process at once.
 
     To be entered in the main thread. A first signal only sets the flag.
     """
@@ -74,7 +74,7 @@ class Signals:
         self._before: dict[int, signal._HANDLER] = {}
 
     def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             self._before[number] = signal.signal(number, self._note)
         return self
 

@@ -260,3 +260,19 @@ def test_whole_numbers_to_predict_are_numbers() -> None:
     data = [(torch.zeros(2), index) for index in range(4)]
     batch = next(iter(LoaderBatches(data, None, Finish((), numbers=True), 4, CPU).epoch(0)))
     assert (batch.targets.dtype, batch.targets.tolist()) == (torch.float32, [[0.0], [1.0], [2.0], [3.0]])
+
+
+class Exhausted:
+    def __len__(self) -> int:
+        return COUNT
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        if index == 3:
+            raise StopIteration
+        return torch.zeros(2), 0
+
+
+def test_a_sample_that_raises_stop_iteration_does_not_cut_the_epoch_short_in_silence() -> None:
+    batches = LoaderBatches(Exhausted(), None, Finish([]), 2, torch.device("cpu"))
+    with pytest.raises(RuntimeError, match="sample 3 of the dataset raised StopIteration"):
+        list(batches.epoch(0))

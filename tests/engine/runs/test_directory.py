@@ -9,6 +9,7 @@ import pytest
 from small_runs import AtLook, line, run_python, stop_at, train
 
 from engine.errors import RecipeError, RunError
+from engine.job import Job
 from engine.runs.directory import RunDirectory, all_runs, owner_facts
 from engine.runs.metrics import MetricsWriter
 
@@ -175,3 +176,30 @@ class TestHistory:
         read = train(line(), root, stop_at(9)).directory.history()  # two looks after the five steps of an epoch
 
         assert (read.progress.state, read.progress.step, read.progress.epoch) == ("stopped", 7, 1)
+
+
+class TestClaim:
+    def test_a_run_belongs_to_one_trainer_at_a_time(self, root: Path) -> None:
+        run = create(root)
+        with run.claim(), pytest.raises(RunError, match=r"is being trained by another process\. Stop it there"):
+            run.claim()
+        run.claim().close()
+
+    def test_of_two_that_resume_at_once_one_trains_and_the_other_is_told(self, root: Path) -> None:
+        run = train(line({"training.epochs": 40}), root, stop_at(4)).directory
+        jobs = [Job.resumed(run) for _ in range(2)]
+        for job in jobs:
+            job.start()
+        for job in jobs:
+            job.join(60)
+        assert sorted(job.history.progress.state for job in jobs) == ["done", "failed"]
+        refused = next(job for job in jobs if job.history.error)
+        assert "being trained by another process" in str(refused.history.error)
+        assert run.status().state == "done"
+
+    @pytest.mark.parametrize("summary", [["a list"], {"unknown": 1}, "text"])
+    def test_damaged_facts_are_one_clear_message(self, root: Path, summary: object) -> None:
+        run = create(root)
+        record(run, state="done", summary=summary)
+        with pytest.raises(RunError, match="is damaged"):
+            run.status()

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from small_runs import AtLook, digits, finish, line, rows, stop_at, train, wait_for
+from small_runs import AtLook, digits, finish, line, resume, rows, stop_at, train, wait_for
 
 from engine.job import Job
 from engine.training.checkpoint import Checkpoints
@@ -231,3 +231,19 @@ class TestThreads:
 
         finish(job)
         assert job.history.progress.state == "stopped"
+
+
+class TestRateAndCheckpoint:
+    def test_a_rate_changed_after_a_checkpoint_of_the_same_step_is_in_the_one_that_stop_writes(
+        self, root: Path
+    ) -> None:
+        """Pause, checkpoint, change the rate, stop: all at one step, and the resumed run must have the new rate."""
+
+        def act(control: Control) -> None:
+            control.checkpoint()
+            control.set_learning_rate(0.5)
+            control.stop()
+
+        run = train(line(), root, AtLook({3: act})).directory
+
+        assert resume(run).history.progress.learning_rate == 0.5
