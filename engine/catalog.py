@@ -379,7 +379,7 @@ def _readable(text: str) -> str:
 
 def _reflowed(text: str) -> str:
     """`text` with each paragraph on one line, so that it wraps at any width; indented lines stay lines."""
-    return re.sub(r"(?<=\S)\n(?=\w)", " ", text)
+    return re.sub(r"(?<=\S)\n(?=[\w(])", " ", text)
 
 
 def _first_sentence(text: str) -> str:

@@ -116,7 +116,7 @@ def describe(
     shape = "×".join(map(str, source.shape))
     what = f"{source.outputs} classes" if source.task == "classification" else "regression"
     kind = f" {preview.dtype}" if preview else ""
-    span = f" · values {preview.least:.4g}–{preview.greatest:.4g}" if preview and len(source.shape) > 1 else ""
+    span = f" · {preview.least:.4g}–{preview.greatest:.4g}" if preview and len(source.shape) > 1 else ""
     lines.append(Text(f"{shape}{kind} · {what}{span}"))
     lines.append(Text(" · ".join(f"{name} {size:,}" for name, size in sizes.items())))
     if note:
