@@ -1,4 +1,4 @@
-"""Where files live, and every environment variable the project reads."""
+"""Where files live, and the environment variables that say so."""
 
 from __future__ import annotations
 

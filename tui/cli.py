@@ -38,7 +38,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object a line, for 
 
 def main() -> None:
     """The console command `torch-tui`."""
-    # Else two intra-op threads spin when another thread wants a core: a 1 ms step took 10 to 200 ms (MEASURED.md).
+    # Else two intra-op threads spin when another thread wants a core: on two cores a 1 ms step took 10 to 200 ms.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _tame_output()
     try:
