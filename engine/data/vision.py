@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import os
 import pickle
+import re
 import socket
 import threading
 import urllib.error
@@ -50,7 +51,9 @@ def load_vision(source: Source, progress: Progress) -> Loaded:
                 f"data.name: {source.name}", f"can't be read: {error}", f"Remove it from {root} and try again."
             ) from error
         twin = f"Use '{source.twin}', which ships with torch-tui, or connect" if source.twin else "Connect"
-        reason = str(getattr(error, "reason", error)).strip().splitlines()[-1]
+        # Of torchvision's account of all mirrors the last line; of urllib's, what it says without its numbers.
+        last = str(getattr(error, "reason", error)).strip().splitlines()[-1]
+        reason = re.sub(r"<urlopen error (.*)>", r"\1", re.sub(r"\[Errno -?\d+\] ", "", last))
         raise DataError(
             f"data.name: {source.name}", f"can't be downloaded ({reason})", f"{twin} and try again."
         ) from error

@@ -24,7 +24,7 @@ class CurvesPane(Pane):
     curves."""
     BINDINGS = [
         Binding("y", "log_scale", "Log axis", tooltip="Loss on a logarithmic axis", id="curves.log_scale"),
-        Binding("e", "smooth", "Smooth", tooltip="Training as a moving average", id="curves.smooth"),
+        Binding("e", "smooth", "Smooth", tooltip="Training as a moving average", id="curves.smooth", show=False),
     ]
 
     can_focus = True

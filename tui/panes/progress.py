@@ -96,7 +96,7 @@ def _bars(history: History | None, run: str, width: int) -> Text:
         reason = str(history.error) if history.error else progress.text or progress.state
         return Text.assemble((reason, "red" if progress.state == "failed" else "yellow"), "  ", (run, "dim"))
     if progress.state == "done":
-        return Text("\n").join([_closing(history), Text(run, "dim")])
+        return Text("\n").join([_closing(history, width), Text(run, "dim")])
     if progress.state in ("preparing", "downloading"):
         bar = _bar(progress.fraction, width // 3) if progress.fraction is not None else Text()
         return Text.assemble(progress.text or "building the model, loading the data", "  ", bar)
@@ -118,7 +118,8 @@ def _bars(history: History | None, run: str, width: int) -> Text:
     )
 
 
-def _closing(history: History) -> Text:
+def _closing(history: History, width: int) -> Text:
+    """The best value, the same on the test part and the time; the other test metrics where there is room."""
     summary = history.summary
     if summary is None:
         return Text("done")
@@ -127,12 +128,12 @@ def _closing(history: History) -> Text:
         text.append(f"best {summary.part} {summary.metric} ")
         text.append(f"{summary.best:.4g}", "bold green")
         text.append(f" (epoch {summary.best_epoch}) · ")
-    for name, value in summary.test.items():
-        text.append(f"test {name} ")
-        text.append(f"{value:.4g}", "bold green")
-        text.append(" · ")
-    text.append(f"in {clock(summary.seconds)}")
-    return text
+    tail = f"in {clock(summary.seconds)}"
+    for name, value in sorted(summary.test.items(), key=lambda item: item[0] != summary.metric):
+        part = Text.assemble(f"test {name} ", (f"{value:.4g}", "bold green"), " · ")
+        if text.cell_len + part.cell_len + len(tail) <= width:
+            text.append_text(part)
+    return text.append(tail)
 
 
 def _bar(share: float | None, width: int) -> Text:
