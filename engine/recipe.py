@@ -312,7 +312,7 @@ def _set(values: dict[str, Any], dotted: str, value: Any, where: str) -> None:
 
 
 _REMEDIES = {
-    "int_type": "Try a whole number.",
+    "int_type": "Try 10.",
     "float_type": "Try a number such as 0.01.",
     "string_type": "Put it in quotes.",
     "bool_type": "Try true or false.",

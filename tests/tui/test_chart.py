@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from textual.app import App, ComposeResult
 from textual.geometry import Size
 
-from tui.widgets.axis import Limits, linear_ticks, log_limits, log_ticks, number_labels, value_label, x_limits, y_limits
-from tui.widgets.chart import Chart, Line
-from tui.widgets.frame import draw_frame
-from tui.widgets.raster import draw_markers
-from tui.widgets.text_chart import chart_text
+from tui.charts.axis import Limits, linear_ticks, log_limits, log_ticks, number_labels, value_label, x_limits, y_limits
+from tui.charts.chart import Chart, Line
+from tui.charts.frame import draw_frame
+from tui.charts.raster import draw_markers
+from tui.charts.text_chart import chart_text
 
 # NumPy's warnings, like anything printed, would land in the middle of the screen.
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tui.widgets.raster import Window, draw_line, draw_markers, thin, to_braille
+from tui.charts.raster import Window, draw_line, draw_markers, thin, to_braille
 
 UNIT = Window(0.0, 1.0, 0.0, 1.0)
 ROWS, COLUMNS = 5, 12

@@ -15,9 +15,10 @@ from studio_driver import Studio, studio
 from textual.widgets import Button, DataTable, Input, OptionList
 
 from engine.recipe import Recipe
+from engine.runs.history import History, Progress
 from presets import load
+from tui.charts.chart import Chart
 from tui.screens.studio import PANES
-from tui.widgets.chart import Chart
 from tui.widgets.field import Field
 
 
@@ -414,3 +415,14 @@ async def test_editing_while_a_run_trains_changes_nothing_of_that_run(tmp_path: 
             await opened.until_state("done")
             losses.append(opened.app.desk.history.series["train/loss"].curve()[1].tolist())
     assert losses[0] == losses[1]
+
+
+async def test_a_download_shows_how_far_it_is(tmp_path: Path) -> None:
+    async with studio(tmp_path) as opened:
+        history = History()
+        history.progress = Progress("downloading", "train-images: 4.0 of 10.0 MB", 0.4)
+        opened.app.desk.history = history
+        await opened.pilot.pause(0.6)
+        assert "train-images: 4.0 of 10.0 MB" in opened.text("#bars")
+        bar = opened.text("#bars").split("MB")[1]
+        assert bar.count("━") / (bar.count("━") + bar.count("╸") + bar.count("─")) == pytest.approx(0.4, abs=0.05)

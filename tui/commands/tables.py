@@ -178,8 +178,8 @@ def _facts_of(directory: RunDirectory, recipe: Recipe, status: RunStatus) -> Ite
 
 def _charts(history: History) -> Iterator[str]:
     """A chart of the loss and one of the metric that the run is about, training and validation together."""
-    from tui.widgets.line import Line
-    from tui.widgets.text_chart import chart_text
+    from tui.charts.line import Line
+    from tui.charts.text_chart import chart_text
 
     for metric in ["loss", *([history.summary.metric] if history.summary else [])]:
         # A metric that means nothing on a single batch has no curve over steps, only one over epochs.

@@ -9,8 +9,8 @@ from textual.containers import Horizontal
 from textual.reactive import var
 
 from engine.runs.history import History
+from tui.charts.chart import Chart, Line
 from tui.panes.pane import Pane
-from tui.widgets.chart import Chart, Line
 
 _MARKS = {"pause": "‖", "lr": "η"}  # of two at one step the later of these is seen
 

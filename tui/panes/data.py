@@ -87,7 +87,7 @@ class DataPane(Pane):
         if not self.is_mounted or self._source is None:
             return
         scroll = self.query_one("#data-scroll", VerticalScroll)
-        colour = not self.app.no_color if hasattr(self.app, "no_color") else True
+        colour = not self.app.no_color
         text = describe(
             self._source,
             self._sizes,

@@ -18,10 +18,10 @@ from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tui.widgets.axis import Limits, log_limits, value_label, x_limits, y_limits
-from tui.widgets.frame import LEAST_HEIGHT, LEAST_WIDTH, Frame, draw_frame
-from tui.widgets.line import MARKER, Line
-from tui.widgets.raster import ACROSS, BRAILLE, draw_line, draw_markers, to_braille
+from tui.charts.axis import Limits, log_limits, value_label, x_limits, y_limits
+from tui.charts.frame import LEAST_HEIGHT, LEAST_WIDTH, Frame, draw_frame
+from tui.charts.line import MARKER, Line
+from tui.charts.raster import ACROSS, BRAILLE, draw_line, draw_markers, to_braille
 
 __all__ = ["Chart", "Line", "Mark"]
 

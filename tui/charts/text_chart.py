@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from tui.widgets.axis import value_label, x_limits, y_limits
-from tui.widgets.frame import LEAST_HEIGHT, LEAST_WIDTH, lay_out, new_figure
-from tui.widgets.line import MARKER, Line
-from tui.widgets.raster import Window, thin
+from tui.charts.axis import value_label, x_limits, y_limits
+from tui.charts.frame import LEAST_HEIGHT, LEAST_WIDTH, lay_out, new_figure
+from tui.charts.line import MARKER, Line
+from tui.charts.raster import Window, thin
 
 # The terminal's own colours for variables of the studio's theme; any other is drawn in the colour of its text.
 _COLOURS = {

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from tui.widgets.axis import Limits, Tick, linear_ticks, log_ticks
-from tui.widgets.raster import ACROSS, DOWN, Window
+from tui.charts.axis import Limits, Tick, linear_ticks, log_ticks
+from tui.charts.raster import ACROSS, DOWN, Window
 
 LEAST_WIDTH, LEAST_HEIGHT = 20, 4  # below this there is more frame than curve
 
