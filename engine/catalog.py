@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any, Literal
@@ -19,7 +19,9 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from torch import nn
 
+from engine.docstrings import first_sentence, parameter_docs, readable, reflowed
 from engine.errors import RecipeError, first_line, nearest
+from engine.python_file import load_function
 
 Kind = Literal["layer", "loss", "optimizer", "scheduler", "transform"]
 REQUIRED: Any = inspect.Parameter.empty
@@ -35,7 +37,7 @@ FROM_SHAPE: dict[str, int] = {
     "d_model": -1,
     "embed_dim": -1,
 }
-# What a scheduler must know of the run that it serves; see engine.training.optim.
+# What a scheduler must know of the run that it serves; see engine.optim.schedules.
 FROM_RUN = ("T_max", "total_steps", "max_lr", "steps_per_epoch")
 # Given by the trainer or of no use to a recipe.
 _HIDDEN = {
@@ -49,6 +51,7 @@ _HIDDEN = {
     "reduce",
     "verbose",
     "last_epoch",
+    "schedulers",
 }
 
 
@@ -70,7 +73,13 @@ class Parameter:
     @property
     def type_text(self) -> str:
         """The annotation as a person reads it: `int or tuple[int, int]`."""
-        return _type_text(self.annotation)
+        return 'a function, "path/to/file.py:function"' if self.takes_function else _type_text(self.annotation)
+
+    @property
+    def takes_function(self) -> bool:
+        """Whether only a function can be given (LambdaLR): a recipe writes it as `"path/to/file.py:function"`."""
+        text = _type_text(self.annotation)
+        return "Callable" in text and not text.startswith("str or")
 
     @property
     def takes_tensor(self) -> bool:
@@ -81,6 +90,10 @@ class Parameter:
     def check(self, value: Any, where: str) -> None:
         """Raise RecipeError if `value` can't be of the annotated type. Lists stand for tuples."""
         if isinstance(value, str) and self.name in _SYMBOLIC and value in _SYMBOLIC[self.name]:
+            return
+        if self.takes_function:
+            if value is not self.default and not (isinstance(value, str) and _FUNCTION.fullmatch(value)):
+                raise RecipeError(f"{where}.{self.name}", f"{value!r} is not {self.type_text}", "Name one in quotes.")
             return
         adapter = _adapter(self.annotation)
         if self.takes_tensor and _numbers(value) is not None:
@@ -93,6 +106,7 @@ class Parameter:
         raise RecipeError(f"{where}.{self.name}", f"{value!r} is not {self.type_text}", remedy)
 
 
+_FUNCTION = re.compile(r".+\.py:\w+")
 # Sizes that a recipe may leave to the dataset: `out_features = "classes"`.
 _SYMBOLIC: dict[str, tuple[str, ...]] = dict.fromkeys(
     ("out_features", "out_channels", "hidden_size"), ("classes", "targets")
@@ -112,7 +126,7 @@ class Entry:
     def doc(self) -> str:
         """The class's docstring without reST markup."""
         text = inspect.getdoc(self.target) or ""
-        return _reflowed(_readable(re.sub(r"^__init__\([^)]*\)\s*", "", text)))
+        return reflowed(readable(re.sub(r"^__init__\([^)]*\)\s*", "", text)))
 
     @cached_property
     def summary(self) -> str:
@@ -121,9 +135,14 @@ class Entry:
         return re.split(r"(?<=[.:])\s", first)[0]
 
     @cached_property
+    def composed(self) -> bool:
+        """Whether it is a scheduler made of schedulers, which a recipe lists under `schedulers`."""
+        return self.kind == "scheduler" and "schedulers" in _signature(self.target)
+
+    @cached_property
     def parameters(self) -> tuple[Parameter, ...]:
         """What a recipe can set, in the order of the signature."""
-        docs = _parameter_docs(inspect.getdoc(self.target) or "")
+        docs = parameter_docs(inspect.getdoc(self.target) or "")
         hints = _hints(self.target)
         return tuple(
             Parameter(
@@ -153,23 +172,25 @@ class Entry:
             parameter.check(value, where)
         for parameter in self.parameters:
             if parameter.required and parameter.name not in values:
-                about = f" ({_first_sentence(parameter.doc)})" if parameter.doc else ""
+                about = f" ({first_sentence(parameter.doc)})" if parameter.doc else ""
                 raise RecipeError(f"{where}.{parameter.name}", f"{self.name} needs it{about}", "Add it.")
 
     def make(self, values: Mapping[str, Any], where: str, *first: Any) -> Any:
-        """An instance, with lists turned into the tuples and tensors that torch expects.
+        """An instance, with lists turned into the tuples and tensors that torch expects, and functions loaded.
 
         Raises RecipeError with torch's own words when torch refuses the values.
         """
-        ready = {name: self._ready(name, value) for name, value in values.items()}
+        ready = {name: self._ready(name, value, f"{where}.{name}") for name, value in values.items()}
         try:
             return self.target(*first, **ready)
         except Exception as error:  # torch checks values with every kind of exception, assert included
             text = first_line(error)
             raise RecipeError(where, f"{self.name} refuses its parameters: {text}", "Change them.") from error
 
-    def _ready(self, name: str, value: Any) -> Any:
+    def _ready(self, name: str, value: Any, where: str) -> Any:
         parameter = self.parameter(name)
+        if parameter is not None and parameter.takes_function and isinstance(value, str):
+            return _to_number(load_function(value, where))
         numbers = _numbers(value) if parameter is not None and parameter.takes_tensor else None
         return as_tuples(value) if numbers is None else numbers
 
@@ -210,14 +231,13 @@ def optimizers() -> Mapping[str, Entry]:
 
 @cache
 def schedulers() -> Mapping[str, Entry]:
-    """Every scheduler of torch.optim.lr_scheduler whose parameters a recipe can write down."""
+    """Every scheduler of torch.optim.lr_scheduler."""
     module = torch.optim.lr_scheduler
-    entries = (
-        Entry(name, "scheduler", target, "scheduler")
+    return {
+        name: Entry(name, "scheduler", target, "scheduler")
         for name, target in _classes(vars(module), module.LRScheduler, module.__name__)
         if target is not module.LRScheduler
-    )
-    return {entry.name: entry for entry in entries if not any(map(_needs_code, entry.parameters))}
+    }
 
 
 def find(kind: Kind, entries: Mapping[str, Entry], name: str, where: str) -> Entry:
@@ -262,9 +282,21 @@ def _takes_one_tensor(target: type[nn.Module]) -> bool:
 
 
 def _needs_code(parameter: Parameter) -> bool:
-    """Whether only Python code can give it: a function, or other schedulers."""
-    text = parameter.type_text
+    """Whether only Python code can give it: a function, or other objects of torch."""
+    text = _type_text(parameter.annotation)
     return parameter.required and any(word in text for word in ("Callable", "LRScheduler", "Optimizer"))
+
+
+def _to_number(function: Callable[..., Any]) -> Callable[..., float]:
+    """`function` with a plain float as its value, whatever kind of number or object with a state it is.
+
+    A scheduler keeps the number, and saves the state of a function that is an object; both must stay loadable.
+    """
+
+    def number(*arguments: Any) -> float:
+        return float(function(*arguments))
+
+    return number
 
 
 def _hints(target: Callable[..., Any]) -> dict[str, Any]:
@@ -322,65 +354,3 @@ def _type_text(annotation: Any) -> str:
 
 def _name_of(annotation: Any) -> str:
     return getattr(annotation, "__name__", str(annotation).rpartition(".")[2])
-
-
-_ARGUMENTS = re.compile(r"^(?:Args|Arguments|Parameters):\s*$", re.MULTILINE)
-_ARGUMENT = re.compile(r"^\s{2,6}\*{0,2}(\w+)(?:\s*\([^\n]*?\))?\s*:\s?(.*)$")
-
-
-def _parameter_docs(doc: str) -> dict[str, str]:
-    """Parameter name → text, from the `Args:` section of a torch docstring."""
-    docs: dict[str, list[str]] = {}
-    indent, current = 0, ""
-    for block in _ARGUMENTS.split(doc)[1:]:
-        for line in block.split("\n"):
-            depth = len(line) - len(line.lstrip())
-            if line.strip() and depth == 0:
-                break
-            found = _ARGUMENT.match(line)
-            if found and (not indent or depth <= indent):
-                indent, current = depth, found[1]
-                docs.setdefault(current, []).append(found[2])
-            elif current:
-                docs[current].append(line.strip())
-    return {name: _readable(" ".join(" ".join(lines).split())) for name, lines in docs.items()}
-
-
-_MARKUP: Iterable[tuple[str, str]] = (
-    (r"(?ms)^[ \t]*\\begin\{(\w+)\}.*?\\end\{\1\}", ""),  # algorithms set in LaTeX
-    (r":(?:math|class|func|meth|attr|ref|mod|obj|paramref|doc):`~?([^`<]*?)(?:\s*<[^>]*>)?`", r"\1"),
-    (r"(?m)^\.\. (?:image|_).*\n?(?:[ \t]+http.*)?$", ""),  # pictures, and the targets of links
-    (r"(?m)^\.\. (?:note|warning|math|code-block|versionadded|testcode|seealso)::?", ""),
-    (r"``([^`]*)``", r"\1"),
-    (r"`([^`<]+?)\s*(?:<[^>]*>)?`_*", r"\1"),
-    (r"\\(?:text|mathrm|mathbf|operatorname)\{([^}]*)\}", r"\1"),
-    (r"\\d?frac\{((?:[^{}]|\{[^{}]*\})*)\}\{((?:[^{}]|\{[^{}]*\})*)\}", r"(\1)/(\2)"),
-    (r"__? https?://\S+", ""),
-    (r"::$", ":"),
-    (r"\\_", "_"),
-    (r"\\[,;! ]", " "),
-)
-_SYMBOLS = {
-    "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "eta": "η", "theta": "θ", "lambda": "λ",
-    "mu": "μ", "nu": "ν", "rho": "ρ", "sigma": "σ", "phi": "φ", "times": "×", "cdot": "·", "sum": "Σ", "leq": "≤",
-    "geq": "≥", "le": "≤", "ge": "≥", "infty": "∞", "sqrt": "√", "ast": "*", "star": "⋆", "left": "", "right": "",
-    "begin": "", "end": "", "quad": " ", "in": "∈", "pm": "±", "neq": "≠", "partial": "∂", "pi": "π", "Phi": "Φ",
-    "dots": "…", "ldots": "…",
-}  # fmt: skip
-
-
-def _readable(text: str) -> str:
-    """A docstring without the markup that a terminal can't show."""
-    for pattern, replacement in _MARKUP:
-        text = re.sub(pattern, replacement, text)
-    text = re.sub(r"\\([a-zA-Z]+)", lambda found: _SYMBOLS.get(found[1], found[1]), text)
-    return re.sub(r"\n{3,}", "\n\n", re.sub(r"(?m)[ \t]+$", "", text)).strip()
-
-
-def _reflowed(text: str) -> str:
-    """`text` with each paragraph on one line, so that it wraps at any width; indented lines stay lines."""
-    return re.sub(r"(?<=\S)\n(?=[\w(])", " ", text)
-
-
-def _first_sentence(text: str) -> str:
-    return re.split(r"(?<=[.;])\s", text)[0].rstrip(".;")

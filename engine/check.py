@@ -16,10 +16,10 @@ from engine.devices.device import choose
 from engine.errors import ModelError, RecipeError, StudioError, first_line
 from engine.models.build import build_model, model_rows
 from engine.models.layers import LayerRow, shape_text
+from engine.optim.optimizers import make_optimizer
+from engine.optim.schedules import make_scheduler, warmup_steps
 from engine.recipe import Recipe
-from engine.tasks.classification import Classification
-from engine.training.assemble import make_loss, make_task
-from engine.training.optim import make_optimizer, make_scheduler
+from engine.training.losses import fit_loss, make_loss
 from engine.training.precision import Precision
 
 T = TypeVar("T")
@@ -62,7 +62,7 @@ def check(recipe: Recipe, *, aside: bool = False) -> Checked:
     described = attempt(lambda: describe(recipe, aside=aside))
     loss = attempt(lambda: make_loss(recipe))
     if described is None:
-        attempt(lambda: _check_optimizer(recipe, [nn.Parameter(torch.empty(2, 2))]))
+        attempt(lambda: _check_optimizer(recipe, _two_layers()))
         attempt(lambda: Precision(recipe.training.precision, choose(recipe.training.device)))
         return Checked(recipe, problems=tuple(problems))
     source, facts = described
@@ -70,10 +70,10 @@ def check(recipe: Recipe, *, aside: bool = False) -> Checked:
     if sizes.get("train") == 0:
         problems.append(RecipeError("data.split.train", "leaves no sample to train on", "Raise it."))
     rows = attempt(lambda: model_rows(recipe, facts, aside=aside)) or []
-    weights = [nn.Parameter(torch.empty(2, 2))]
-    if not any(row.error for row in rows) and recipe.model.layers:
-        weights = attempt(lambda: _weights(recipe, facts)) or weights
-    attempt(lambda: _check_optimizer(recipe, weights))
+    model = None
+    if any(row.parameters for row in rows) and not any(row.error for row in rows) and recipe.model.layers:
+        model = attempt(lambda: _weightless(recipe, facts))
+    attempt(lambda: _check_optimizer(recipe, model or _two_layers()))
     attempt(lambda: Precision(recipe.training.precision, choose(recipe.training.device)))
     problems.extend(row.error for row in rows if row.error is not None)
     if rows and not any(row.error for row in rows):
@@ -83,15 +83,22 @@ def check(recipe: Recipe, *, aside: bool = False) -> Checked:
     return Checked(recipe, source, facts, sizes, tuple(rows), tuple(problems))
 
 
-def _weights(recipe: Recipe, facts: Facts) -> list[nn.Parameter]:
-    """The model's parameters without memory: some optimizers take matrices only."""
+def _weightless(recipe: Recipe, facts: Facts) -> nn.Module:
+    """The model without memory: some optimizers take matrices only."""
     with torch.device("meta"):
-        return list(build_model(recipe, facts).parameters())
+        return build_model(recipe, facts)
 
 
-def _check_optimizer(recipe: Recipe, weights: Sequence[nn.Parameter]) -> None:
-    """Names, parameters and values of optimizer and scheduler, tried on `weights`."""
-    optimizer = make_optimizer(recipe, weights)
+def _two_layers() -> nn.Module:
+    """Stands for a model that is not known; without memory, so that no random number is drawn."""
+    with torch.device("meta"):
+        return nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+
+
+def _check_optimizer(recipe: Recipe, model: nn.Module) -> None:
+    """Names, parameters and values of optimizer, warm-up and scheduler, tried on `model`."""
+    optimizer = make_optimizer(recipe, model)
+    warmup_steps(recipe, steps_per_epoch=1000)
     scheduler = make_scheduler(recipe, optimizer, steps_per_epoch=1000)
     if scheduler is None:
         return
@@ -118,19 +125,4 @@ def _check_output(recipe: Recipe, facts: Facts, last: LayerRow) -> None:
     if last.output != (facts.outputs,):
         what = f"the model gives {shape_text(last.output)} a sample, the data has {facts.outputs} {word}"
         raise ModelError(where, what, f'End with Linear, out_features = "{word}".')
-    meta = torch.device("meta")
-    task = make_task(recipe, facts, meta)
-    outputs = torch.empty(2, *last.output, device=meta)
-    if isinstance(task, Classification):
-        targets = torch.zeros(2, dtype=torch.long, device=meta)
-    else:
-        targets = torch.empty(2, facts.outputs, device=meta)
-    try:
-        loss = make_loss(recipe)(outputs, targets)
-    except Exception as error:  # losses refuse targets with every kind of exception
-        text = first_line(error)
-        raise RecipeError(
-            "loss.name", f"{recipe.loss.name} does not fit {recipe.task}: {text}", "Choose another."
-        ) from error
-    if loss.ndim:
-        raise RecipeError("loss.name", f"{recipe.loss.name} gives no single number", "Choose another.")
+    fit_loss(recipe, facts.outputs)

@@ -46,6 +46,10 @@ class TrainingError(StudioError):
     """A training went wrong in a way that is understood (out of memory, NaN loss, full disk)."""
 
 
+class DiskFull(TrainingError):  # noqa: N818 - what it is, like a full disk
+    """The disk has no room for a checkpoint; the training can wait until there is some."""
+
+
 def words(error: BaseException) -> str:
     """What an exception says, or its type's name if it says nothing or can't even do that."""
     try:

@@ -7,22 +7,26 @@ import sqlite3
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from engine.checkpoints.checkpoint import Checkpoints, Loaded
 from engine.devices.device import choose, describe
 from engine.devices.monitor import Monitor
-from engine.errors import RunError, StudioError, TrainingError, words
+from engine.errors import RunError, StudioError, TrainingError, first_line
 from engine.recipe import Recipe
 from engine.runs.directory import RunDirectory, owner_facts
 from engine.runs.history import LIVE, History, Progress, Summary
 from engine.runs.metrics import forget_after
 from engine.training.assemble import Assembled, assemble
-from engine.training.checkpoint import Checkpoints
+from engine.training.backends import backends, compile_trouble, nondeterministic
 from engine.training.control import Control, Stopped
 from engine.training.recorder import Recorder
+from engine.training.splitting import is_out_of_memory
+from engine.training.trainer import Trainer
 
 
 class Job:
@@ -42,6 +46,8 @@ class Job:
         self.history = directory.history() if resume else History()
         self.history.progress = replace(self.history.progress, state="preparing", text="")
         self._resume = resume
+        self._loaded: Loaded | None = None
+        self._step, self._from = 0, ""
         self._monitor = monitor
         self._thread = threading.Thread(target=self._main, name=f"engine {directory.name}", daemon=True)
 
@@ -56,16 +62,37 @@ class Job:
 
     @classmethod
     def resumed(cls, directory: RunDirectory, *, monitor: Monitor | None = None) -> Job:
-        """A job that goes on where a run's newest checkpoint was written. Raises RunError or RecipeError."""
+        """A job that goes on where a run's newest checkpoint was written; one that never wrote any begins anew.
+
+        Raises RunError or RecipeError.
+        """
         status = directory.status()
         if status.state == "done":
             raise RunError(directory.name, "is done", "Train its recipe anew, with more epochs if it needs them.")
         if status.state in LIVE:
-            owner = f"process {status.facts.get('pid')} on {status.facts.get('host')}"
-            raise RunError(directory.name, f"is being trained by {owner}", "Stop it there first.")
-        if not Checkpoints(directory.checkpoints).all():
-            raise RunError(directory.name, "has no checkpoint to resume from", "Train its recipe anew.")
+            raise RunError(directory.name, f"is being trained by {directory.owner()}", "Stop it there first.")
         return cls(directory.recipe(), directory, resume=True, monitor=monitor)
+
+    @classmethod
+    def branched(
+        cls,
+        directory: RunDirectory,
+        checkpoint: str,
+        recipe: Recipe,
+        root: Path,
+        name: str,
+        *,
+        monitor: Monitor | None = None,
+    ) -> Job:
+        """A job for a new run under `root` that begins where another wrote `checkpoint`, with a changed recipe.
+
+        `checkpoint` is a name, its unique beginning, `best` or `last`. Raises RunError.
+        """
+        found = Checkpoints(directory.checkpoints).find(checkpoint)
+        device = describe(choose(recipe.training.device))
+        branch = RunDirectory.create(root, name, recipe, device)
+        branch.begin_from(directory, found.path, found.step)
+        return cls(recipe, branch, resume=True, monitor=monitor)
 
     @property
     def alive(self) -> bool:
@@ -103,34 +130,41 @@ class Job:
                 torch.cuda.empty_cache()
 
     def _open(self, monitor: Monitor) -> Recorder:
+        notices: list[str] = []
         if self._resume:
-            # What is wrong with the others is said when the weights are taken.
-            checkpoint, _, _ = Checkpoints(self.directory.checkpoints).load_newest(lambda line: None)
-            forget_after(self.directory.metrics_file, checkpoint.step)
-            log, summary = self.history.log, self.history.summary
+            self._take_newest(notices.append)
+        facts = {"state": "preparing", "started": time.time(), **owner_facts()}
+        recorder = Recorder(self.history, self.directory, facts, monitor)
+        for notice in notices:
+            recorder.event(self._step, "trouble", notice)
+        return recorder
+
+    def _take_newest(self, say: Callable[[str], None]) -> None:
+        """Load the newest checkpoint that is whole, and forget what the run recorded after it."""
+        checkpoints, epoch = Checkpoints(self.directory.checkpoints), 0
+        if checkpoints.any():
+            checkpoint, self._loaded = checkpoints.load_newest(say)
+            self._step, epoch, self._from = checkpoint.step, checkpoint.epoch, checkpoint.name
+        if self.directory.metrics_file.exists():  # a process may have been killed before it made one
+            forget_after(self.directory.metrics_file, self._step if self._loaded else -1)
             fresh = self.directory.history()
             self.history.series, self.history.events = fresh.series, fresh.events
-            self.history.log, self.history.summary = log, summary
-            self.history.progress = Progress(epochs=self.recipe.training.epochs, epoch=checkpoint.epoch)
-        facts = {"state": "preparing", "started": time.time(), **owner_facts()}
-        return Recorder(self.history, self.directory, facts, monitor)
+        self.history.progress = Progress(epochs=self.recipe.training.epochs, epoch=epoch)
 
     def _train(self, recorder: Recorder) -> None:
         recorder.state("preparing")
         assembled: Assembled | None = None
         try:
-            assembled = assemble(
-                self.recipe,
-                control=self.control,
-                recorder=recorder,
-                checkpoints=Checkpoints(self.directory.checkpoints),
-                progress=lambda what, done, total: self._downloading(recorder, what, done, total),
-            )
-            if self._resume:
-                checkpoint, weights, state = Checkpoints(self.directory.checkpoints).load_newest(recorder.say)
-                assembled.trainer.restore(weights, state)
-                recorder.event(checkpoint.step, "resume", f"resumed from {checkpoint.name}")
-            summary = assembled.trainer.run()
+            with backends(self.recipe.training, choose(self.recipe.training.device)):
+                assembled = assemble(
+                    self.recipe,
+                    control=self.control,
+                    recorder=recorder,
+                    checkpoints=Checkpoints(self.directory.checkpoints, self.recipe.training.keep_checkpoints),
+                    progress=lambda what, done, total: self._downloading(recorder, what, done, total),
+                )
+                self._take_up(assembled.trainer, recorder)
+                summary = assembled.trainer.run()
             recorder.state("done", ended=time.time())
             recorder.say(_closing_line(summary))
         except Stopped as stopped:
@@ -146,6 +180,16 @@ class Job:
         finally:
             if assembled is not None:
                 assembled.close()
+
+    def _take_up(self, trainer: Trainer, recorder: Recorder) -> None:
+        """Put the trainer where the checkpoint was written, if there is one."""
+        loaded, self._loaded = self._loaded, None
+        if loaded is not None:
+            for note in trainer.restore(loaded):
+                recorder.say(note)
+            recorder.event(self._step, "resume", f"resumed from {self._from}")
+        elif self._resume:
+            recorder.event(0, "resume", "no checkpoint had been written: the run begins anew")
 
     def _downloading(self, recorder: Recorder, what: str, done: int, total: int) -> None:
         if self.control.stopping:
@@ -169,13 +213,15 @@ def explain(error: BaseException) -> StudioError:
     """What went wrong, in words that say what to do."""
     if isinstance(error, StudioError):
         return error
-    lines = words(error).splitlines()
-    text = lines[0]
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in text:
+    text = first_line(error)
+    if is_out_of_memory(error):
         return TrainingError("training", "out of memory", "Lower data.batch_size, or raise training.accumulate.")
-    if "DataLoader worker" in text:
-        # An exception of a worker comes with its own traceback as its text: the last line is what it says.
-        return TrainingError("data", lines[-1], "Try data.num_workers = 0 to see the cause.")
+    trouble = nondeterministic(error)
+    if trouble is not None:
+        return TrainingError("training.deterministic", trouble, "Set it to false, or use another layer.")
+    trouble = compile_trouble(error)
+    if trouble is not None:
+        return TrainingError("training.compile", trouble, "Set it to false, or mend what it names.")
     where = _where(error)
     return TrainingError(
         where or "training", f"{type(error).__name__}: {text}", "The traceback is in the run's log.txt."

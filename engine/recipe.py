@@ -31,7 +31,13 @@ def _duration(text: str) -> str:
     return text
 
 
+def _optional_duration(text: str) -> str:
+    return _duration(text) if text else text
+
+
 DurationText = Annotated[str, AfterValidator(_duration)]
+OptionalDurationText = Annotated[str, AfterValidator(_optional_duration)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Section(BaseModel):
@@ -55,11 +61,28 @@ class Part(Section):
 Parts = Annotated[tuple[Part, ...], Field(strict=False)]
 
 
+class Loss(Part):
+    """`[loss]`: any loss of torch.nn that fits the task.
+
+    `class_weights = "balanced"` weighs each class by n / (classes · n of the class), counted on the training samples.
+    """
+
+    name: str = "CrossEntropyLoss"
+    class_weights: Literal["none", "balanced"] = "none"
+
+
 class Optimizer(Part):
-    """`[optimizer]`: any class in torch.optim, its parameters under their own names."""
+    """`[optimizer]`: any class in torch.optim, its parameters under their own names, and what torch leaves to the caller.
+
+    Norms and biases are not decayed unless `weight_decay_on_norms`; everything before the last layer with weights learns
+    at `lr · backbone_lr_factor`; the rate rises linearly from nothing over `warmup`, a duration.
+    """
 
     name: str = "AdamW"
     lr: Positive = 1e-3
+    weight_decay_on_norms: bool = False
+    backbone_lr_factor: Positive = 1.0
+    warmup: OptionalDurationText = ""
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -67,9 +90,13 @@ class Optimizer(Part):
 
 
 class Scheduler(Part):
-    """`[scheduler]`: any class in torch.optim.lr_scheduler, advanced every step or every epoch."""
+    """`[scheduler]`: any class in torch.optim.lr_scheduler, advanced every step or every epoch.
+
+    SequentialLR and ChainedScheduler take a list of `schedulers`.
+    """
 
     every: Literal["step", "epoch"] = "epoch"
+    schedulers: Parts = ()
 
 
 class Split(Section):
@@ -105,6 +132,7 @@ class Data(Section):
     drop_last: bool = False
     in_memory: bool = True
     num_workers: Annotated[int, Field(ge=0, le=256)] = 0
+    worker_timeout: DurationText = "5 min"
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -131,16 +159,52 @@ class Model(Section):
         return self
 
 
+class EarlyStopping(Section):
+    """The run ends when `metric` on the validation part has not improved by more than `min_delta` for `patience` epochs.
+
+    A patience of 0 is off.
+    """
+
+    metric: Annotated[str, Field(min_length=1)] = "loss"
+    patience: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    min_delta: NotNegative = 0.0
+
+
+class Average(Section):
+    """Averaged weights, evaluated beside the raw ones (torch.optim.swa_utils).
+
+    `ema` moves by `1 - decay` towards the weights after every step; `swa` is the mean of the weights at the ends of the
+    epochs after the first `start`.
+    """
+
+    kind: Literal["none", "ema", "swa"] = "none"
+    decay: Annotated[float, Field(gt=0, lt=1)] = 0.999
+    start: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+
 class Training(Section):
     """`[training]`: how long, how exactly, on what."""
 
     epochs: Count = 10
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    accumulate: Count = 1
-    clip_grad_norm: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    checkpoint_every: DurationText = "1 epoch"
     device: str = "auto"
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
+    accumulate: Count = 1
+    clip_grad_norm: NotNegative = 0.0
+    clip_grad_value: NotNegative = 0.0
+    early_stopping: EarlyStopping = EarlyStopping()
+    average: Average = Average()
+    on_nan: Literal["stop", "skip", "rollback"] = "stop"
+    nan_lr_factor: Annotated[float, Field(gt=0, le=1)] = 0.5
+    checkpoint_every: DurationText = "1 epoch"
+    keep_checkpoints: Count = 2
+    limit_batches: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    overfit_one_batch: bool = False
+    health_every: Annotated[int, Field(ge=0, lt=2**63)] = 100
+    compile: bool = False
+    channels_last: bool = False
+    deterministic: bool = False
+    gradient_checkpointing: bool = False
 
 
 class Recipe(Section):
@@ -151,7 +215,7 @@ class Recipe(Section):
     task: TaskName = "classification"
     data: Data
     model: Model = Model()
-    loss: Part = Part(name="CrossEntropyLoss")
+    loss: Loss = Loss()
     optimizer: Optimizer = Optimizer()
     scheduler: Scheduler | None = None
     training: Training = Training()
@@ -178,8 +242,8 @@ class Recipe(Section):
         except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
             raise RecipeError(where, f"is not TOML: {error}", "Mend the line named here.") from error
         if folder is not None:
-            for section in ("data", "model"):
-                _anchor(values.get(section), folder)
+            for section in ("data", "model", "scheduler"):
+                _anchor(values.get(section), folder, everywhere=section == "scheduler")
         return cls.from_values(values, where)
 
     @classmethod
@@ -207,6 +271,12 @@ class Recipe(Section):
         for key, value in changes.items():
             _set(values, key, value, where)
         return type(self).from_values(values, where)
+
+
+def changed_settings(before: Recipe, after: Recipe) -> dict[str, Any]:
+    """The dotted keys in which two recipes differ, with the value that each had before (None: it was not there)."""
+    ours, theirs = _flat(before.values()), _flat(after.values())
+    return {key: ours.get(key) for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)}
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -256,13 +326,21 @@ def _quoted(text: str) -> str:
     return f"'{text}'" if plain else tomlkit.item(text).as_string()
 
 
-def _anchor(section: object, folder: Path) -> None:
-    """Make a relative `python = "file.py:function"` absolute, seen from the recipe's folder."""
-    if isinstance(section, dict) and isinstance(section.get("python"), str) and section["python"]:
-        file, colon, function = section["python"].rpartition(":")
-        if colon:
+def _anchor(section: object, folder: Path, *, everywhere: bool) -> None:
+    """Make a relative `python = "file.py:function"` absolute, seen from the recipe's folder.
+
+    `everywhere`: any text of that form inside the section is one, under whatever key.
+    """
+    items = section.items() if isinstance(section, dict) else enumerate(section) if isinstance(section, list) else ()
+    for key, value in list(items):
+        if not isinstance(value, str):
+            if everywhere:
+                _anchor(value, folder, everywhere=True)
+            continue
+        file, colon, function = value.rpartition(":")
+        if colon and (key == "python" or (everywhere and file.endswith(".py"))):
             # Not resolve(): it raises for loops of links and null bytes, which loading the file names better.
-            section["python"] = f"{os.path.abspath(folder / file)}:{function}"
+            section[key] = f"{os.path.abspath(folder / file)}:{function}"  # type: ignore[index]
 
 
 def _without_empty(section: Section, values: dict[str, Any]) -> dict[str, Any]:
@@ -309,6 +387,14 @@ def _set(values: dict[str, Any], dotted: str, value: Any, where: str) -> None:
         at.pop(last, None)
     else:
         at[last] = value
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested tables as dotted keys; lists stay whole."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
 
 
 _REMEDIES = {

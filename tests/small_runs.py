@@ -13,15 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from engine.checkpoints.checkpoint import Checkpoints, load
 from engine.data.prepare import prepare
 from engine.job import Job
 from engine.recipe import Recipe
 from engine.runs.directory import RunDirectory
 from engine.runs.history import History
 from engine.runs.metrics import read_points
-from engine.training.assemble import make_task
-from engine.training.checkpoint import Checkpoints, load
 from engine.training.control import Control
+from engine.training.losses import make_task
 from engine.training.recorder import Recorder
 from engine.training.trainer import Trainer
 
@@ -146,7 +146,7 @@ def rows(directory: RunDirectory, *prefixes: str) -> dict[str, dict[int, float]]
 
 def weights(directory: RunDirectory) -> dict[str, Tensor]:
     """The weights of the newest checkpoint."""
-    return load(Checkpoints(directory.checkpoints).all()[-1])[0]
+    return load(Checkpoints(directory.checkpoints).all()[-1]).weights
 
 
 def same(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> bool:

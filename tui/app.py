@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-import signal
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from textual.screen import Screen
 
 from engine.paths import runs_root as default_runs_root
 from engine.recipe import Recipe
+from tui.commands.signals import HUNG_UP, STOPPED, Signals
 from tui.screens.studio import StudioScreen
 from tui.terminal import run_app
 from tui.training import Desk
@@ -34,8 +35,15 @@ class StudioApp(App[None]):
         Binding("question_mark", "help", "Help", tooltip="Keys and what the focused pane shows", id="app.help"),
     ]
 
-    def __init__(self, runs_root: Path | None = None, recipe: Recipe | None = None, name: str = "") -> None:
+    def __init__(
+        self,
+        runs_root: Path | None = None,
+        recipe: Recipe | None = None,
+        name: str = "",
+        signals: Signals | None = None,
+    ) -> None:
         super().__init__()
+        self._signals = signals or Signals()
         self.runs_root = default_runs_root(runs_root)
         self.desk = Desk()
         self._recipe, self._name_of_recipe = recipe, name
@@ -44,8 +52,14 @@ class StudioApp(App[None]):
         """Open the studio; end it in order when the system asks for it."""
         self.desk.monitor.start()
         self.push_screen(StudioScreen(self.runs_root, self._recipe, self._name_of_recipe, self.desk))
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            asyncio.get_running_loop().add_signal_handler(number, self._terminate, 128 + number)
+        loop = asyncio.get_running_loop()
+
+        def told() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended: so has the screen
+                loop.call_soon_threadsafe(self._terminate)
+
+        self._signals.told = told
+        self._terminate()
 
     def on_unmount(self) -> None:
         """End the threads that serve the screen. The job is not one of them."""
@@ -69,41 +83,52 @@ class StudioApp(App[None]):
         if isinstance(screen, StudioScreen):
             yield from screen.commands()
 
-    def _terminate(self, status: int) -> None:
-        """The system, or a terminal that is going away, ends the studio: the run stops with a checkpoint."""
-        self.desk.stop()
-        self.exit(return_code=status)
+    def _terminate(self) -> None:
+        """Leave if a signal says so. SIGINT and SIGTERM stop the run; when the terminal is gone it goes on without."""
+        job = self._signals.job = self.desk.job
+        if self._signals.status:
+            self.desk.stop()
+        elif not self._signals.hung_up:
+            return
+        elif job is not None and job.control.paused:
+            job.control.stop()  # nobody is left who could let it go on
+        self.exit(return_code=self._signals.status or HUNG_UP)
 
 
 def run_studio(runs_root: Path | None = None, recipe: Recipe | None = None, name: str = "") -> int:
     """Open the studio, on a recipe called `name` if one is given, and wait until the person leaves; the exit status.
 
-    A failing studio does not take the training down: the run goes on to its end without a screen.
+    A failing studio, or a terminal that goes away, does not take the training down: the run goes on to its end without
+    a screen.
     """
-    app = StudioApp(runs_root, recipe, name)
-    run_app(app, app.desk.lines.append)
-    job = app.desk.job
-    if job is None:
-        return app.return_code or 0
-    if job.alive and app.return_code == 0:  # the person chose to leave a run that does not stop
-        print(
-            f"Left {job.directory.path} while it was busy. Go on with: torch-tui resume {job.directory.name}",
-            flush=True,
-        )
-        os._exit(130)
-    if job.alive and app.return_code not in (128 + signal.SIGTERM, 128 + signal.SIGHUP):
-        print(f"The studio failed; the run goes on without it. Ctrl+C stops it. {job.directory.path}", flush=True)
-        _outlive(job)
+    with Signals() as signals:
+        app = StudioApp(runs_root, recipe, name, signals)
+        run_app(app, app.desk.lines.append)
+        job, status = app.desk.job, app.return_code or 0
+        if job is None:
+            return status
+        signals.stops(job)
+        if job.alive and status == 0 and not signals.status:  # the person chose to leave a run that does not stop
+            print(
+                f"Left {job.directory.path} while it was busy. Go on with: torch-tui resume {job.directory.name}",
+                flush=True,
+            )
+            os._exit(STOPPED)
+        if job.alive and not signals.status:
+            if not signals.hung_up:
+                print(
+                    f"The studio failed; the run goes on without it. Ctrl+C stops it. {job.directory.path}", flush=True
+                )
+            status = _outlive(job, status)
+        job.join()
+        if job.history.progress.state == "stopped":
+            print(f"Stopped. Go on with: torch-tui resume {job.directory.name}", flush=True)
+        return signals.status or status
+
+
+def _outlive(job: Job, status: int) -> int:
+    """Wait for a job without a screen; the exit status, which after a fault of the studio stays `status`."""
     job.join()
-    if job.history.progress.state == "stopped":
-        print(f"Stopped. Go on with: torch-tui resume {job.directory.name}", flush=True)
-    return app.return_code or 0
-
-
-def _outlive(job: Job) -> None:
-    """Wait for a job without a screen; Ctrl+C stops it with a checkpoint."""
-    while job.alive:
-        try:
-            job.join(0.5)
-        except KeyboardInterrupt:
-            job.control.stop()
+    if status != HUNG_UP:
+        return status
+    return {"done": 0, "stopped": HUNG_UP}.get(job.history.progress.state, 1)

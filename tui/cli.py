@@ -1,6 +1,7 @@
 """The command line: every command is a thin call into the engine.
 
-Exit status: 0 done · 1 the run failed · 2 the request was wrong · 130 stopped by the person, with a checkpoint.
+Exit status: 0 done · 1 the run failed · 2 the request was wrong · 130 stopped by the person, 143 by the system, with a
+checkpoint.
 Nothing heavy is imported before a command needs it: `torch-tui --help` answers at once.
 """
 
@@ -34,6 +35,12 @@ Runs = Annotated[
     typer.Option("--runs", metavar="DIR", help="Folder of all runs. Default: $TORCH_TUI_RUNS, else ./runs."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")]
+RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A preset's name, or a .toml file.")]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's name, its unique beginning, or its folder.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, such as optimizer.lr=0.1; repeatable."),
+]
 
 
 def main() -> None:
@@ -95,7 +102,7 @@ def studio(
 
 @app.command("open")
 def open_studio(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A preset's name, or a .toml file.")],
+    recipe: RecipeName,
     runs: Runs = None,
 ) -> None:
     """Open the studio on a recipe; `torch-tui FILE.toml` does the same."""
@@ -121,26 +128,70 @@ def presets(
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A preset's name, or a .toml file.")],
-    changes: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, such as optimizer.lr=0.1; repeatable."),
-    ] = None,
+    recipe: RecipeName,
+    changes: Changes = None,
     epochs: Annotated[int | None, typer.Option(metavar="N", min=1, help="The same as --set training.epochs=N.")] = None,
     device: Annotated[str | None, typer.Option(metavar="D", help="auto, cpu, cuda, cuda:N or mps.")] = None,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="What the run's name begins with.")] = None,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Profile the first steps; the report is in the log.")
+    ] = False,
     runs: Runs = None,
     as_json: Json = False,
 ) -> None:
     """Train a recipe and print its progress."""
     usual_name, chosen = _find_recipe(recipe)
-    chosen = _changed(chosen, changes or [], epochs, device)
-    raise typer.Exit(_train(chosen, recipe, name or usual_name, runs, as_json=as_json))
+    chosen = _changed(chosen, changes, epochs, device)
+    raise typer.Exit(_train(chosen, recipe, name or usual_name, runs, as_json=as_json, profile=profile))
+
+
+@app.command()
+def check(
+    recipe: RecipeName,
+    changes: Changes = None,
+    download: Annotated[bool, typer.Option("--download", help="Download the data if they are not here.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Check a recipe in seconds: shapes, data, memory, two real steps."""
+    from tui.commands import trials
+
+    chosen = _changed(_find_recipe(recipe)[1], changes)
+    raise typer.Exit(trials.check(chosen, recipe, download=download, as_json=as_json))
+
+
+@app.command("find-lr")
+def find_lr(
+    recipe: RecipeName,
+    changes: Changes = None,
+    lowest: Annotated[float, typer.Option("--from", metavar="RATE", help="The lowest rate.")] = 1e-7,
+    highest: Annotated[float, typer.Option("--to", metavar="RATE", help="The highest rate.")] = 10.0,
+    steps: Annotated[int, typer.Option(metavar="N", min=10, help="Steps from the one to the other.")] = 100,
+    as_json: Json = False,
+) -> None:
+    """Find a learning rate: a short training while the rate grows."""
+    from tui.commands import trials
+
+    chosen, command = _changed(_find_recipe(recipe)[1], changes), _train_command(recipe, changes)
+    raise typer.Exit(trials.find_lr(chosen, command, lowest=lowest, highest=highest, steps=steps, as_json=as_json))
+
+
+@app.command("find-batch-size")
+def find_batch_size(
+    recipe: RecipeName,
+    changes: Changes = None,
+    largest: Annotated[int, typer.Option(metavar="N", min=1, help="The largest size to try.")] = 1 << 16,
+    as_json: Json = False,
+) -> None:
+    """Find a batch size: how fast each is, and which fits."""
+    from tui.commands import trials
+
+    chosen, command = _changed(_find_recipe(recipe)[1], changes), _train_command(recipe, changes)
+    raise typer.Exit(trials.find_batch_size(chosen, command, largest=largest, as_json=as_json))
 
 
 @app.command()
 def resume(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's name, its unique beginning, or its folder.")],
+    run: RunName,
     runs: Runs = None,
     as_json: Json = False,
 ) -> None:
@@ -151,6 +202,45 @@ def resume(
 
     directory = RunDirectory.open(run, runs_root(runs))
     raise typer.Exit(headless.resume(directory, headless.report_for(as_json), resume_with=_resume_command(runs)))
+
+
+@app.command()
+def branch(
+    run: RunName,
+    checkpoint: Annotated[
+        str, typer.Option("--from", metavar="CHECKPOINT", help="A checkpoint's name, best or last.")
+    ] = "last",
+    changes: Changes = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="What the new run's name begins with.")] = None,
+    runs: Runs = None,
+    as_json: Json = False,
+) -> None:
+    """Train a new run that begins at a checkpoint of another."""
+    from engine.paths import runs_root
+    from engine.runs.directory import RunDirectory
+    from tui.commands import headless
+
+    root = runs_root(runs)
+    origin = RunDirectory.open(run, root)
+    chosen = _changed(origin.recipe(), changes)
+    report, command = headless.report_for(as_json), _resume_command(runs)
+    raise typer.Exit(
+        headless.branch(origin, checkpoint, chosen, name or _undated(origin.name), root, report, resume_with=command)
+    )
+
+
+@app.command()
+def checkpoints(run: RunName, runs: Runs = None, as_json: Json = False) -> None:
+    """List a run's checkpoints, the oldest first."""
+    from engine.paths import runs_root
+    from engine.runs.directory import RunDirectory
+    from tui.commands import tables
+
+    directory = RunDirectory.open(run, runs_root(runs))
+    if as_json:
+        tables.print_checkpoints_json(directory)
+    else:
+        tables.print_checkpoints(directory)
 
 
 @app.command()
@@ -168,7 +258,7 @@ def runs(runs: Runs = None, as_json: Json = False) -> None:
 
 @app.command()
 def show(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's name, its unique beginning, or its folder.")],
+    run: RunName,
     runs: Runs = None,
     as_json: Json = False,
 ) -> None:
@@ -194,12 +284,12 @@ def doctor(runs: Runs = None, as_json: Json = False) -> None:
     raise typer.Exit(0 if healthy else 1)
 
 
-def _train(recipe: Recipe, where: str, name: str, runs: Path | None, *, as_json: bool) -> int:
+def _train(recipe: Recipe, where: str, name: str, runs: Path | None, *, as_json: bool, profile: bool = False) -> int:
     from engine.paths import runs_root
     from tui.commands import headless
 
     report, command = headless.report_for(as_json), _resume_command(runs)
-    return headless.train(recipe, name, runs_root(runs), report, where=where, resume_with=command)
+    return headless.train(recipe, name, runs_root(runs), report, where=where, resume_with=command, profile=profile)
 
 
 def _find_recipe(wanted: str) -> tuple[str, Recipe]:
@@ -214,15 +304,29 @@ def _find_recipe(wanted: str) -> tuple[str, Recipe]:
     return preset.name, preset.recipe
 
 
-def _changed(recipe: Recipe, changes: Sequence[str], epochs: int | None, device: str | None) -> Recipe:
+def _changed(
+    recipe: Recipe, changes: Sequence[str] | None, epochs: int | None = None, device: str | None = None
+) -> Recipe:
     from engine.recipe import parse_override
 
-    values = dict(parse_override(change) for change in changes)
+    values = dict(parse_override(change) for change in changes or ())
     if epochs is not None:
         values["training.epochs"] = epochs
     if device is not None:
         values["training.device"] = device
     return recipe.override(values, "--set") if values else recipe
+
+
+def _train_command(recipe: str, changes: Sequence[str] | None) -> list[str]:
+    """What a person types to train the recipe with these changes."""
+    return ["torch-tui", "train", recipe, *(word for change in changes or () for word in ("--set", change))]
+
+
+def _undated(run: str) -> str:
+    """A run's name without the moment at which it was made."""
+    import re
+
+    return re.sub(r"-\d{8}-\d{6}(-\d+)?$", "", run)
 
 
 def _resume_command(runs: Path | None) -> str:

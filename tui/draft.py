@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from engine.data.sources import Source
-from engine.recipe import Part, Recipe
+from engine.recipe import Loss, Optimizer, Part, Recipe, Scheduler
+from engine.runs.directory import RunDirectory
 
 _DEFAULT_LOSS = {"classification": "CrossEntropyLoss", "regression": "MSELoss"}
+_SECTIONS: dict[str, type[Part]] = {"loss": Loss, "optimizer": Optimizer, "scheduler": Scheduler}
 _OUTPUTS = {"classification": "classes", "regression": "targets"}
 
 
-class Draft:
-    """A recipe, its name and its past. Every change makes a new recipe; raises RecipeError and stays as it was."""
+@dataclass(frozen=True)
+class Origin:
+    """The checkpoint of a run that a branch goes on from."""
 
-    def __init__(self, name: str, recipe: Recipe) -> None:
+    run: RunDirectory
+    checkpoint: str
+    epoch: int
+
+    def __str__(self) -> str:
+        return f"from {self.run.name} at epoch {self.epoch}"
+
+
+class Draft:
+    """A recipe, its name and its past. Every change makes a new recipe; raises RecipeError and stays as it was.
+
+    A draft with an `origin` is trained from that checkpoint on, one without from its beginning.
+    """
+
+    def __init__(self, name: str, recipe: Recipe, origin: Origin | None = None) -> None:
         self.name = name
         self.recipe = recipe
+        self.origin = origin
         self._past: list[Recipe] = []
         self._future: list[Recipe] = []
         self._typing = ""
@@ -30,6 +49,10 @@ class Draft:
     def set(self, key: str, value: Any) -> None:
         """Set one dotted key; None restores its default. Typing on in the same field is one step of undo."""
         self._become(self.recipe.override({key: value}, self.name), typing=key)
+
+    def set_together(self, changes: Mapping[str, Any]) -> None:
+        """Set several dotted keys as one step of undo."""
+        self._become(self.recipe.override(changes, self.name))
 
     def undo(self) -> bool:
         """Take the last change back; false when there is none."""
@@ -87,13 +110,16 @@ class Draft:
         self._become(Recipe.from_values(values, self.name))
 
     def choose_part(self, section: str, name: str | None, parameters: Collection[str] = ()) -> None:
-        """Another loss, optimizer or scheduler; it keeps those settings that it has too. None removes the section."""
+        """Another loss, optimizer or scheduler; it keeps our settings and those of torch's that it has too.
+
+        None removes the section.
+        """
         values = self.recipe.values()
         if name is None:
             values.pop(section, None)
         else:
-            always = {"every"} if section == "scheduler" else set()
-            kept = {k: v for k, v in (values.get(section) or {}).items() if k in {*parameters, *always}}
+            own = set(_SECTIONS[section].model_fields) - {"schedulers"}  # those belong to one scheduler alone
+            kept = {k: v for k, v in (values.get(section) or {}).items() if k in {*parameters, *own}}
             values[section] = {**kept, "name": name}
         self._become(Recipe.from_values(values, self.name))
 

@@ -4,22 +4,41 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from engine.devices.monitor import Monitor
-from engine.errors import DataError, StudioError, first_line
+from engine.errors import DataError, RunError, StudioError, first_line
+from engine.insight.facts import HEALTH, Checkup, LayerHealth
 from engine.recipe import Recipe
 from engine.runs.directory import RunDirectory
-from engine.runs.history import LIVE, History
+from engine.runs.history import LIVE, Event, History
+from engine.runs.metrics import read_points
+from engine.training.control import Control, Stopped
+from tui.draft import Origin
 
 if TYPE_CHECKING:
     from engine.catalog import Entry
     from engine.check import Checked
+    from engine.checkpoints.checkpoint import Checkpoint
     from engine.data.preview import Preview
     from engine.job import Job
+    from engine.trials.batch_finder import BatchSizes, Size
+    from engine.trials.lr_finder import RateRange
+
+Trial = TypeVar("Trial")
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a person changes while it trains; None stays as it is."""
+
+    learning_rate: float | None = None
+    weight_decay: float | None = None
+    epochs: int | None = None
 
 
 class Desk:
@@ -36,10 +55,14 @@ class Desk:
         self.name = ""
         self.download = ""
         """How far the download of a dataset for its preview is; empty while there is none."""
+        self.average = ""
+        """The kind of averaged weights that the run which is shown has: ema or swa, or none."""
         self._closed = False
+        self._trial: Control | None = None
         self._job: Job | None = None
         self._directory: RunDirectory | None = None
         self._read = 0
+        self._seen = 0.0
         self._was_live = False
 
     def load(self) -> None:
@@ -47,7 +70,9 @@ class Desk:
         began = time.monotonic()
         import engine.check
         import engine.data.preview
-        import engine.job  # noqa: F401
+        import engine.job
+        import engine.trials.batch_finder
+        import engine.trials.lr_finder  # noqa: F401
 
         self.lines.append(f"torch {version('torch')} is loaded ({time.monotonic() - began:.1f} s)")
 
@@ -73,15 +98,8 @@ class Desk:
         """Load a recipe's data and look at it. Raises StudioError."""
         from engine.data.preview import preview
 
-        def progress(what: str, done: int, total: int) -> None:
-            if self._closed:
-                raise DataError("data", "the download was cancelled")
-            self.download = (
-                f"{what}: {done / 1e6:.1f} of {total / 1e6:.1f} MB" if total else f"{what}: {done / 1e6:.1f} MB"
-            )
-
         try:
-            return preview(recipe, progress)
+            return preview(recipe, self._progress)
         except StudioError:
             raise
         except BaseException as error:  # a person's own dataset may raise anything, SystemExit included
@@ -89,12 +107,33 @@ class Desk:
         finally:
             self.download = ""
 
-    def start(self, recipe: Recipe, root: Path, name: str) -> None:
-        """Train a recipe in a new run. Raises RunError."""
+    def find_lr(self, recipe: Recipe, control: Control, look: Callable[[float, float], None]) -> RateRange:
+        """The learning rate range test. Raises StudioError, or Stopped by `control`."""
+        from engine.trials.lr_finder import find_lr
+
+        return self._try(control, lambda: find_lr(recipe, self._progress, control=control, look=look))
+
+    def find_batch_size(self, recipe: Recipe, control: Control, look: Callable[[Size], None]) -> BatchSizes:
+        """How large a batch may be. Raises StudioError, or Stopped by `control`."""
+        from engine.trials.batch_finder import find_batch_size
+
+        return self._try(control, lambda: find_batch_size(recipe, self._progress, control=control, look=look))
+
+    @property
+    def trying(self) -> bool:
+        """Whether steps are taken that no run keeps. They use the random numbers that a training would."""
+        return self._trial is not None
+
+    def start(self, recipe: Recipe, root: Path, name: str, origin: Origin | None = None) -> None:
+        """Train a recipe in a new run, from a checkpoint of another run if there is an `origin`. Raises RunError."""
         from engine.job import Job
 
         self.join()
-        self._take(Job.create(recipe, root, name, monitor=self.monitor), name)
+        if origin is None:
+            job = Job.create(recipe, root, name, monitor=self.monitor)
+        else:
+            job = Job.branched(origin.run, origin.checkpoint, recipe, root, name, monitor=self.monitor)
+        self._take(job, name)
 
     def resume(self, directory: RunDirectory) -> None:
         """Go on with a run. Raises RunError or RecipeError."""
@@ -106,8 +145,20 @@ class Desk:
     def show(self, directory: RunDirectory) -> None:
         """Show a run that is not training here. Raises RunError."""
         history = directory.history()
+        history.checkup = last_checkup(directory)
         self._job, self._directory, self.history, self.name = None, directory, history, directory.name
         self._read = 0
+        self.average = directory.recipe().training.average.kind
+
+    def checkpoints(self, directory: RunDirectory) -> tuple[Recipe, Sequence[Checkpoint], Checkpoint | None]:
+        """A run's recipe, its checkpoints, oldest first, and the best of them. Raises RunError or RecipeError."""
+        from engine.checkpoints.checkpoint import Checkpoints
+
+        kept = Checkpoints(directory.checkpoints)
+        found = kept.all()
+        if not found:
+            raise RunError(directory.name, "has no checkpoint that can be read", "Choose another run.")
+        return directory.recipe(), found, kept.best()
 
     @property
     def live(self) -> bool:
@@ -140,19 +191,63 @@ class Desk:
             (self._job.control.resume if self._job.control.paused else self._job.control.pause)()
 
     def stop(self) -> None:
-        """End the training after this step, with a checkpoint."""
-        if self._job is not None:
-            self._job.control.stop()
+        """End the training, or the steps that are tried, after this one; the training with a checkpoint."""
+        for control in (self._trial, self._job.control if self._job else None):
+            if control is not None:
+                control.stop()
 
     def checkpoint(self) -> None:
         """Write a checkpoint after this step."""
         if self._job is not None:
             self._job.control.checkpoint()
 
-    def set_learning_rate(self, rate: float) -> None:
-        """Change the learning rate from the next step on."""
+    def park(self) -> None:
+        """Hold the training and give the device's memory back."""
         if self._job is not None:
-            self._job.control.set_learning_rate(rate)
+            self._job.control.park()
+
+    @property
+    def parked(self) -> bool:
+        """Whether the device's memory was, or is about to be, given back."""
+        return self._job is not None and self._job.control.parked
+
+    def profile(self) -> None:
+        """Profile the next steps."""
+        if self._job is not None:
+            self._job.control.profile()
+
+    def weight_decay(self) -> float | None:
+        """The weight decay of the live run; None if its optimizer has none."""
+        if self._job is None or self.history is None:
+            return None
+        for event in reversed(self.history.events):
+            if event.kind == "weight_decay":  # "weight decay 0.01 → 0.02"
+                return float(event.text.rpartition("→")[2])
+        chosen = self._job.recipe.optimizer
+        entry = self.entries("optimizer").get(chosen.name)
+        parameter = entry.parameter("weight_decay") if entry else None
+        return float(chosen.parameters.get("weight_decay", parameter.default)) if parameter else None
+
+    def change(self, changes: Changes) -> None:
+        """Change what is given from the next step on."""
+        if self._job is None:
+            return
+        control = self._job.control
+        if changes.learning_rate is not None:
+            control.set_learning_rate(changes.learning_rate)
+        if changes.weight_decay is not None:
+            control.set_weight_decay(changes.weight_decay)
+        if changes.epochs is not None:
+            control.set_epochs(changes.epochs)
+
+    def new_events(self) -> list[Event]:
+        """The events of the live run that came since the last call; a rollback may have taken older ones away."""
+        if self._job is None or self.history is None:
+            return []
+        fresh = [event for event in self.history.events if event.time > self._seen]
+        if fresh:
+            self._seen = fresh[-1].time
+        return fresh
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait for the job's end; whether it has come."""
@@ -162,8 +257,10 @@ class Desk:
         return not self._job.alive
 
     def close(self) -> None:
-        """The studio is being left: downloads for a look at a dataset end."""
+        """The studio is being left: downloads for a look at a dataset end, and so do trials."""
         self._closed = True
+        if self._trial is not None:
+            self._trial.stop()
 
     @property
     def job(self) -> Job | None:
@@ -173,5 +270,40 @@ class Desk:
     def _take(self, job: Job, name: str) -> None:
         self._job, self._directory, self.history, self.name = job, job.directory, job.history, name
         self._read = 0
+        self._seen = max((event.time for event in job.history.events), default=0.0)
         self._was_live = True
+        self.average = job.recipe.training.average.kind
         job.start()
+
+    def _try(self, control: Control, trial: Callable[[], Trial]) -> Trial:
+        """Run a trial. A person's own model or dataset may raise anything, SystemExit included."""
+        self._trial = control
+        try:
+            return trial()
+        except (StudioError, Stopped):
+            raise
+        except BaseException as error:
+            from engine.job import explain
+
+            raise explain(error) from error
+        finally:
+            self._trial = None
+            self.download = ""
+
+    def _progress(self, what: str, done: int, total: int) -> None:
+        """How far a download is."""
+        if self._closed or (self._trial is not None and self._trial.stopping):
+            raise DataError("data", "the download was cancelled")
+        self.download = f"{what}: {done / 1e6:.1f} of {total / 1e6:.1f} MB" if total else f"{what}: {done / 1e6:.1f} MB"
+
+
+def last_checkup(directory: RunDirectory) -> Checkup | None:
+    """How the layers of a run fared when they were looked at last, as it lies on disk. Raises RunError."""
+    layers: dict[str, dict[str, float]] = {}
+    last = 0
+    for name, steps, values in read_points(directory.metrics_file, without="train/"):  # the longest, and not wanted
+        if name.startswith(HEALTH):
+            layer, _, kind = name.removeprefix(HEALTH).rpartition("/")
+            layers.setdefault(layer, {})[kind] = float(values[-1])
+            last = max(last, int(steps[-1]))
+    return Checkup(last, [LayerHealth(name, **kinds) for name, kinds in layers.items()]) if layers else None

@@ -14,6 +14,7 @@ from engine.data.batches import Batches, Finish, LoaderBatches, TensorBatches
 from engine.data.load import Loaded, MapDataset, Progress, Samples, load
 from engine.data.sources import Source, described
 from engine.data.transforms import Augment, Standardize, fixed
+from engine.data.workers import patience
 from engine.errors import DataError, RecipeError, first_line
 from engine.recipe import Data, Recipe
 
@@ -25,7 +26,8 @@ class Facts:
     """What the model and the task must know of the data.
 
     `shape` is one sample's input shape after the transforms, `outputs` the number of classes or predicted numbers.
-    Predicted numbers are `standardised · target_std + target_mean`.
+    Predicted numbers are `standardised · target_std + target_mean`. `class_counts` are the training samples of each
+    class; unknown before the data is loaded, and of a dataset of one's own unless the loss is balanced by them.
     """
 
     shape: tuple[int, ...]
@@ -33,6 +35,7 @@ class Facts:
     classes: tuple[str, ...] = ()
     target_mean: Tensor | None = None
     target_std: Tensor | None = None
+    class_counts: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,10 @@ def prepare(recipe: Recipe, device: torch.device, progress: Progress) -> Prepare
     data, notes = recipe.data, list[str]()
     parts = split(loaded, data, notes)
     finish, facts = _fit(loaded, parts["train"], recipe)
+    counts = _class_counts(recipe, parts["train"], facts.outputs)
+    facts = replace(facts, class_counts=counts)
+    if recipe.loss.class_weights == "balanced" and counts is not None and 0 in counts:
+        notes.append(f"{counts.count(0)} of {len(counts)} classes have no training sample: they weigh 1 in the loss.")
     augment = Augment(data.augment)
 
     def serve(name: str) -> Batches | None:
@@ -95,11 +102,14 @@ def prepare(recipe: Recipe, device: torch.device, progress: Progress) -> Prepare
             chosen = part if index is None else Samples(part.inputs[index], part.targets[index])
             moved = Samples(chosen.inputs.to(device), chosen.targets.to(device))
             ahead = _fits(len(chosen) * math.prod(facts.shape) * 4, device)
-            return TensorBatches(moved, how, size, seed=seed, drop_last=drop, ahead=ahead)
+            return TensorBatches(moved, how, size, seed=seed, drop_last=drop, ahead=ahead, index=index)
         if training and data.in_memory and isinstance(part, Samples) and not data.num_workers:
             notes.append("The data takes more than a quarter of the free memory: it goes through a DataLoader.")
         workers = data.num_workers if training else 0
-        return LoaderBatches(part, index, how, size, device, workers=workers, seed=seed, drop_last=drop)
+        limit = patience(data.worker_timeout)
+        return LoaderBatches(
+            part, index, how, size, device, workers=workers, seed=seed, drop_last=drop, patience_s=limit
+        )
 
     train = serve("train")
     if train is None:
@@ -164,6 +174,27 @@ def _fit(loaded: Loaded, train: tuple[Samples | MapDataset, Tensor | None], reci
     shape = _transformed_shape(recipe.data, source.shape)
     finish = Finish(transforms, None, recipe.task == "regression", mean, std)
     return finish, Facts(shape, source.outputs, source.classes, mean, std)
+
+
+def _class_counts(
+    recipe: Recipe, train: tuple[Samples | MapDataset, Tensor | None], classes: int
+) -> tuple[int, ...] | None:
+    """How many training samples each class has; targets that are no class (an `ignore_index`) are left out.
+
+    A dataset of one's own is only read for it, once and whole, where the loss asks for it. It may raise anything.
+    """
+    part, index = train
+    if recipe.task != "classification":
+        return None
+    if isinstance(part, Samples):
+        targets = part.targets if index is None else part.targets[index]
+    elif recipe.loss.class_weights == "balanced":
+        order = range(len(part)) if index is None else index.tolist()
+        targets = torch.tensor([int(part[position][1]) for position in order], dtype=torch.long)
+    else:
+        return None
+    known = targets[(targets >= 0) & (targets < classes)]
+    return tuple(torch.bincount(known, minlength=classes).tolist())
 
 
 def _check_measured(recipe: Recipe) -> None:

@@ -50,7 +50,7 @@ def transforms() -> Mapping[str, Entry]:
     for name, target in sorted(vars(v2).items()):
         if isinstance(target, type) and issubclass(target, v2.Transform) and target is not v2.Transform:
             entry = Entry(name, "transform", target, target.__module__.rpartition("._")[2])
-            if not any(catalog._needs_code(parameter) for parameter in entry.parameters):
+            if not any(parameter.required and parameter.takes_function for parameter in entry.parameters):
                 found[name] = entry
     return found
 

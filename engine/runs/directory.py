@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -21,9 +22,10 @@ from typing import IO, Any
 import psutil
 
 from engine.errors import RunError, first_line, nearest
+from engine.insight.facts import HEALTH
 from engine.recipe import Recipe
 from engine.runs.history import LIVE, History, Progress, Summary
-from engine.runs.metrics import read_events, read_facts, read_points
+from engine.runs.metrics import copy_until, read_events, read_facts, read_points, write_facts
 
 _DATED = re.compile(r"\d{4}-\d\d-\d\d ")
 
@@ -108,10 +110,31 @@ class RunDirectory:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             handle.close()
-            raise RunError(self.name, "is being trained by another process", "Stop it there first.") from error
+            raise RunError(self.name, f"is being trained by {self.owner()}", "Stop it there first.") from error
         except OSError:
             return handle  # a file system without locks (some network mounts): the owner in the facts must do
         return handle
+
+    def owner(self) -> str:
+        """`process 4711 on lab3`: who trains it, or did last."""
+        try:
+            facts = read_facts(self.metrics_file)
+        except (RunError, ValueError, TypeError):
+            return "another process"
+        return f"process {facts['pid']} on {facts.get('host')}" if "pid" in facts else "another process"
+
+    def begin_from(self, origin: RunDirectory, checkpoint: Path, step: int) -> None:
+        """Take over another run's `checkpoint` and what it had recorded up to `step`. Raises RunError.
+
+        Where it came from is a fact of this run: `origin`.
+        """
+        try:
+            shutil.copytree(checkpoint, self.checkpoints / checkpoint.name, symlinks=True)
+            copy_until(origin.metrics_file, self.metrics_file, step)
+        except OSError as error:
+            raise _unwritable(self.path.parent, error) from error
+        fact = {"run": origin.name, "path": str(origin.path.resolve()), "checkpoint": checkpoint.name, "step": step}
+        write_facts(self.metrics_file, {"state": "stopped", "origin": fact})
 
     def recipe(self) -> Recipe:
         """The recipe as it was run. Raises RecipeError."""
@@ -134,7 +157,7 @@ class RunDirectory:
     def history(self) -> History:
         """All the run's curves and events, read back. Raises RunError."""
         history, status, recipe = History(), self.status(), self.recipe()
-        for name, steps, values in read_points(self.metrics_file):
+        for name, steps, values in read_points(self.metrics_file, without=HEALTH):
             history.add(name, steps, values)
         history.events = tuple(read_events(self.metrics_file))
         history.summary = status.summary
@@ -143,7 +166,7 @@ class RunDirectory:
             state=status.state,  # type: ignore[arg-type]
             text=status.reason,
             epoch=status.facts.get("epoch", 0),
-            epochs=recipe.training.epochs,
+            epochs=status.facts.get("epochs", recipe.training.epochs),
             step=last,
             steps=status.facts.get("steps", last),
         )

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from engine.errors import StudioError
+from engine.insight.facts import Checkup, Times
 
 State = Literal[
     "preparing",
@@ -188,6 +189,10 @@ class History:
         self.summary: Summary | None = None
         self.error: StudioError | None = None
         self.events: tuple[Event, ...] = ()
+        self.times: Times | None = None
+        """Where the time of the last seconds went."""
+        self.checkup: Checkup | None = None
+        """How the layers fared at the last step that was looked at."""
         self.log: deque[str] = deque(maxlen=1000)
         self.logged = 0
         """How many lines were ever logged."""

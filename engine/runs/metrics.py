@@ -87,11 +87,26 @@ class MetricsWriter:
 
         self._queue.put(work)
 
-    def flush(self) -> None:
-        """Wait until all of it is on disk, at most a second: a disk in trouble must not hold the training."""
+    def mark(self) -> Callable[[], None]:
+        """A wait until all that was recorded up to now is on disk, to be called by any thread, at any time.
+
+        It lasts at most a second: a disk in trouble must hold neither the training nor its checkpoints.
+        """
         written = threading.Event()
         self._queue.put(written)
-        written.wait(1.0)
+
+        def wait() -> None:
+            written.wait(1.0)
+
+        return wait
+
+    def forget_after(self, step: int) -> None:
+        """Remove what was recorded after `step`, what waits in memory included."""
+        self._queue.put(lambda connection: _forget(connection, step))
+
+    def flush(self) -> None:
+        """Wait until all of it is on disk, at most a second."""
+        self.mark()()
 
     def close(self) -> None:
         """Write what is left and end the thread."""
@@ -169,10 +184,15 @@ def read_facts(path: Path) -> dict[str, Any]:
         return {key: json.loads(value) for key, value in connection.execute("SELECT key, value FROM facts")}
 
 
-def read_points(path: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """(name, steps, values) of each series; NULL comes back as NaN. Raises RunError."""
+def read_points(path: Path, *, without: str = "\0") -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """(name, steps, values) of each series, but of none that begins with `without`; NULL comes back as NaN.
+
+    Raises RunError.
+    """
     with reading(path) as connection:
         for number, name in connection.execute("SELECT id, name FROM series ORDER BY id").fetchall():
+            if name.startswith(without):
+                continue
             rows = connection.execute(
                 "SELECT step, value FROM points WHERE series = ? ORDER BY step", (number,)
             ).fetchall()
@@ -191,8 +211,27 @@ def read_events(path: Path) -> list[Event]:
 def forget_after(path: Path, step: int) -> None:
     """Remove what a run recorded after `step`, so that a resumed run records it anew."""
     with reading(path) as connection, connection:
-        connection.execute("DELETE FROM points WHERE step > ?", (step,))
-        connection.execute("DELETE FROM events WHERE step > ?", (step,))
+        _forget(connection, step)
+
+
+def copy_until(source: Path, target: Path, step: int) -> None:
+    """Make `target` hold the series and events of `source` up to `step`, and none of its facts. Raises RunError."""
+    with reading(source) as connection, closing(_connect(target)) as copy, copy:
+        connection.backup(copy)
+        _forget(copy, step)
+        copy.execute("DELETE FROM facts")
+        copy.execute("DELETE FROM samples")
+
+
+def write_facts(path: Path, facts: Mapping[str, Any]) -> None:
+    """Set facts of a run that nobody trains. Raises RunError."""
+    with reading(path) as connection, connection:
+        connection.executemany(_SET_FACT, _fact_rows(facts))
+
+
+def _forget(connection: sqlite3.Connection, step: int) -> None:
+    connection.execute("DELETE FROM points WHERE step > ?", (step,))
+    connection.execute("DELETE FROM events WHERE step > ?", (step,))
 
 
 def _fact_rows(values: Mapping[str, Any]) -> list[tuple[str, str]]:

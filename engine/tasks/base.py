@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from engine.data.batches import Batch
@@ -41,8 +42,24 @@ class Task(Protocol):
     def step(self, model: nn.Module, batch: Batch) -> Outcome:
         """Forward pass and loss."""
 
+    def weight(self, targets: Tensor) -> float | Tensor:
+        """By how much the mean loss over these samples counts against that over others.
+
+        Their number as a plain int where every sample counts the same, else a scalar on the device, never 0: no call
+        syncs. Σ weight · loss / Σ weight over the parts of a set is the loss of the set.
+        """
+
     def contributions(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """(B, k): what each sample adds to the sums behind the metrics."""
 
     def summarize(self, sums: Sequence[float], samples: int) -> Mapping[str, float]:
         """Metrics from the k sums over `samples` samples."""
+
+
+def in_full(loss: nn.Module, outputs: Tensor, targets: Tensor) -> Tensor:
+    """The loss in single precision inside autocast too, which forbids BCELoss and leaves some losses in half."""
+    device = outputs.device.type
+    if not torch.is_autocast_enabled(device):
+        return loss(outputs, targets)  # type: ignore[no-any-return]
+    with torch.autocast(device, enabled=False):
+        return loss(outputs.float(), targets)  # type: ignore[no-any-return]

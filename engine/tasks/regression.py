@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.data.batches import Batch
-from engine.tasks.base import Metric, Outcome
+from engine.tasks.base import Metric, Outcome, in_full
 
 
 class Regression:
@@ -27,7 +27,10 @@ class Regression:
 
     def step(self, model: nn.Module, batch: Batch) -> Outcome:
         outputs = model(batch.inputs)
-        return Outcome(self._loss(outputs, batch.targets), outputs, batch.targets)
+        return Outcome(in_full(self._loss, outputs, batch.targets), outputs, batch.targets)
+
+    def weight(self, targets: Tensor) -> float | Tensor:
+        return len(targets)
 
     def contributions(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """(B, 3 + outputs): |e| and e² of each sample, its targets t, and t²; all but t as means over its outputs.

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import torch
-from torch import nn
-
-from engine import catalog
+from engine.checkpoints.checkpoint import Checkpoints
+from engine.data.limits import Limited, Repeated
 from engine.data.load import Progress
-from engine.data.prepare import Facts, Prepared, describe, prepare
+from engine.data.prepare import Prepared, describe, prepare
 from engine.devices.device import choose, seed_everything
 from engine.devices.device import describe as describe_device
 from engine.errors import RecipeError
 from engine.models.build import build_model
 from engine.models.layers import count_parameters
-from engine.recipe import Recipe
-from engine.tasks.base import Task
-from engine.tasks.classification import Classification
-from engine.tasks.regression import Regression
-from engine.training.checkpoint import Checkpoints
+from engine.models.recompute import recompute
+from engine.recipe import Recipe, Training
+from engine.training.backends import place
 from engine.training.control import Control
+from engine.training.losses import fit_loss, make_task
 from engine.training.recorder import Recorder
 from engine.training.trainer import Trainer
+
+_OVERFIT_STEPS = 100  # an epoch of one batch: enough to see whether the loss falls
 
 
 @dataclass
@@ -33,7 +32,8 @@ class Assembled:
     data: Prepared
 
     def close(self) -> None:
-        """End workers, free memory."""
+        """Write out what is pending, end workers, free memory."""
+        self.trainer.close()
         self.data.close()
 
 
@@ -41,18 +41,21 @@ def assemble(
     recipe: Recipe, *, control: Control, recorder: Recorder, checkpoints: Checkpoints, progress: Progress
 ) -> Assembled:
     """Build everything. Raises a StudioError that names the key at fault, or whatever a person's own code raises."""
-    device = choose(recipe.training.device)
+    training = recipe.training
+    device = choose(training.device)
     _, facts = describe(recipe)
-    make_loss(recipe)
-    seed_everything(recipe.training.seed)
+    fit_loss(recipe, facts.outputs)
+    seed_everything(training.seed)
     model = build_model(recipe, facts)
-    data = prepare(recipe, device, progress)
-    model = model.to(device)
+    if training.gradient_checkpointing:
+        recorder.say(f"{recompute(model)} parts of the model are computed twice, to save memory")
+    data = limited(prepare(recipe, device, progress), training)
+    model = place(model, training, device)
     if data.facts.shape != facts.shape or data.facts.outputs != facts.outputs:
         what = f"gives {data.facts.shape} and {data.facts.outputs} outputs, not {facts.shape} and {facts.outputs}"
         raise RecipeError("data", what, "Remove the dataset's files and try again.")
     # Loading data may draw; what follows must not depend on it.
-    seed_everything(recipe.training.seed)
+    seed_everything(training.seed)
     for note in data.notes:
         recorder.say(note)
     recorder.say(
@@ -71,23 +74,20 @@ def assemble(
         recorder=recorder,
         checkpoints=checkpoints,
     )
+    recorder.say(trainer.about)
     return Assembled(trainer, data)
 
 
-def make_loss(recipe: Recipe) -> nn.Module:
-    """The recipe's loss. Raises RecipeError."""
-    part = recipe.loss
-    entry = catalog.find("loss", catalog.losses(), part.name, "loss")
-    entry.check(part.parameters, "loss")
-    if part.parameters.get("reduction", "mean") != "mean":
-        raise RecipeError("loss.reduction", "must be 'mean': the trainer weighs batches by it", "Remove it.")
-    if recipe.training.accumulate > 1 and {"weight", "ignore_index"} & set(part.parameters):
-        what = f"does not go with a {part.name} that weighs samples: its mean is not one over samples"
-        raise RecipeError("training.accumulate", what, "Set it to 1.")
-    return entry.make(part.parameters, "loss")  # type: ignore[no-any-return]
-
-
-def make_task(recipe: Recipe, facts: Facts, device: torch.device) -> Task:
-    """The recipe's task with its loss on `device`."""
-    loss = make_loss(recipe).to(device)
-    return Classification(loss) if recipe.task == "classification" else Regression(loss, facts.target_std)
+def limited(data: Prepared, training: Training) -> Prepared:
+    """As much of the data as `[training]` asks for: the first batches of each part, or one batch over and over."""
+    count = training.limit_batches
+    if training.overfit_one_batch:
+        steps = count or min(data.train.steps, _OVERFIT_STEPS)
+        note = f"overfitting one batch, {steps} times an epoch; there is no validation and no test"
+        return replace(data, train=Repeated(data.train, steps), val=None, test=None, notes=(*data.notes, note))
+    if not count:
+        return data
+    train, *held_out = (Limited(part, count) if part else None for part in (data.train, data.val, data.test))
+    assert train is not None
+    note = f"at most {count} batches of each part an epoch"
+    return replace(data, train=train, val=held_out[0], test=held_out[1], notes=(*data.notes, note))

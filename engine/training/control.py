@@ -1,4 +1,4 @@
-"""What a person may tell a job, from any thread: pause, resume, stop, checkpoint now, set the learning rate."""
+"""What a person may tell a job, from any thread: pause, resume, stop, checkpoint or profile now, change a setting."""
 
 from __future__ import annotations
 
@@ -25,11 +25,30 @@ class SetLearningRate:
 
 
 @dataclass(frozen=True)
+class SetWeightDecay:
+    """Use this weight decay from the next step on."""
+
+    value: float
+
+
+@dataclass(frozen=True)
+class SetEpochs:
+    """Train for this many epochs in all."""
+
+    epochs: int
+
+
+@dataclass(frozen=True)
+class ProfileNow:
+    """Profile the next steps."""
+
+
+@dataclass(frozen=True)
 class CheckpointNow:
     """Write a checkpoint after this step."""
 
 
-Command = SetLearningRate | CheckpointNow
+Command = SetLearningRate | SetWeightDecay | SetEpochs | ProfileNow | CheckpointNow
 
 
 class Control:
@@ -43,17 +62,24 @@ class Control:
         """Whether there is anything to look at: the one attribute that the loop reads each step."""
         self.stopping = False
         self.paused = False
+        self.parked = False
+        """Whether a pause gives the device's memory back."""
         self._commands: deque[Command] = deque()
         self._wake = threading.Event()
 
     def pause(self) -> None:
-        """Hold the training after the current step."""
+        """Hold the training after the current step; the device's memory is kept."""
         self.paused = True
+        self._tell()
+
+    def park(self) -> None:
+        """Hold the training after the current step, and move all it holds on a GPU to host memory meanwhile."""
+        self.parked = self.paused = True
         self._tell()
 
     def resume(self) -> None:
         """Go on after a pause."""
-        self.paused = False
+        self.parked = self.paused = False
         self._tell()
 
     def stop(self) -> None:
@@ -69,6 +95,21 @@ class Control:
     def set_learning_rate(self, value: float) -> None:
         """Change the learning rate from the next step on; a schedule goes on from there, scaled alike."""
         self._commands.append(SetLearningRate(value))
+        self._tell()
+
+    def set_weight_decay(self, value: float) -> None:
+        """Change the weight decay from the next step on."""
+        self._commands.append(SetWeightDecay(value))
+        self._tell()
+
+    def set_epochs(self, epochs: int) -> None:
+        """Train for `epochs` epochs in all; those begun are finished."""
+        self._commands.append(SetEpochs(epochs))
+        self._tell()
+
+    def profile(self) -> None:
+        """Profile the next steps."""
+        self._commands.append(ProfileNow())
         self._tell()
 
     def take(self) -> list[Command]:

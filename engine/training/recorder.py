@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
 from engine.devices.monitor import Monitor
+from engine.insight.facts import Checkup, Times
 from engine.runs.directory import RunDirectory
 from engine.runs.history import Event, History, Progress, State, Summary
 from engine.runs.metrics import MetricsWriter
@@ -18,7 +19,7 @@ _SAMPLE_S = 5.0
 
 
 class Recorder:
-    """Fans out what happens to memory and to disk. Only the engine thread calls it; only `flush` waits for the disk.
+    """Fans out what happens to memory and to disk. Only the engine thread calls it; only `rewind` waits for the disk.
 
     `facts` are on disk as soon as there is a recorder.
     """
@@ -31,15 +32,16 @@ class Recorder:
         monitor: Monitor | None = None,
     ) -> None:
         self.history = history
+        self.directory = directory
         self._monitor, self._sampled = monitor, 0.0
         self._log = directory.log_file.open("a", encoding="utf-8", buffering=1)
         self._writer = MetricsWriter(directory.metrics_file, self.say, facts)
 
-    def values(self, part: str, first_step: int, values: Mapping[str, np.ndarray]) -> None:
-        """Values of consecutive steps, as `part/name`, and every five seconds a sample of the devices."""
+    def values(self, part: str, steps: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
+        """Values of steps, as `part/name`, and every five seconds a sample of the devices."""
         self._sample_devices()
         for name, column in values.items():
-            self._points(f"{part}/{name}", np.arange(first_step, first_step + len(column)), column)
+            self._points(f"{part}/{name}", steps, column)
 
     def value(self, name: str, step: int, value: float) -> None:
         """One value of one series."""
@@ -88,9 +90,30 @@ class Recorder:
         self.history.summary = summary
         self._writer.facts({"summary": asdict(summary)})
 
-    def flush(self) -> None:
-        """Bring the metrics to disk. A checkpoint must not be ahead of them, or a resumed run has a gap."""
+    def times(self, times: Times | None) -> None:
+        """Where the time goes."""
+        self.history.times = times or self.history.times
+
+    def checkup(self, checkup: Checkup) -> None:
+        """How the layers fared at a step. Kept as rows on disk, and the newest in memory: there may be many layers."""
+        self.history.checkup = checkup
+        for name, value in checkup.series().items():
+            self._writer.points(name, np.array([checkup.step]), np.array([value]))
+
+    def mark(self) -> Callable[[], None]:
+        """A function that waits until all recorded so far is on disk, at most a second.
+
+        A checkpoint must not be ahead of the metrics, or a resumed run has a gap.
+        """
+        return self._writer.mark()
+
+    def rewind(self, step: int) -> None:
+        """Forget what was recorded after `step`, on disk and in memory: the training goes back there."""
+        self._writer.forget_after(step)
         self._writer.flush()
+        kept = self.directory.history()
+        self.history.series = kept.series
+        self.history.events = kept.events
 
     def close(self) -> None:
         """Write everything out."""

@@ -2,43 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-import random
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from engine.checkpoints.checkpoint import Checkpoints, Loaded
 from engine.data.batches import Batch, Batches
 from engine.durations import Duration
-from engine.errors import RunError, TrainingError
+from engine.errors import TrainingError
+from engine.insight.health import Health
+from engine.insight.phases import Phases
+from engine.optim.optim import Optim
 from engine.recipe import Recipe
 from engine.runs.history import Summary
 from engine.tasks.base import Metric, Task
-from engine.training.checkpoint import Checkpoints, load
-from engine.training.control import CheckpointNow, Control, SetLearningRate, Stopped
+from engine.training.averaging import Averaged
+from engine.training.branching import take_up
+from engine.training.clock import Clock
+from engine.training.control import Control, Stopped
+from engine.training.early_stopping import Patience
+from engine.training.evaluation import Evaluator
+from engine.training.keeping import Keeper, WentBackError
 from engine.training.meter import Meter
-from engine.training.optim import Optim
+from engine.training.nonfinite import FirstAid, NonFiniteError
+from engine.training.orders import Orders
 from engine.training.precision import Precision
 from engine.training.recorder import Recorder
+from engine.training.splitting import Splitter
+from engine.training.state import Position, TrainingState
+from engine.training.step import Stepper
 
 _READ_S = 0.1  # how often losses are read from the device; each read is a sync
-
-
-@dataclass
-class Position:
-    """Where a training is: `samples` of `epoch` are behind it, `step` optimizer steps in all, `seconds` of work."""
-
-    epoch: int = 0
-    samples: int = 0
-    step: int = 0
-    seconds: float = 0.0
-    best: float | None = None
-    best_epoch: int = 0
+_SKIPS, _ROLLBACKS = 100, 5  # more often than that it is not an accident
 
 
 class Trainer:
@@ -61,139 +61,191 @@ class Trainer:
         recorder: Recorder,
         checkpoints: Checkpoints,
     ) -> None:
+        training, elsewhere = recipe.training, bool(recipe.model.python)
         self._recipe, self._model, self._task = recipe, model, task
         self._train, self._val, self._test = train, val, test
-        self._device, self._control, self._recorder = device, control, recorder
-        self._checkpoints = checkpoints
-        self._precision = Precision(recipe.training.precision, device)
+        self._control, self._recorder = control, recorder
+        self._precision = Precision(training.precision, device)
         self._optim = Optim(recipe, model, train.steps, self._precision)
+        self._average = Averaged(training.average, model) if training.average.kind != "none" else None
+        self._patience = Patience(training.early_stopping, task.metrics, validates=val is not None)
         self._meter = Meter(task)
-        self._every = Duration.parse(recipe.training.checkpoint_every)
-        self.at = Position()
-        self._last_read = self._last_save = self._started = time.monotonic()
-        self._rate = _Rate()
-        self._rate_changed = False
-        self._trouble: TrainingError | None = None
-        """Why the newest checkpoint could not be written."""
+        optimizer = self._optim.optimizer
+        self._splitter = Splitter(
+            training.accumulate, model, device, self._tell_of_memory, optimizer=optimizer, elsewhere=elsewhere
+        )
+        self._state = TrainingState(
+            recipe, device, model, self._optim, self._average, self._patience, self._meter, self._splitter,
+            training.epochs, Position(),
+        )  # fmt: skip
+        self._phases = Phases(device, workers=recipe.data.num_workers)
+        self._health = Health(model, training.health_every, hooks=not training.compile)
+        self._clock = Clock(self._phases)
+        self._keeper = Keeper(self._state, checkpoints, recorder, control, self._clock)
+        self._orders = Orders(
+            self._state, control, recorder, self._keeper, self._clock,
+            [part for part in (train, val, test) if part is not None],
+            read=self._read, tell_length=self._tell_length,
+        )  # fmt: skip
+        careful = training.on_nan != "stop"
+        self._aid = FirstAid(model, task, train, self._precision, self._splitter, careful=careful)
+        self._stepper = Stepper(self._state, task, self._precision, self._aid, self._health, self._phases)
+        self._evaluator = Evaluator(
+            model, self._average, task, self._precision, device, recorder, self._orders.obey, elsewhere=elsewhere
+        )
+        self._every = Duration.parse(training.checkpoint_every)
+        self._last_read = time.monotonic()
+        self._skipped = self._went_back = 0
 
-    def restore(self, weights: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        """Take up where a checkpoint was written, random number generators included. Call before `run`."""
-        self._model.load_state_dict({**weights, **state["extra"]})
-        self._optim.load_state(state)
-        self.at = Position(**state["position"])
-        self._meter.loss_sum, self._meter.samples = state["meter"]["loss_sum"], state["meter"]["samples"]
-        self._meter.sums = list(state["meter"]["sums"])
-        _restore_random(state["random"], self._device)
+    @property
+    def at(self) -> Position:
+        """Where the training is."""
+        return self._state.at
+
+    def trial(self) -> tuple[Stepper, TrainingState, Batches]:
+        """What single steps are taken with, aside from a run."""
+        return self._stepper, self._state, self._train
+
+    @property
+    def about(self) -> str:
+        """The optimizer and its groups, in a line."""
+        return self._optim.about
+
+    # The run
+
+    def restore(self, loaded: Loaded) -> list[str]:
+        """Take up where a checkpoint was written, random number generators included. Call before `run`.
+
+        Returns what begins afresh because the recipe has changed since. Raises RunError for one that does not fit.
+        """
+        return take_up(self._state, loaded)
 
     def run(self) -> Summary:
         """Train to the last epoch, then test the best weights.
 
         Raises Stopped when the person stops it (a checkpoint is written first) and TrainingError when the loss is not a
-        number any more; whatever a model raises goes through.
+        number any more or the memory does not suffice; whatever a model or a dataset raises goes through.
         """
-        epochs = self._recipe.training.epochs
-        self._started = self._last_save = time.monotonic()
-        self._recorder.progress(
-            epochs=epochs, steps=epochs * self._train.steps, epoch_samples=self._train.samples, samples=self.at.samples
-        )
-        self._recorder.facts(steps=epochs * self._train.steps)
+        self._clock.start()
+        self._tell_length()
         try:
-            while self.at.epoch < epochs:
-                self._run_epoch()
-            self._model.load_state_dict(self._best_weights())
+            if self.at.step == 0:
+                self._keeper.save()  # so that there is always something to go back to
+            while self.at.epoch < self._state.epochs and not self._patience.exhausted:
+                try:
+                    self._run_epoch()
+                except WentBackError:
+                    continue
+                except NonFiniteError as found:  # noticed when the weights had taken it in already
+                    self._search(found)
             return self._finish()
         except Stopped as stopped:
-            self._read()
-            stopped.saved = self.save()
+            with contextlib.suppress(NonFiniteError):
+                self._read()
+                self._keeper.save()
+                stopped.saved = self._keeper.kept()
             raise
 
-    def save(self, score: float | None = None) -> bool:
-        """Write a checkpoint of this position unless there is one that still holds; whether it is there now.
+    def close(self) -> None:
+        """Write out what is pending."""
+        self._orders.close()
+        self._keeper.close()
 
-        A disk that can't take it is said, and the training goes on.
-        """
-        self._last_save = time.monotonic()
-        self._recorder.flush()
-        try:
-            self._checkpoints.save(
-                self.at.epoch, self.at.step, self._model, self._state(), score, replace=self._rate_changed
-            )
-        except TrainingError as error:
-            self._trouble = error
-            self._recorder.event(self.at.step, "trouble", str(error))
-            return False
-        self._rate_changed, self._trouble = False, None
-        return True
+    def _finish(self) -> Summary:
+        times = self._recorder.history.times
+        if times is not None:
+            self._recorder.say(str(times))
+        if not self._keeper.kept():
+            self._keeper.face_trouble()
+        best = self._keeper.best()
+        if best is not None:
+            self._state.put_weights(best)
+        tested, averaged = self._evaluator.measure(self._test, "testing")
+        self._record("test", tested, averaged)
+        named = {f"{self._average.name} {name}": value for name, value in averaged.items()} if self._average else {}
+        summary = self._summary({**tested, **named})
+        self._recorder.summary(summary)
+        trouble = self._keeper.trouble
+        if trouble is not None:
+            what = f"the training is done, but its weights could not be kept: {trouble.what}"
+            raise TrainingError(trouble.where, what, trouble.remedy)
+        return summary
+
+    # An epoch
 
     def _run_epoch(self) -> None:
         if self.at.samples == 0:
             self._meter.begin_epoch()
         self._recorder.state("training", epoch=self.at.epoch)
         self._recorder.progress(epoch=self.at.epoch, learning_rate=self._optim.learning_rate)
-        self._rate.restart()
-        for batch in self._train.epoch(self.at.epoch, self.at.samples):
-            self._step(batch)
+        self._clock.begin_epoch()
+        for batch in self._batches():
+            try:
+                self._stepper.take(batch)
+            except NonFiniteError as found:
+                self._help(found, batch)
+            except Exception:
+                self._keeper.save_what_is_left()
+                raise
             self._after_step(len(batch))
         self._read()
         trained = self._meter.epoch_summary()
         # A stop during validation leaves the epoch as it is: trained, not yet validated. A resumed run validates it.
-        validated = self._evaluate(self._val, "validating") if self._val else {}
-        for part, values in (("epoch", trained), ("val", validated)):
-            for name, value in values.items():
-                self._recorder.value(f"{part}/{name}", self.at.step, value)
+        if self._average is not None:
+            self._average.end_epoch(self.at.epoch + 1, self._train)
+        validated, averaged = self._evaluator.measure(self._val, "validating")
+        for name, value in trained.items():
+            self._recorder.value(f"epoch/{name}", self.at.step, value)
+        self._record("val", validated, averaged)
         self._optim.end_epoch(validated.get("loss", trained["loss"]))
+        if validated:
+            self._patience.look(validated)
         self.at.epoch, self.at.samples = self.at.epoch + 1, 0
-        self._end_epoch(trained, validated)
+        self._end_epoch(trained, validated, averaged)
 
-    def _step(self, batch: Batch) -> None:
-        """One optimizer step on `batch`; the losses stay on the device."""
-        self._model.train()
-        self._meter.begin_step()
-        first = True
-
-        def gradients() -> Tensor:
-            nonlocal first
-            self._optim.zero_grad()
-            total = torch.zeros((), device=self._device)
-            for micro in batch.split(self._recipe.training.accumulate):
-                with self._precision.autocast():
-                    outcome = self._task.step(self._model, micro)
-                loss = outcome.loss * micro.weight if micro.weight != 1.0 else outcome.loss
-                self._precision.backward(loss)
-                total = total + loss.detach()
-                if first:  # LBFGS evaluates several times a step; the first is the loss before it
-                    self._meter.add(outcome, micro.weight)
-            first = False
-            return total
-
-        self._optim.step(gradients)
+    def _batches(self) -> Iterator[Batch]:
+        """The epoch's batches from here on. When the data fail, the position is kept, so that the run can go on."""
+        copied = self._train.copy_seconds
+        try:
+            for batch in self._phases.waiting(self._train.epoch(self.at.epoch, self.at.samples)):
+                self._phases.moved(self._train.copy_seconds - copied)
+                copied = self._train.copy_seconds
+                yield batch.channels_last() if self._recipe.training.channels_last else batch
+        except Exception:
+            self._keeper.save_what_is_left()
+            raise
 
     def _after_step(self, samples: int) -> None:
         """Count, and look at the clock and at what the person wants; nothing here touches the device on most steps."""
         self.at.step += 1
-        self._rate_changed = False
         self.at.samples += samples
-        self._rate.add(samples)
+        self._state.changed = False
+        self._clock.rate.add(samples)
         now = time.monotonic()
         if now - self._last_read >= _READ_S or self._meter.full:
             self._read()
         if self._control.pending:
-            self._obey()
+            self._orders.obey()
+        self._orders.end_step()
         if self._due_within_epoch(now):
             self._read()
-            self.save()
+            self._keeper.save()
+        if self._keeper.trouble is not None:
+            self._keeper.face_trouble()
 
     def _read(self) -> None:
         """Read the losses since the last read from the device: the only sync of the loop, ten times a second."""
-        values = self._meter.read(self.at.step)
+        values = self._meter.read()
         self._last_read = time.monotonic()
         if values is None:
             return
-        losses = values.values["loss"]
-        self._recorder.values("train", values.first, values.values)
-        self._recorder.value("lr", self.at.step, self._optim.learning_rate)
-        rate = self._rate.per_second(self._last_read)
-        ahead = (self._recipe.training.epochs - self.at.epoch) * self._train.samples - self.at.samples
+        self._recorder.values("train", values.steps, values.values)
+        self._recorder.value("lr", int(values.steps[-1]), self._optim.learning_rate)
+        for checkup in self._health.read():
+            self._recorder.checkup(checkup)
+        self._recorder.times(self._phases.times())
+        rate = self._clock.rate.per_second(self._last_read)
+        ahead = (self._state.epochs - self.at.epoch) * self._train.samples - self.at.samples
         self._recorder.progress(
             step=self.at.step,
             samples=self.at.samples,
@@ -201,189 +253,97 @@ class Trainer:
             remaining=ahead / rate if rate else None,
             learning_rate=self._optim.learning_rate,
         )
-        if not np.isfinite(losses).all():
-            step = values.first + int(np.flatnonzero(~np.isfinite(losses))[0])
-            what = f"the loss became {losses[step - values.first]} at step {step}"
-            raise TrainingError("training", what, "Try a lower optimizer.lr, or training.clip_grad_norm = 1.0.")
+        self._phases.mark("metrics")
+        if not np.isfinite(values.values["loss"]).all():
+            raise NonFiniteError("loss")
 
-    def _evaluate(self, batches: Batches, state: str) -> dict[str, float]:
-        """Loss and metrics over all of `batches`, summed on the device and read once."""
-        self._recorder.state("validating" if state == "validating" else "testing")
-        self._model.eval()
-        loss_sum: Tensor | float = 0.0
-        sums: Tensor | float = 0.0
-        told = time.monotonic()
-        with torch.inference_mode():
-            for number, batch in enumerate(batches.epoch(0)):
-                with self._precision.autocast():
-                    outcome = self._task.step(self._model, batch)
-                loss_sum = loss_sum + outcome.loss.float() * len(batch)
-                sums = sums + self._task.contributions(outcome.outputs, outcome.targets).sum(0)
-                if self._control.pending:
-                    self._obey()
-                if time.monotonic() - told > _READ_S:
-                    told = time.monotonic()
-                    self._recorder.progress(fraction=(number + 1) / batches.steps)
-        count = batches.samples
-        assert isinstance(loss_sum, Tensor)
-        assert isinstance(sums, Tensor)
-        return {"loss": loss_sum.item() / count, **self._task.summarize(sums.tolist(), count)}  # once an epoch
-
-    def _end_epoch(self, trained: Mapping[str, float], validated: Mapping[str, float]) -> None:
-        measured = validated or trained
+    def _end_epoch(
+        self, trained: Mapping[str, float], validated: Mapping[str, float], averaged: Mapping[str, float]
+    ) -> None:
+        measured, at = validated or trained, self.at
         metric = self._task.metrics[0]
         value = measured[metric.name]
-        better = math.isfinite(value) and (self.at.best is None or _score(metric, value) > _score(metric, self.at.best))
+        better = math.isfinite(value) and (at.best is None or _score(metric, value) > _score(metric, at.best))
         if better:
-            self.at.best, self.at.best_epoch = value, self.at.epoch
-        due = self._every.unit == "epoch" and self.at.epoch % int(self._every.amount) == 0
+            at.best, at.best_epoch = value, at.epoch
         shown = " · ".join(f"{name} {number:.4g}" for name, number in measured.items())
         said = f"train loss {trained['loss']:.4g} · val {shown}" if validated else f"train {shown}"
-        self._recorder.say(f"epoch {self.at.epoch}/{self._recipe.training.epochs}  {said}")
-        self._recorder.facts(epoch=self.at.epoch)
+        if averaged and self._average is not None:
+            said += f" · {self._average.name} {metric.name} {averaged[metric.name]:.4g}"
+        self._recorder.say(f"epoch {at.epoch}/{self._state.epochs}  {said}")
+        self._recorder.facts(epoch=at.epoch)
         self._recorder.summary(self._summary({}))
-        if better or due or self.at.epoch == self._recipe.training.epochs:
-            self.save(_score(metric, value) if math.isfinite(value) else None)
-        if self._control.pending:
-            self._obey()
+        due = self._every.unit == "epoch" and at.epoch % int(self._every.amount) == 0
+        if better or due or at.epoch >= self._state.epochs or self._patience.exhausted:
+            self._keeper.save(_score(metric, value) if math.isfinite(value) else None)
+        if self._patience.exhausted:
+            self._recorder.event(at.step, "early stopping", self._patience.reason)
+        self._orders.obey()
+        self._keeper.face_trouble()
 
-    def _finish(self) -> Summary:
-        tested = self._evaluate(self._test, "testing") if self._test else {}
-        for name, value in tested.items():
-            self._recorder.value(f"test/{name}", self.at.step, value)
-        summary = self._summary(tested)
-        self._recorder.summary(summary)
-        if self._trouble is not None:
-            what = f"the training is done, but its weights could not be kept: {self._trouble.what}"
-            raise TrainingError(self._trouble.where, what, self._trouble.remedy)
-        return summary
+    # When numbers are none
+
+    def _help(self, found: NonFiniteError, batch: Batch) -> None:
+        """A step that would have spoilt the weights: name its cause, then do what the recipe says."""
+        at, policy = self.at, self._recipe.training.on_nan
+        finding = self._aid.examine(found, batch, at.step + 1, at.epoch, at.samples)
+        self._optim.zero_grad()
+        self._meter.discard_step()
+        self._health.drop()
+        try:
+            kept = f"Batch and report are in {finding.save(self._recorder.directory.path, batch)}."
+        except OSError as error:
+            kept = f"The batch could not be kept: {error}."
+        whole = self._state.intact  # LBFGS moves the weights before its last look at the loss
+        if policy == "skip" and whole and self._skipped < _SKIPS:
+            self._skipped += 1
+            self._recorder.event(at.step, "nan", f"{finding}; the step is skipped. {kept}")
+            return
+        if policy == "rollback" and self._went_back < _ROLLBACKS:
+            self._went_back += 1
+            self._keeper.go_back(f"{finding}. {kept}", self._recipe.training.nan_lr_factor**self._went_back)
+        self._keeper.save_what_is_left()
+        remedy = f"Try a lower optimizer.lr, training.clip_grad_norm = 1.0, or look at the samples. {kept}"
+        raise TrainingError("training", str(finding), remedy)
+
+    def _search(self, found: NonFiniteError) -> None:
+        """The weights are spoilt: go back to the last checkpoint and look at every step from there."""
+        if self._aid.careful:
+            what = f"{found}, and no step showed where it began"
+            raise TrainingError("training", what, "Try a lower optimizer.lr, or training.precision = fp32.")
+        self._aid.careful = True
+        try:
+            self._keeper.go_back(
+                f"{found} at step {self.at.step} or just before it; looking at every step to find where."
+            )
+        except WentBackError:
+            return
+
+    # Small things
+
+    def _record(self, part: str, raw: Mapping[str, float], averaged: Mapping[str, float]) -> None:
+        for title, values in ((part, raw), (f"{part}-average", averaged)):
+            for name, value in values.items():
+                self._recorder.value(f"{title}/{name}", self.at.step, value)
 
     def _summary(self, tested: Mapping[str, float]) -> Summary:
-        part = "val" if self._val else "train"
-        return Summary(
-            self._task.metrics[0].name, self.at.best, self.at.best_epoch, dict(tested), self._seconds(), part
-        )
-
-    def _best_weights(self) -> dict[str, Any]:
-        """The weights that validated best; those at hand if there is no such checkpoint."""
-        best = self._checkpoints.best()
-        if best is None or self.at.best_epoch == self.at.epoch:
-            return self._model.state_dict()
-        try:
-            weights, state = load(best)
-        except RunError as error:
-            self._recorder.event(self.at.step, "trouble", f"{error} The last weights are used.")
-            return self._model.state_dict()
-        return {**weights, **state["extra"]}
-
-    def _obey(self) -> None:
-        """Do what the person asked for. Raises Stopped."""
-        self._carry_out()
-        if self._control.paused and not self._control.stopping:
-            self._pause()
-        if self._control.stopping:
-            raise Stopped
-
-    def _carry_out(self) -> None:
-        for command in self._control.take():
-            if isinstance(command, SetLearningRate):
-                before = self._optim.learning_rate
-                self._optim.set_learning_rate(command.value)
-                self._rate_changed = True  # a checkpoint of this very step has the old one
-                self._recorder.event(self.at.step, "lr", f"learning rate {before:g} → {command.value:g}")
-                self._recorder.progress(learning_rate=command.value)
-            elif isinstance(command, CheckpointNow):
-                self._read()
-                if self.save():
-                    self._recorder.event(self.at.step, "checkpoint", f"checkpoint written at step {self.at.step}")
-
-    def _pause(self) -> None:
-        state = self._recorder.history.progress.state
-        self._read()
-        self._recorder.state("paused")
-        self._recorder.event(self.at.step, "pause", f"paused at step {self.at.step}")
-        paused_at = time.monotonic()
-        while self._control.paused and not self._control.stopping:
-            self._control.wait(0.5)
-            self._carry_out()
-        self._started += time.monotonic() - paused_at
-        self._rate.restart()
-        if not self._control.stopping:
-            self._recorder.event(self.at.step, "resume", "training goes on")
-            self._recorder.state(state)
+        part, seconds = "val" if self._val else "train", self.at.seconds + self._clock.seconds()
+        return Summary(self._task.metrics[0].name, self.at.best, self.at.best_epoch, dict(tested), seconds, part)
 
     def _due_within_epoch(self, now: float) -> bool:
         if self._every.unit == "step":
             return self.at.step % int(self._every.amount) == 0
-        return self._every.unit == "second" and now - self._last_save >= self._every.amount
+        return self._every.unit == "second" and now - self._keeper.saved_at >= self._every.amount
 
-    def _seconds(self) -> float:
-        return self.at.seconds + time.monotonic() - self._started
+    def _tell_length(self) -> None:
+        epochs, steps = self._state.epochs, self._state.epochs * self._train.steps
+        self._recorder.progress(epochs=epochs, steps=steps, epoch_samples=self._train.samples, samples=self.at.samples)
+        self._recorder.facts(steps=steps, epochs=epochs)
 
-    def _state(self) -> dict[str, Any]:
-        extra = {key: value for key, value in self._model.state_dict().items() if not isinstance(value, Tensor)}
-        meter = {"loss_sum": self._meter.loss_sum, "samples": self._meter.samples, "sums": list(self._meter.sums)}
-        position = {**asdict(self.at), "seconds": self._seconds()}
-        return {
-            **self._optim.state(),
-            "position": position,
-            "meter": meter,
-            "extra": extra,
-            "random": _random_state(self._device),
-        }
-
-
-class _Rate:
-    """Samples a second, smoothed over a few seconds so that it can be read."""
-
-    def __init__(self) -> None:
-        self._smoothed = 0.0
-        self._samples = 0
-        self._seconds = 0.0
-        self._since = time.monotonic()
-
-    def restart(self) -> None:
-        """Leave out the time since the last read: it was not training."""
-        self._since = time.monotonic()
-
-    def add(self, samples: int) -> None:
-        self._samples += samples
-
-    def per_second(self, now: float) -> float:
-        self._seconds += now - self._since
-        self._since = now
-        # A whole epoch may be shorter than what can be measured: then several are taken together.
-        if self._seconds > 0.02 and self._samples:
-            fresh = self._samples / self._seconds
-            keep = math.exp(-self._seconds / 2.0) if self._smoothed else 0.0
-            self._smoothed = keep * self._smoothed + (1 - keep) * fresh
-            self._samples, self._seconds = 0, 0.0
-        return self._smoothed
+    def _tell_of_memory(self, text: str) -> None:
+        self._recorder.event(self.at.step, "memory", text)
 
 
 def _score(metric: Metric, value: float) -> float:
     """Greater is better."""
     return value if metric.goal == "max" else -value
-
-
-def _random_state(device: torch.device) -> dict[str, Any]:
-    """The state of every random number generator that a training may draw from, as plain containers and tensors."""
-    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
-    return {
-        "python": random.getstate(),
-        "numpy": {"name": str(name), "keys": torch.from_numpy(np.asarray(keys).astype(np.int64)),
-                  "position": int(position), "has_gauss": int(has_gauss), "gauss": float(gauss)},
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
-    }  # fmt: skip
-
-
-def _restore_random(state: Mapping[str, Any], device: torch.device) -> None:
-    version, numbers, gauss = state["python"]
-    random.setstate((version, tuple(numbers), gauss))
-    saved = state["numpy"]
-    keys = saved["keys"].numpy().astype(np.uint32)
-    np.random.set_state((saved["name"], keys, saved["position"], saved["has_gauss"], saved["gauss"]))
-    torch.set_rng_state(state["torch"])
-    if device.type == "cuda" and state["cuda"] is not None:
-        torch.cuda.set_rng_state(state["cuda"], device)

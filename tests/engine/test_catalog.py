@@ -6,6 +6,7 @@ import inspect
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,11 +40,36 @@ def test_every_optimizer_of_torch_is_found() -> None:
     assert set(catalog.optimizers()) == _subclasses(vars(torch.optim), torch.optim.Optimizer) - {"Optimizer"}
 
 
-def test_every_scheduler_of_torch_is_found_but_those_that_only_code_can_make() -> None:
+def test_every_scheduler_of_torch_is_found() -> None:
     module = torch.optim.lr_scheduler
     public = {n for n in _subclasses(vars(module), module.LRScheduler) if not n.startswith("_")} - {"LRScheduler"}
-    assert public - set(catalog.schedulers()) == {"LambdaLR", "MultiplicativeLR", "SequentialLR", "ChainedScheduler"}
-    assert set(catalog.schedulers()) <= public
+    assert set(catalog.schedulers()) == public
+
+
+def test_schedulers_made_of_schedulers_are_known_by_their_signature() -> None:
+    composed = {name for name, entry in catalog.schedulers().items() if entry.composed}
+    assert composed == {"SequentialLR", "ChainedScheduler"}
+    assert catalog.schedulers()["ChainedScheduler"].parameters == ()
+
+
+def test_a_function_is_written_as_a_file_and_a_name(tmp_path: Path) -> None:
+    scheduler = catalog.schedulers()["LambdaLR"]
+    file = tmp_path / "mine.py"
+    file.write_text("import numpy\ndef half(epoch): return numpy.float64(0.5**epoch)\n", encoding="utf-8")
+    scheduler.check({"lr_lambda": f"{file}:half"}, "here")
+    made = scheduler.make({"lr_lambda": f"{file}:half"}, "here", torch.optim.SGD([nn.Parameter(torch.zeros(1))], 0.5))
+    made.step()
+    assert made.get_last_lr() == [0.25]
+    assert type(made.get_last_lr()[0]) is float
+    for wrong in ("half", "mine.txt:half", 3, ["mine.py:half"]):
+        assert 'is not a function, "path/to/file.py:function"' in refusal(scheduler, lr_lambda=wrong)
+    with pytest.raises(RecipeError, match=r"here\.lr_lambda: there is no file missing\.py"):
+        scheduler.make({"lr_lambda": "missing.py:half"}, "here")
+
+
+def test_a_name_that_torch_takes_in_place_of_a_function_stays_a_name() -> None:
+    encoder = catalog.layers()["TransformerEncoderLayer"]
+    encoder.check({"d_model": 8, "nhead": 2, "activation": "gelu"}, "here")
 
 
 def test_every_layer_of_torch_is_found_but_those_that_take_no_single_tensor() -> None:
@@ -81,6 +107,7 @@ def test_parameters_are_those_of_torchs_signature(entry: Entry) -> None:
         pytest.skip("declared by overloads; see test_recurrent_layers_have_the_parameters_of_their_overload")
     known = {parameter.name for parameter in entry.parameters}
     hidden = {"params", "optimizer", "device", "dtype", "inplace", "size_average", "reduce", "verbose", "last_epoch"}
+    hidden |= {"schedulers"}
     named = {name for name, each in signature.items() if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)}
     assert known == {name for name in named - hidden if not name.startswith("_")}
     for parameter in entry.parameters:

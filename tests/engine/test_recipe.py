@@ -89,7 +89,12 @@ def test_empty_settings_of_ours_are_left_out_of_the_file() -> None:
 
 def test_defaults_are_filled_in_where_the_file_is_silent() -> None:
     assert small().training.epochs == 10
-    assert tomllib.loads(small().to_toml())["optimizer"] == {"name": "AdamW", "lr": 0.001}
+    assert tomllib.loads(small().to_toml())["optimizer"] == {
+        "name": "AdamW",
+        "lr": 0.001,
+        "weight_decay_on_norms": False,
+        "backbone_lr_factor": 1.0,
+    }
 
 
 @settings(max_examples=150, deadline=None)
@@ -142,7 +147,7 @@ def _comparable(value: Any) -> Any:
         ("data.batch_size", 0, "data.batch_size: '0'"),
         ("data.drop_last", 1, "data.drop_last: '1' is not true or false. Try true or false."),
         ("title", 7, "title: '7' is not text. Put it in quotes."),
-        ("training.precision", "fp8", "training.precision: 'fp8' should be 'fp32', 'bf16' or 'fp16'"),
+        ("training.precision", "fp8", "training.precision: 'fp8' should be 'fp32', 'tf32', 'bf16' or 'fp16'"),
         ("training.checkpoint_every", "soon", "training.checkpoint_every: 'soon' is not a duration. Try \"1 epoch\""),
         ("data.split.train", math.nan, "data.split.train: 'nan' is not a finite number."),
         ("data.split.train", 0.95, "data.split: train + val + test is 1.15. Make them add up to at most 1."),

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,8 @@ from engine.models.build import build_model
 from engine.recipe import Recipe
 from engine.runs.directory import RunDirectory
 from engine.runs.history import LIVE, Series
-from engine.training.checkpoint import Checkpoints, load
-from engine.training.trainer import _random_state
+from engine.checkpoints.checkpoint import Checkpoints, load
+from engine.training.randomness import random_state
 
 # `digits` has eight steps, three validation batches and one end an epoch: twelve looks at the control.
 PLACES = {
@@ -160,10 +161,11 @@ class TestTwin:
         """A run cut at its fifth step and continued by hand from a state in which something was replaced."""
         recipe = digits()
         cut = train(recipe, root, stop_at(5)).directory
-        tensors, state = load(Checkpoints(cut.checkpoints).all()[-1])
+        loaded = load(Checkpoints(cut.checkpoints).all()[-1])
         trainer = make_trainer(recipe, build_model(recipe, describe(recipe)[1]), root / "by hand")
-        trainer.restore(tensors, {**state, **left_out})
+        trainer.restore(replace(loaded, state={**loaded.state, **left_out}))
         trainer.run()
+        trainer.close()
         return RunDirectory(next((root / "by hand").iterdir()))
 
     def test_with_everything_restored_it_is_equal(self, whole: RunDirectory, root: Path) -> None:
@@ -171,15 +173,15 @@ class TestTwin:
 
     def test_without_the_random_state_it_differs(self, whole: RunDirectory, root: Path) -> None:
         torch.manual_seed(0)
-        other = _random_state(torch.device("cpu"))
+        other = random_state(torch.device("cpu"))
 
         assert not same(weights(self.continued(root, random=other)), weights(whole))
 
     def test_without_the_momentum_it_differs(self, whole: RunDirectory, root: Path) -> None:
         cut = train(digits(), root / "again", stop_at(5)).directory
-        optimizer = load(Checkpoints(cut.checkpoints).all()[-1])[1]["optimizer"]
+        optim = load(Checkpoints(cut.checkpoints).all()[-1]).state["optim"]
 
-        forgetful = self.continued(root, optimizer={**optimizer, "state": {}})
+        forgetful = self.continued(root, optim={**optim, "optimizer": {**optim["optimizer"], "state": {}}})
 
         assert not same(weights(forgetful), weights(whole))
 
@@ -201,13 +203,6 @@ class TestRefused:
         finally:
             job.control.stop()
             finish(job)
-
-    def test_a_run_without_a_checkpoint(self, root: Path, tmp_path: Path) -> None:
-        broken = python_file(tmp_path, "def make():\n    raise ValueError('no')\n")
-        job = train(line({"model": {"python": f"{broken}:make"}}), root)
-
-        with pytest.raises(RunError, match="has no checkpoint to resume from"):
-            Job.resumed(job.directory)
 
     def test_a_run_whose_checkpoints_are_all_damaged(self, root: Path) -> None:
         cut = train(line(), root, stop_at(3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -20,7 +21,7 @@ from textual.widget import Widget
 
 from tui.charts.axis import Limits, log_limits, value_label, x_limits, y_limits
 from tui.charts.frame import LEAST_HEIGHT, LEAST_WIDTH, Frame, draw_frame
-from tui.charts.line import MARKER, Line
+from tui.charts.line import Line
 from tui.charts.raster import ACROSS, BRAILLE, draw_line, draw_markers, to_braille
 
 __all__ = ["Chart", "Line", "Mark"]
@@ -59,10 +60,19 @@ class Chart(Widget):
     empty_text = reactive("Press t to train")
     """What is shown while there is no value."""
 
-    def __init__(self, title: str, *, x_label: str = "step", id: str | None = None, classes: str | None = None) -> None:
+    def __init__(
+        self,
+        title: str,
+        *,
+        x_label: str = "step",
+        log_x: bool = False,
+        id: str | None = None,
+        classes: str | None = None,
+    ) -> None:
+        """With `log_x` the x axis is logarithmic; points at 0 and below are left out."""
         super().__init__(id=id, classes=classes)
         self.set_reactive(Chart.title, title)
-        self._x_label = x_label
+        self._x_label, self._log_x = x_label, log_x
         self._lines: tuple[Line, ...] = ()
         self._marks: tuple[Mark, ...] = ()
         self._x_max: float | None = None
@@ -121,13 +131,12 @@ class Chart(Widget):
         return [header, *self._canvas(lines, frame)]
 
     def _visible(self, line: Line) -> Line:
-        """The line on the scale of the y axis, without what lies before its first and after its last value."""
-        y = line.y
-        if self.log_scale:
-            y = np.log10(y, where=y > 0, out=np.full(len(y), np.nan))
-        finite = np.flatnonzero(np.isfinite(line.x) & np.isfinite(y))
+        """The line on the scale of the axes, without what lies before its first and after its last value."""
+        x = _log10(line.x) if self._log_x else line.x
+        y = _log10(line.y) if self.log_scale else line.y
+        finite = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
         part = slice(finite[0], finite[-1] + 1) if len(finite) else slice(0)
-        return replace(line, x=line.x[part], y=y[part])
+        return replace(line, x=x[part], y=y[part])
 
     def _frame(self, lines: Sequence[Line], width: int, height: int) -> Frame:
         """The frame around the visible lines; moves the limits first if they no longer fit."""
@@ -135,9 +144,13 @@ class Chart(Widget):
         x_ends = [line.x[[0, -1]] for line in lines]
         values = np.concatenate([line.y[np.isfinite(line.y)] for line in lines])
         low, high = float(values.min()), float(values.max())
-        self._x_limits = x_limits(float(np.min(x_ends)), float(np.max(x_ends)), self._x_limits, end=self._x_max)
+        first, last = float(np.min(x_ends)), float(np.max(x_ends))
+        if self._log_x:
+            self._x_limits = log_limits(first, last if self._x_max is None else max(last, math.log10(self._x_max)))
+        else:
+            self._x_limits = x_limits(first, last, self._x_limits, end=self._x_max)
         self._y_limits = (log_limits if self.log_scale else y_limits)(low, high, self._y_limits)
-        return draw_frame(width, height, self._x_limits, self._y_limits, self.log_scale, self._x_label)
+        return draw_frame(width, height, self._x_limits, self._y_limits, self.log_scale, self._x_label, self._log_x)
 
     def _canvas(self, lines: Sequence[Line], frame: Frame) -> list[Strip]:
         """The frame with rules, curves and markers over it, later over earlier, markers over all."""
@@ -161,13 +174,14 @@ class Chart(Widget):
             if line.points:
                 rows, columns = draw_markers(line.x, line.y, frame.window, frame.columns, frame.rows)
                 apart = np.diff(columns // _MARKER_SPACING, append=-1) != 0  # the newest of each group
-                characters[canvas][rows[apart], columns[apart]] = ord(MARKER)
+                characters[canvas][rows[apart], columns[apart]] = ord(line.marker)
                 styles[canvas][rows[apart], columns[apart]] = style
         return _to_strips(characters, styles, self._styles([line.colour for line in lines]))
 
     def _draw_marks(self, characters: NDArray[np.uint32], styles: NDArray[np.int64], frame: Frame) -> None:
         """A rule through the canvas for each mark in sight, its character on the axis."""
-        for x, glyph in self._marks:
+        for place, glyph in self._marks:
+            x = math.log10(place) if self._log_x else place
             if frame.window.left <= x <= frame.window.right:
                 across = frame.window.across(np.array([x]), ACROSS * frame.columns)
                 column = frame.left + round(float(across[0])) // ACROSS
@@ -225,6 +239,11 @@ class Chart(Widget):
         variables = self.app.theme_variables
         _, background = self.background_colors
         return background + Color.parse(variables.get(variable, variables["foreground"]))
+
+
+def _log10(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Powers of ten; NaN for 0 and below."""
+    return np.log10(values, where=values > 0, out=np.full(len(values), np.nan))
 
 
 def _to_strips(characters: NDArray[np.uint32], styles: NDArray[np.int64], table: Sequence[Style]) -> list[Strip]:

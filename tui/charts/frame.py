@@ -35,9 +35,14 @@ class Axes:
 
 
 @lru_cache(maxsize=64)  # a few charts, each with a size before and after maximising, on both scales
-def draw_frame(width: int, height: int, x: Limits, y: Limits, log_scale: bool = False, x_label: str = "") -> Frame:
-    """The frame for these limits, `width` × `height` cells large and at least `LEAST_WIDTH` × `LEAST_HEIGHT`."""
-    axes = lay_out(width, height, x, y, log_scale, x_label)
+def draw_frame(
+    width: int, height: int, x: Limits, y: Limits, log_scale: bool = False, x_label: str = "", log_x: bool = False
+) -> Frame:
+    """The frame for these limits, `width` × `height` cells large and at least `LEAST_WIDTH` × `LEAST_HEIGHT`.
+
+    `log_scale` is the y axis's. Limits of a logarithmic axis are powers of ten.
+    """
+    axes = lay_out(width, height, x, y, log_scale, x_label, log_x)
     figure = new_figure(width, height, _on_dots(axes))
     text = [row.ljust(width) for row in figure.build().string(colorless=True).split("\n")[:height]]
     if len(x_label) <= axes.margin:
@@ -47,7 +52,9 @@ def draw_frame(width: int, height: int, x: Limits, y: Limits, log_scale: bool = 
     return Frame(tuple(text), axes.margin + 1, axes.columns, axes.rows, window)
 
 
-def lay_out(width: int, height: int, x: Limits, y: Limits, log_scale: bool = False, x_label: str = "") -> Axes:
+def lay_out(
+    width: int, height: int, x: Limits, y: Limits, log_scale: bool = False, x_label: str = "", log_x: bool = False
+) -> Axes:
     """As many ticks as can be read in a chart of this size."""
     rows = height - 2  # the axis, and the labels under it
     y_ticks = (log_ticks if log_scale else linear_ticks)(y, most=max(2, rows // 2 if rows < 8 else rows // 3 + 1))
@@ -55,7 +62,7 @@ def lay_out(width: int, height: int, x: Limits, y: Limits, log_scale: bool = Fal
     if width >= 2 * LEAST_WIDTH and len(x_label) <= 6:
         margin = max(margin, len(x_label))
     columns = width - margin - 1
-    x_ticks = linear_ticks(x, most=max(2, columns // 9))
+    x_ticks = (log_ticks if log_x else linear_ticks)(x, most=max(2, columns // 9))
     return Axes(x_ticks, [Tick(tick.position, tick.label.rjust(margin)) for tick in y_ticks], margin, columns, rows)
 
 

@@ -19,6 +19,7 @@ class Line:
     y: NDArray[np.float64]
     colour: str  # a variable of the theme: "primary", "warning"
     points: bool = False  # few values, one an epoch: markers on a dotted line
+    marker: str = MARKER
 
     def __post_init__(self) -> None:
         assert self.x.shape == self.y.shape, f"{self.label}: x has {self.x.shape}, y has {self.y.shape}"
@@ -26,7 +27,7 @@ class Line:
     @property
     def glyph(self) -> str:
         """What stands for the line in a legend."""
-        return MARKER if self.points else STROKE
+        return self.marker if self.points else STROKE
 
     def last(self) -> float:
         """The last finite value, NaN if there is none."""
@@ -36,7 +37,8 @@ class Line:
     def same_as(self, other: Line) -> bool:
         """Whether both would be painted alike; NaN equals NaN."""
         return (
-            (self.label, self.colour, self.points) == (other.label, other.colour, other.points)
+            (self.label, self.colour, self.points, self.marker)
+            == (other.label, other.colour, other.points, other.marker)
             and self.x.tobytes() == other.x.tobytes()
             and self.y.tobytes() == other.y.tobytes()
         )

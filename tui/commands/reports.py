@@ -132,6 +132,9 @@ class LiveReport:
     def look(self, history: History) -> None:
         """Repaint the bars, with what is new in the log above them."""
         assert self._live is not None
+        assert self._console is not None
+        if not self._console.is_terminal:  # it has gone meanwhile
+            return
         for line in self._news.take(history):
             self._print(line)
         self._left = history.progress.remaining or self._left  # the engine forgets it when an epoch begins

@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator, Sequence
-from itertools import groupby, zip_longest
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from engine.durations import clock
-from engine.errors import StudioError
+from engine.errors import RunError, StudioError
 from tui.commands.complaints import complain
 from tui.commands.json_report import summary_values, to_json
 from tui.commands.reports import result_lines
+from tui.commands.rows import Cell, Row, bold, colourful, least_width, print_rows, width
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.text import Text
 
+    from engine.check import Checked
     from engine.recipe import Part, Recipe
     from engine.runs.directory import RunDirectory, RunStatus
     from engine.runs.history import History
     from presets import Preset
 
-Cell: TypeAlias = "str | Text"
-Row: TypeAlias = "tuple[Cell, ...]"
-
-_LEAST_LAST = 24  # cells; a sentence in less is no sentence
-_PIPED_WIDTH = 1000  # whoever reads a pipe wants whole lines
 _CHART_WIDTH, _CHART_HEIGHT = 100, 14
 _LOG_LINES = 8
+_PHASES = "time: "
 _STATE_COLOURS = {"done": "green", "failed": "red", "interrupted": "yellow", "stopped": "yellow", "unreadable": "red"}
 
 
@@ -38,28 +34,34 @@ def print_presets(presets: Sequence[Preset]) -> None:
     """Each family's presets, a line each: name, whether it needs a download, what it is about."""
     rows: list[Row] = []
     for family, members in groupby(presets, key=lambda preset: preset.family):
-        rows += [(), (_bold(family),)]
+        rows += [(), (bold(family),)]
         rows += [(f"  {one.name}", download_text(one.recipe), one.recipe.about) for one in members]
-    _print_rows(("name", "data", "about"), rows)
+    print_rows(("name", "data", "about"), rows)
     print("\nTrain one: torch-tui train NAME · Look at one: torch-tui presets NAME")
 
 
 def print_preset(preset: Preset) -> None:
     """A preset's file, as it is, and its model with every shape."""
     from engine.check import check  # loads torch, which takes 1.7 s
-    from engine.models.layers import shape_text
 
     print(preset.path.read_text(encoding="utf-8").rstrip())
     checked = check(preset.recipe)
-    if checked.source is not None:
-        sizes = " · ".join(f"{count:,} {part}" for part, count in checked.sizes.items())
-        print(f"\ndata   {checked.source.name}: {checked.source.about} {sizes} ({download_text(preset.recipe)})")
     print()
-    rows: list[Row] = [(row.name, shape_text(row.output), f"{row.parameters:,}", row.settings) for row in checked.rows]
-    rows.append((_bold("in all"), "", f"{checked.parameters:,}"))
-    _print_rows(("layer", "output", "parameters", "settings"), rows, numbers=("parameters",))
+    print_checked(checked)
     for problem in checked.problems:
         complain(problem)
+
+
+def print_checked(checked: Checked) -> None:
+    """The data's parts with their sizes, and the model's layers with their shapes."""
+    from engine.models.layers import shape_text  # loads torch, which is there by now
+
+    if checked.source is not None:
+        sizes = " · ".join(f"{count:,} {part}" for part, count in checked.sizes.items())
+        print(f"data   {checked.source.name}: {checked.source.about} {sizes} ({download_text(checked.recipe)})\n")
+    rows: list[Row] = [(row.name, shape_text(row.output), f"{row.parameters:,}", row.settings) for row in checked.rows]
+    rows.append((bold("in all"), "", f"{checked.parameters:,}"))
+    print_rows(("layer", "output", "parameters", "settings"), rows, numbers=("parameters",))
 
 
 def download_text(recipe: Recipe) -> str:
@@ -80,9 +82,9 @@ def print_runs(root: Path) -> None:
         return
     names = ("run", "state", "best", "epoch", "time", "started")
     # A run's name ends with the moment at which it was made: where room is short, that will do.
-    fits = _least_width(names, rows) <= _width()
+    fits = least_width(names, rows) <= width()
     columns = len(names) if fits else len(names) - 1
-    _print_rows(names[:columns], [row[:columns] for row in rows], numbers=("epoch", "time"))
+    print_rows(names[:columns], [row[:columns] for row in rows], numbers=("epoch", "time"))
 
 
 def print_runs_json(root: Path) -> None:
@@ -94,23 +96,75 @@ def print_runs_json(root: Path) -> None:
 
 
 def print_run_json(directory: RunDirectory) -> None:
-    """What `runs --json` says of it, with the recipe, the events and the last value of each curve."""
+    """What `runs --json` says of it, with recipe, origin, phases, events and the last value of each curve.
+
+    `origin` is what a branch began at (run, path, checkpoint, step), `phases` says where the time went; null where
+    there is none. Averaged weights have curves of their own: val-average/…, test-average/….
+    """
     history = directory.history()
     last = {name: {"step": series.last_step, "value": series.last} for name, series in history.series.items()}
     events = [{"step": event.step, "kind": event.kind, "text": event.text} for event in history.events]
-    print(to_json({**_run_values(directory), "recipe": directory.recipe().values(), "last": last, "events": events}))
+    values = {
+        **_run_values(directory),
+        "recipe": directory.recipe().values(),
+        "origin": directory.status().facts.get("origin"),
+        "phases": _phases(history),
+        "last": last,
+        "events": events,
+    }
+    print(to_json(values))
+
+
+def print_checkpoints(directory: RunDirectory) -> None:
+    """A run's checkpoints, the oldest first, a line each. Raises RunError where there are none."""
+    from engine.devices.memory import size_text  # loads torch, which takes 1.7 s
+
+    rows: list[Row] = []
+    for values in _checkpoints(directory):
+        score = "–" if values["score"] is None else f"{values['score']:.4g}"
+        marks = " ".join(mark for mark in ("best", "last") if values[mark])
+        size = size_text(values["bytes"])
+        rows.append((values["name"], str(values["epoch"]), f"{values['step']:,}", score, size, marks))
+    names = ("checkpoint", "epoch", "step", "score", "size", "marks")
+    print_rows(names, rows, numbers=("epoch", "step", "score", "size"))
+
+
+def print_checkpoints_json(directory: RunDirectory) -> None:
+    """One JSON object a checkpoint: name, directory, epoch, step, score (greater is better), best, last, bytes."""
+    for values in _checkpoints(directory):
+        print(to_json(values))
+
+
+def _checkpoints(directory: RunDirectory) -> Iterator[dict[str, Any]]:
+    from engine.checkpoints.checkpoint import Checkpoints  # loads torch, which takes 1.7 s
+
+    kept = Checkpoints(directory.checkpoints)
+    found, best = kept.all(), kept.best()
+    if not found:
+        raise RunError(directory.name, "has no checkpoint that can be read", "Train its recipe anew.")
+    for checkpoint in found:
+        yield {
+            "name": checkpoint.name,
+            "directory": str(checkpoint.path),
+            "epoch": checkpoint.epoch,
+            "step": checkpoint.step,
+            "score": checkpoint.score,
+            "best": checkpoint == best,
+            "last": checkpoint == found[-1],
+            "bytes": sum(file.stat().st_size for file in checkpoint.path.iterdir()),
+        }
 
 
 def print_run(directory: RunDirectory) -> None:
     """Recipe, result, curves and the log's last lines."""
     recipe, status, history = directory.recipe(), directory.status(), directory.history()
-    _print_rows((), [(_bold(label), text) for label, text in _facts_of(directory, recipe, status)])
-    for chart in _charts(history):
+    print_rows((), [(bold(label), text) for label, text in _facts_of(directory, recipe, status, history)])
+    for chart in _charts(history, recipe.training.average.kind):
         print(f"\n{chart}")
     if history.log:
         print("\nlog")
         lines = [_printable(line).partition("  ") for line in list(history.log)[-_LOG_LINES:]]
-        _print_rows((), [(moment, text) for moment, _, text in lines])
+        print_rows((), [(moment, text) for moment, _, text in lines])
 
 
 def _run_rows(root: Path) -> Iterator[Row]:
@@ -128,7 +182,7 @@ def _run_rows(root: Path) -> Iterator[Row]:
             directory.name,
             _state(status.state),
             f"{status.summary.metric} {best:.4g}" if status.summary and best is not None else "–",
-            f"{_epochs_done(status, recipe)}/{recipe.training.epochs}",
+            f"{_epochs_done(status, recipe)}/{_epochs(status, recipe)}",
             _time_text(status),
             time.strftime("%Y-%m-%d %H:%M", time.localtime(status.started)) if status.started else "–",
         )
@@ -147,62 +201,95 @@ def _run_values(directory: RunDirectory) -> dict[str, Any]:
         "title": recipe.title,
         "task": recipe.task,
         "epoch": _epochs_done(status, recipe),
-        "epochs": recipe.training.epochs,
+        "epochs": _epochs(status, recipe),
         "started": status.started or None,
         **summary_values(status.summary),
     }
 
 
-def _facts_of(directory: RunDirectory, recipe: Recipe, status: RunStatus) -> Iterator[tuple[str, Cell]]:
+def _facts_of(
+    directory: RunDirectory, recipe: Recipe, status: RunStatus, history: History
+) -> Iterator[tuple[str, Cell]]:
     """(label, text) of all that is said about a run in a line."""
     from rich.text import Text
 
     yield "run", str(directory.path)
     yield "state", Text.assemble(_state(status.state), f": {status.reason}" if status.reason else "")
-    yield "epochs", f"{_epochs_done(status, recipe)} of {recipe.training.epochs}"
+    if origin := status.facts.get("origin"):
+        yield "origin", f"{origin['run']}, {origin['checkpoint']}"
+    yield "epochs", f"{_epochs_done(status, recipe)} of {_epochs(status, recipe)}"
     if status.started:
         yield "started", time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(status.started))
     if status.summary is not None:
         yield from result_lines(status.summary)
+    if averaged := _averaged(history):
+        yield "average", f"{recipe.training.average.kind} weights: {averaged}"
+    if phases := _phases(history):
+        yield "phases", phases
     yield "recipe", " · ".join(filter(None, (recipe.title, recipe.task)))
     yield "data", f"{recipe.data.name or recipe.data.python}, {recipe.data.batch_size} a batch"
     model = recipe.model
-    yield "model", model.zoo or model.python or " → ".join(_part_text(layer) for layer in model.layers)
-    yield "loss", _part_text(recipe.loss)
-    yield "optimizer", _part_text(recipe.optimizer)
+    yield "model", model.zoo or model.python or " → ".join(part_text(layer) for layer in model.layers)
+    yield "loss", part_text(recipe.loss)
+    yield "optimizer", part_text(recipe.optimizer)
     if recipe.scheduler is not None:
-        yield "scheduler", f"{_part_text(recipe.scheduler)} every {recipe.scheduler.every}"
+        yield "scheduler", f"{part_text(recipe.scheduler)} every {recipe.scheduler.every}"
     settings = recipe.training
     yield "training", f"seed {settings.seed}, {settings.precision}, device {settings.device}"
 
 
-def _charts(history: History) -> Iterator[str]:
-    """A chart of the loss and one of the metric that the run is about, training and validation together."""
-    from tui.charts.line import Line
+def _averaged(history: History) -> str:
+    """The newest metrics of the averaged weights; empty where there are none."""
+    found = []
+    for part in ("val", "test"):
+        series = {name.partition("/")[2]: one for name, one in history.series.items() if name.startswith(f"{part}-av")}
+        numbers = [f"{metric} {one.last:.4g}" for metric, one in sorted(series.items()) if one.last is not None]
+        found += [f"{part} {' · '.join(numbers)}"] if numbers else []
+    return ", ".join(found)
+
+
+def _phases(history: History) -> str | None:
+    """Where the time went, as the run has logged it in the end."""
+    texts = (line.partition("  ")[2] for line in reversed(history.log))
+    return next((_printable(text.removeprefix(_PHASES)) for text in texts if text.startswith(_PHASES)), None)
+
+
+def _charts(history: History, average: str) -> Iterator[str]:
+    """A chart of the loss and one of the metric that the run is about, training, validation and average together."""
+    from tui.charts.line import MARKER, STROKE, Line
     from tui.charts.text_chart import chart_text
 
     for metric in ["loss", *([history.summary.metric] if history.summary else [])]:
         # A metric that means nothing on a single batch has no curve over steps, only one over epochs.
         trained = f"train/{metric}" if f"train/{metric}" in history.series else f"epoch/{metric}"
-        parts = ((trained, "train", "primary", False), (f"val/{metric}", "val", "warning", True))
+        parts = (
+            (trained, "train", "primary", STROKE),
+            (f"val/{metric}", "val", "warning", MARKER),
+            (f"val-average/{metric}", average, "success", "◇"),
+        )
         lines = [
-            Line(label, *history.series[name].curve(), colour, points)
-            for name, label, colour, points in parts
+            Line(label, *history.series[name].curve(), colour, marker != STROKE, marker)
+            for name, label, colour, marker in parts
             if name in history.series
         ]
-        yield chart_text(metric, lines, min(_width(), _CHART_WIDTH), _CHART_HEIGHT, colour=_colourful())
+        yield chart_text(metric, lines, min(width(), _CHART_WIDTH), _CHART_HEIGHT, colour=colourful())
 
 
 def _epochs_done(status: RunStatus, recipe: Recipe) -> int:
-    """Whole epochs behind the run; what it notes is the epoch that it began last."""
-    return recipe.training.epochs if status.state == "done" else int(status.facts.get("epoch", 0))
+    """Whole epochs behind the run."""
+    return int(status.facts.get("epoch", _epochs(status, recipe) if status.state == "done" else 0))
+
+
+def _epochs(status: RunStatus, recipe: Recipe) -> int:
+    """How many it has in all; a person may have changed it while it trained."""
+    return int(status.facts.get("epochs", recipe.training.epochs))
 
 
 def _time_text(status: RunStatus) -> str:
     return "–" if status.summary is None else clock(status.summary.seconds)
 
 
-def _part_text(part: Part) -> str:
+def part_text(part: Part) -> str:
     """`Linear(out_features=10)`."""
     settings = ", ".join(f"{name}={value}" for name, value in part.parameters.items())
     return f"{part.name}({settings})" if settings else part.name
@@ -217,61 +304,3 @@ def _state(state: str) -> Text:
     from rich.text import Text
 
     return Text(state, _STATE_COLOURS.get(state, ""))
-
-
-def _bold(text: str) -> Text:
-    from rich.text import Text
-
-    return Text(text, "bold")
-
-
-def _print_rows(headings: Sequence[str], rows: Sequence[Row], numbers: Sequence[str] = ()) -> None:
-    """Aligned columns, of which the last is broken where it does not fit; on a very narrow screen, a block a row."""
-    from rich.padding import Padding
-    from rich.table import Table  # 60 ms that `torch-tui --help` need not wait for
-    from rich.text import Text
-
-    console = _console()
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=bool(headings), header_style="bold")
-    count = max(len(row) for row in rows)
-    for place in range(count):
-        heading = headings[place] if headings else ""
-        side: Literal["left", "right"] = "right" if heading in numbers else "left"
-        table.add_column(heading, justify=side, no_wrap=place < count - 1, overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    with console.capture() as capture:
-        if _least_width(headings, rows) <= console.width:
-            console.print(table)
-        else:
-            for first, *rest in (row or ("",) for row in rows):
-                console.print(first)
-                block = Text(" · ").join(Text.assemble(cell) for cell in rest if cell)
-                console.print(*([Padding(block, (0, 0, 0, 4))] if block else []), end="")
-    for line in capture.get().splitlines():
-        print(line.rstrip())
-
-
-def _least_width(headings: Sequence[str], rows: Sequence[Row]) -> int:
-    """The cells that the columns need side by side, the last of them broken if it is long."""
-    from rich.cells import cell_len
-
-    columns = zip_longest(headings, *rows, fillvalue="")
-    *widths, last = [max(cell_len(str(cell)) for cell in column) for column in columns]
-    return sum(width + 2 for width in widths) + min(last, _LEAST_LAST)
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    width = None if sys.stdout.isatty() else _PIPED_WIDTH
-    return Console(width=width, highlight=False, markup=False, emoji=False)
-
-
-def _width() -> int:
-    return _console().width
-
-
-def _colourful() -> bool:
-    console = _console()
-    return console.color_system is not None and not console.no_color

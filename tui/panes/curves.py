@@ -12,16 +12,26 @@ from engine.runs.history import History
 from tui.charts.chart import Chart, Line
 from tui.panes.pane import Pane
 
-_MARKS = {"pause": "‖", "lr": "η"}  # of two at one step the later of these is seen
+# Event kind → mark; of two at one step the later of these is seen.
+_MARKS = {
+    "pause": "‖",
+    "epochs": "→",
+    "weight_decay": "ω",
+    "lr": "η",
+    "memory": "▽",
+    "nan": "✗",
+    "rollback": "↶",
+}
 
 
 class CurvesPane(Pane):
     """Draws what a History holds. Training is a line of every step, validation a point an epoch."""
 
     BORDER_TITLE = "Curves [dim]5[/]"
-    HELP = """Training is measured at every step, validation at the end of every epoch. Marks under the curve:
-    η a changed learning rate, ‖ a pause. `y` switches the loss to a logarithmic axis, `e` smooths the training
-    curves."""
+    HELP = """Training is measured at every step, validation ◆ at the end of every epoch; ◇ is the same with averaged
+    weights (ema, swa). Marks under the curve: η a changed learning rate, ω weight decay, → more or fewer epochs,
+    ‖ a pause, ▽ out of memory and split, ✗ a loss that is no number, ↶ gone back to a checkpoint. `y` switches the
+    loss to a logarithmic axis, `e` smooths the training curves."""
     BINDINGS = [
         Binding("y", "log_scale", "Log axis", tooltip="Loss on a logarithmic axis", id="curves.log_scale"),
         Binding("e", "smooth", "Smooth", tooltip="Training as a moving average", id="curves.smooth", show=False),
@@ -49,10 +59,20 @@ class CurvesPane(Pane):
         chart = self.query_one("#loss-chart", Chart)
         chart.log_scale = not chart.log_scale
 
-    def show(self, history: History, metric: str, name: str) -> None:
-        """Draw the curves of the run called `name`; nothing is done when nothing was added since the last call."""
+    def show(self, history: History, metric: str, name: str, average: str = "averaged") -> None:
+        """Draw the curves of the run called `name`; nothing is done when nothing was added since the last call.
+
+        `average` is the kind of its averaged weights: ema or swa.
+        """
         series = history.series
-        seen = (id(history), metric, name, len(history.events), *((name, each.count) for name, each in series.items()))
+        seen = (
+            id(history),
+            metric,
+            average,
+            name,
+            len(history.events),
+            *((name, each.count) for name, each in series.items()),
+        )
         if seen == self._seen:
             return
         self._seen = seen
@@ -61,15 +81,15 @@ class CurvesPane(Pane):
         ends = float(history.progress.steps) or None
         self.border_subtitle = name
         loss = self.query_one("#loss-chart", Chart)
-        loss.show(_lines(history, "loss", smooth=self.smooth), marks=marks, x_max=ends)
+        loss.show(_lines(history, "loss", average, smooth=self.smooth), marks=marks, x_max=ends)
         chart = self.query_one("#metric-chart", Chart)
         chart.title = metric
         for each in (loss, chart):
             each.empty_text = "No value yet"
-        chart.show(_lines(history, metric, smooth=self.smooth), marks=marks, x_max=ends)
+        chart.show(_lines(history, metric, average, smooth=self.smooth), marks=marks, x_max=ends)
 
 
-def _lines(history: History, name: str, *, smooth: bool) -> list[Line]:
+def _lines(history: History, name: str, average: str, *, smooth: bool) -> list[Line]:
     series = history.series
     lines = []
     stepwise = series.get(f"train/{name}")
@@ -83,6 +103,9 @@ def _lines(history: History, name: str, *, smooth: bool) -> list[Line]:
     validated = series.get(f"val/{name}")
     if validated is not None:
         lines.append(Line("val", *validated.curve(), colour="warning", points=True))
+    averaged = series.get(f"val-average/{name}")
+    if averaged is not None:
+        lines.append(Line(f"val {average}", *averaged.curve(), colour="success", points=True, marker="◇"))
     return lines
 
 

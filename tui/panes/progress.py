@@ -29,7 +29,7 @@ _BUTTONS = (
     ("pause", "‖ Pause", "default"),
     ("stop", "■ Stop", "error"),
     ("checkpoint", "✓ Save", "default"),
-    ("learning_rate", "η Rate", "default"),
+    ("change", "η Change", "default"),
 )
 
 
@@ -55,17 +55,20 @@ class ProgressPane(Vertical):
             yield Static(id="state-line")
         yield Static(id="bars")
 
-    def show(self, history: History | None, name: str, run: str, *, live: bool) -> None:
-        """Show a run's progress; nothing is done when it is the same as before."""
+    def show(self, history: History | None, name: str, run: str, *, live: bool, next_from: str = "") -> None:
+        """Show a run's progress; nothing is done when it is the same as before.
+
+        `next_from` says where the recipe on the desk would go on from.
+        """
         progress = history.progress if history else None
         summary = history.summary if history else None
         width = self.size.width
-        drawn = (progress, summary, name, run, live, width)
+        drawn = (progress, summary, name, run, live, next_from, width)
         if drawn == self._drawn:
             return
         self._drawn = drawn
         self._buttons(progress, live)
-        self.query_one("#state-line", Static).update(_state_line(progress, name))
+        self.query_one("#state-line", Static).update(_state_line(progress, name, "" if live else next_from))
         self.query_one("#bars", Static).update(_bars(history, run, max(width - 2, 20)))
 
     def _buttons(self, progress: Progress | None, live: bool) -> None:
@@ -80,7 +83,9 @@ class ProgressPane(Vertical):
         self.post_message(self.Pressed(str(event.button.id).removeprefix("press-")))
 
 
-def _state_line(progress: Progress | None, name: str) -> Text:
+def _state_line(progress: Progress | None, name: str, next_from: str) -> Text:
+    if next_from:
+        return Text.assemble(("next: a branch ", "cyan"), (next_from, "bold"))
     if progress is None:
         return Text.assemble("ready  ", (name, "bold"))
     sign, word = _STATES[progress.state]
@@ -100,6 +105,8 @@ def _bars(history: History | None, run: str, width: int) -> Text:
     if progress.state in ("preparing", "downloading"):
         bar = _bar(progress.fraction, width // 3) if progress.fraction is not None else Text()
         return Text.assemble(progress.text or "building the model, loading the data", "  ", bar)
+    if progress.state == "paused" and progress.text:  # the engine holds it, not the person: a full disk
+        return Text.assemble((progress.text, "yellow"), "  ", (run, "dim"))
     words = f"{progress.samples:,}/{progress.epoch_samples:,} samples · {progress.samples_per_second:,.0f} samples/s"
     share = progress.samples / progress.epoch_samples if progress.epoch_samples else 0.0
     if progress.state in ("validating", "testing") and progress.fraction is not None:
@@ -129,7 +136,9 @@ def _closing(history: History, width: int) -> Text:
         text.append(f"{summary.best:.4g}", "bold green")
         text.append(f" (epoch {summary.best_epoch}) · ")
     tail = f"in {clock(summary.seconds)}"
-    for name, value in sorted(summary.test.items(), key=lambda item: item[0] != summary.metric):
+    metric = summary.metric
+    # The metric itself, then the averaged weights' ("ema accuracy"), then the others.
+    for name, value in sorted(summary.test.items(), key=lambda item: (item[0] != metric, metric not in item[0])):
         part = Text.assemble(f"test {name} ", (f"{value:.4g}", "bold green"), " · ")
         if text.cell_len + part.cell_len + len(tail) <= width:
             text.append_text(part)

@@ -1,19 +1,21 @@
-"""How to train: loss, optimizer, scheduler, batches, epochs; every value checked as it is typed."""
+"""How to train: every setting of the recipe in a form; every value checked as it is typed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
+from textual.binding import Binding
 from textual.containers import Horizontal
 from textual.message import Message
-from textual.widgets import Button, Label, Static
+from textual.widgets import Button, Input, Label, Static
 
-from engine.recipe import Recipe, Split, Training
+from engine.recipe import Recipe
 from tui.panes.pane import Pane
+from tui.panes.setting_texts import FIRST, grouped, label, own_keys, setting_help
 from tui.widgets.field import Field
 from tui.widgets.form import Form
 
@@ -21,36 +23,19 @@ if TYPE_CHECKING:
     from engine.catalog import Entry, Parameter
 
 PARTS = ("loss", "optimizer", "scheduler")
-
-_HELP = {
-    "data.batch_size": "Samples that one step learns from.",
-    "data.split.train": "Share of the samples to train on.",
-    "data.split.val": "Share held out to choose by, after every epoch.",
-    "data.split.test": "Share held out to the very end.",
-    "data.num_workers": "Processes that load training data; more than 0 uses a DataLoader.",
-    "training.epochs": "How often every training sample is seen.",
-    "training.seed": "Decides initial weights, order and dropout; on the CPU the same seed gives the same run.",
-    "training.precision": "fp32, or mixed precision: bf16 or on a GPU fp16.",
-    "training.accumulate": "Micro-batches a step: less memory, the same gradients; batch norm sees the smaller ones.",
-    "training.clip_grad_norm": "Greatest norm of all gradients together; 0 is off.",
-    "training.checkpoint_every": 'For example "1 epoch", "500 steps" or "10 min".',
-    "training.device": "auto, cpu, cuda, cuda:1 or mps.",
-    "scheduler.every": "When the scheduler moves: epoch or step.",
-    "data.split.seed": "Decides which samples go where; the same seed gives the same split.",
-    "data.transforms": 'Fixed transforms, for example [{name = "Normalize", mean = [0.5], std = [0.5]}].',
-    "data.augment": 'Random transforms, drawn for each sample, for example [{name = "RandomHorizontalFlip"}].',
-    "data.options": "The dataset's own options.",
-    "data.drop_last": "Leave out the last batch of an epoch when it is not full.",
-    "data.in_memory": "Keep all samples as one tensor on the device, if they take under a quarter of what is free.",
-    "data.standardize_target": "Learn the target at mean 0 and deviation 1; metrics stay in its own unit.",
-}
+Row = Label | Horizontal  # a heading, or a name with a field or a button
 
 
 class SettingsPane(Pane):
     """A form of the recipe's settings. What does not fit is said at once and changes nothing."""
 
     BORDER_TITLE = "Settings [dim]4[/]"
-    HELP = "Every setting of the recipe. Names and help are torch's own; an empty field takes the default shown in it."
+    HELP = """Every setting of the recipe. Names and help of loss, optimizer and scheduler are torch's own; an empty
+    field takes the default shown in it. `/` shows only what has a word in its name or help."""
+    BINDINGS = [
+        Binding("slash", "filter", "Filter", tooltip="Find a setting by a word", id="settings.filter"),
+        Binding("escape", "all", "All", tooltip="Show every setting again", id="settings.all"),
+    ]
 
     class ChoosePart(Message):
         """The person wants another loss, optimizer or scheduler."""
@@ -63,16 +48,28 @@ class SettingsPane(Pane):
         super().__init__(id=id)
         self._structure: tuple[object, ...] = ()
         self._recipe: Recipe | None = None
+        self._filtering, self._words = False, ""
 
     def compose(self) -> ComposeResult:
+        words = Input(placeholder="filter settings", id="settings-filter", compact=True)
+        words.display = False
+        yield words
         yield Form(id="settings-form")
         yield Static(id="settings-help")
 
-    async def show(self, recipe: Recipe, entries: Mapping[str, Entry]) -> None:
-        """Show a recipe. `entries` describes the parts that it names; there are none while torch is loading."""
+    async def show(self, recipe: Recipe, entries: Mapping[str, Entry], origin: str = "") -> None:
+        """Show a recipe. `entries` describes the parts that it names; there are none while torch is loading.
+
+        `origin` says where a branch comes from.
+        """
         self._recipe = recipe
+        self.border_subtitle = origin
         parts = {section: getattr(recipe, section) for section in PARTS}
-        structure = tuple((name, part.name if part else None, name in entries) for name, part in parts.items())
+        structure = (
+            recipe.task,
+            bool(recipe.data.options),
+            *((name, part.name if part else None, name in entries) for name, part in parts.items()),
+        )
         if structure == self._structure:
             for field in self.query(Field):
                 field.put(_value_at(recipe, field.key))
@@ -81,55 +78,98 @@ class SettingsPane(Pane):
         form = self.query_one("#settings-form", Form)
         with self.app.batch_update():
             await form.remove_children()
-            await form.mount_all([*self._general(recipe), *self._parts(recipe, entries)])
+            await form.mount_all(self._rows(recipe, entries))
+            self._sift(form)
 
-    def _general(self, recipe: Recipe) -> list[Label | Horizontal]:
-        """The fields of `[training]` and `[data]`."""
-        keys = [f"training.{name}" for name in Training.model_fields]
-        keys += ["data.batch_size", *(f"data.split.{name}" for name in Split.model_fields)]
-        keys += [f"data.{name}" for name in ("transforms", "augment", "drop_last", "in_memory", "num_workers")]
-        if recipe.data.options:
-            keys.append("data.options")
-        if recipe.task == "regression":
-            keys.append("data.standardize_target")
-        rows: list[Label | Horizontal] = []
-        section = "none yet"
-        for key in keys:
-            if not key.startswith(f"{section}."):
-                section = key.partition(".")[0]
-                rows.append(Label(section, classes="section"))
-            label = key.removeprefix(f"{section}.").replace("split.", "split ").replace("_", " ")
-            value = _value_at(recipe, key)
-            rows.append(Field(key, value, label=label, help=_HELP.get(key, ""), check=self._check(key), calm=True))
-        return rows
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """There is something to leave while the filter is shown."""
+        return self._filtering if action == "all" else True
 
-    def _parts(self, recipe: Recipe, entries: Mapping[str, Entry]) -> list[Label | Horizontal]:
-        rows: list[Label | Horizontal] = []
+    def action_filter(self) -> None:
+        """Show the filter and type into it."""
+        words = self.query_one("#settings-filter", Input)
+        words.display = self._filtering = True
+        words.focus()
+        self.refresh_bindings()
+
+    def action_all(self) -> None:
+        """Leave the filter and show every setting again."""
+        words = self.query_one("#settings-filter", Input)
+        words.value = ""
+        words.display = self._filtering = False
+        self.query_one("#settings-form", Form).begin()
+        self.refresh_bindings()
+
+    @on(Input.Changed, "#settings-filter")
+    def _filter(self, event: Input.Changed) -> None:
+        event.stop()
+        self._words = event.value
+        self._sift(self.query_one("#settings-form", Form))
+
+    @on(Input.Submitted, "#settings-filter")
+    def _to_form(self, event: Input.Submitted) -> None:
+        event.stop()
+        self.query_one("#settings-form", Form).begin()
+
+    def _sift(self, form: Form) -> None:
+        """Show the rows that have all the words of the filter, and the headings of these."""
+        wanted = self._words.casefold().split()
+        heading, shown = None, False
+        for row in form.children:
+            if isinstance(row, Label):
+                if heading is not None:
+                    heading.display = shown
+                heading, shown = row, False
+                continue
+            text = f"{row.key} {label(row.key)} {row.help}" if isinstance(row, Field) else f"{row.name} name"
+            row.display = all(word in text.casefold() for word in wanted)
+            shown = shown or row.display
+        if heading is not None:
+            heading.display = shown
+
+    def _rows(self, recipe: Recipe, entries: Mapping[str, Entry]) -> list[Row]:
+        """Headings and settings, the most wanted first."""
+        groups: dict[str, list[Row]] = {
+            heading: [Label(heading, classes="section"), *(self._own(recipe, k) for k in keys if _concerns(recipe, k))]
+            for heading, keys in grouped().items()
+        }
+        first = [row for heading in FIRST for row in groups.pop(heading)]
+        return [*first, *self._parts(recipe, entries), *(row for rows in groups.values() for row in rows)]
+
+    def _parts(self, recipe: Recipe, entries: Mapping[str, Entry]) -> list[Row]:
+        rows: list[Row] = []
         for section in PARTS:
             part = getattr(recipe, section)
             rows.append(Label(section, classes="section"))
             chosen = part.name if part else "none"
             button = Button(f"{chosen} ▾", id=f"choose-{section}", classes="choose", compact=True)
             button.tooltip = f"Choose another {section}"
-            rows.append(Horizontal(Label("name"), button, classes="choice"))
+            rows.append(Horizontal(Label("name"), button, classes="choice", name=f"{section} {chosen}"))
             if part is None:
                 continue
-            if section == "scheduler":
-                key = "scheduler.every"
-                rows.append(Field(key, part.every, label="every", help=_HELP[key], check=self._check(key), calm=True))
-            for parameter in entries[section].parameters if section in entries else ():
-                key = f"{section}.{parameter.name}"
-                rows.append(
-                    Field(
-                        key,
-                        part.parameters.get(parameter.name),
-                        default=None if parameter.required or parameter.inferred else parameter.default,
-                        help=parameter_help(parameter),
-                        check=self._check(key, parameter),
-                        calm=True,
-                    )
-                )
+            parameters = entries[section].parameters if section in entries else ()
+            own = own_keys(section)
+            rows += [self._torchs(recipe, section, p) for p in parameters if f"{section}.{p.name}" not in own]
+            takes = {parameter.name for parameter in parameters}
+            rows += [self._own(recipe, key) for key in own if _concerns(recipe, key, takes)]
         return rows
+
+    def _own(self, recipe: Recipe, key: str) -> Field:
+        """A row of a setting that is ours."""
+        about = setting_help(key)
+        return Field(key, _value_at(recipe, key), label=label(key), help=about, check=self._check(key), calm=True)
+
+    def _torchs(self, recipe: Recipe, section: str, parameter: Parameter) -> Field:
+        """A row of a parameter of torch's."""
+        key = f"{section}.{parameter.name}"
+        return Field(
+            key,
+            _value_at(recipe, key),
+            default=None if parameter.required or parameter.inferred else parameter.default,
+            help=parameter_help(parameter),
+            check=self._check(key, parameter),
+            calm=True,
+        )
 
     def _check(self, key: str, parameter: Parameter | None = None) -> Callable[[Any], None]:
         def check(value: Any) -> None:
@@ -157,6 +197,17 @@ def parameter_help(parameter: Parameter) -> str:
     """`float: momentum factor (default: 0)`, from the signature and the docstring."""
     inferred = " Inferred when left empty." if parameter.inferred else ""
     return f"{parameter.type_text}: {parameter.doc or 'torch says nothing about it'}{inferred}"
+
+
+def _concerns(recipe: Recipe, key: str, takes: Collection[str] = ()) -> bool:
+    """Whether a setting means anything for this recipe; `takes` are the parameters of torch's class."""
+    if key == "data.options":
+        return bool(recipe.data.options)
+    if key == "data.standardize_target":
+        return recipe.task == "regression"
+    if key == "scheduler.schedulers":
+        return "schedulers" in takes or bool(recipe.scheduler and recipe.scheduler.schedulers)
+    return True
 
 
 def _value_at(recipe: Recipe, key: str) -> Any:

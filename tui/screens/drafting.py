@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from textual import on, work
+from textual.notifications import SeverityLevel
 from textual.screen import Screen
 
 from engine.data.sources import find as find_source
@@ -48,6 +49,18 @@ class DraftScreen(Screen[None]):
         self.preview: Preview | None = None
         self._previewed: object = None
 
+    def notify(
+        self,
+        message: str,
+        *,
+        title: str = "",
+        severity: SeverityLevel = "information",
+        timeout: float | None = None,
+        markup: bool = False,
+    ) -> None:
+        """Tell something; brackets are text, as errors quote recipes."""
+        super().notify(message, title=title, severity=severity, timeout=timeout, markup=markup)
+
     def show_download(self, text: str) -> None:
         """Show how far a download of the dataset on the desk is."""
         if text:
@@ -58,7 +71,7 @@ class DraftScreen(Screen[None]):
 
     @on(Field.Edited)
     def _edit_setting(self, event: Field.Edited) -> None:
-        self._edit(lambda: self.draft.set(event.key, event.value))
+        self.edit(lambda: self.draft.set(event.key, event.value))
 
     @on(SettingsPane.ChoosePart)
     @work
@@ -76,10 +89,10 @@ class DraftScreen(Screen[None]):
         if chosen is None:
             return
         if chosen == "none":
-            self._edit(lambda: self.draft.choose_part(event.section, None))
+            self.edit(lambda: self.draft.choose_part(event.section, None))
             return
         parameters = [parameter.name for parameter in entries[chosen].parameters]
-        self._edit(lambda: self.draft.choose_part(event.section, chosen, parameters))
+        self.edit(lambda: self.draft.choose_part(event.section, chosen, parameters))
 
     @on(DataPane.Choose)
     @work
@@ -98,7 +111,7 @@ class DraftScreen(Screen[None]):
         ]
         chosen = await self.app.push_screen_wait(PickScreen("Choose a dataset", choices, self.draft.recipe.data.name))
         if chosen is not None:
-            self._edit(lambda: self.draft.choose_dataset(find_source(chosen)))
+            self.edit(lambda: self.draft.choose_dataset(find_source(chosen)))
 
     @on(DataPane.Download)
     def _download(self) -> None:
@@ -123,7 +136,7 @@ class DraftScreen(Screen[None]):
             values = await self.app.push_screen_wait(EditPartScreen(entries[name], {}))
         if values is not None:
             layer = Part.model_validate({"name": name, **values})
-            self._edit(lambda: self.draft.add_layer(event.index, layer))
+            self.edit(lambda: self.draft.add_layer(event.index, layer))
             self.call_after_refresh(self.query_one(ModelPane).select, event.index)
 
     @on(ModelPane.Edit)
@@ -142,15 +155,15 @@ class DraftScreen(Screen[None]):
         values = await self.app.push_screen_wait(EditPartScreen(entry, layer.parameters))
         if values is not None:
             changed = Part.model_validate({"name": layer.name, **values})
-            self._edit(lambda: self.draft.replace_layer(event.index, changed))
+            self.edit(lambda: self.draft.replace_layer(event.index, changed))
 
     @on(ModelPane.Remove)
     def _remove_layer(self, event: ModelPane.Remove) -> None:
-        self._edit(lambda: self.draft.remove_layer(event.index))
+        self.edit(lambda: self.draft.remove_layer(event.index))
 
     @on(ModelPane.Move)
     def _move_layer(self, event: ModelPane.Move) -> None:
-        self._edit(lambda: self.query_one(ModelPane).select(self.draft.move_layer(event.index, event.by)))
+        self.edit(lambda: self.query_one(ModelPane).select(self.draft.move_layer(event.index, event.by)))
 
     def action_undo(self) -> None:
         """Take the last edit back."""
@@ -162,7 +175,8 @@ class DraftScreen(Screen[None]):
         if self.draft.redo():
             self.recipe_changed()
 
-    def _edit(self, change: Callable[[], object]) -> None:
+    def edit(self, change: Callable[[], object]) -> None:
+        """Change the draft. What does not fit is said and changes nothing."""
         before = self.draft.recipe
         try:
             change()
@@ -197,7 +211,7 @@ class DraftScreen(Screen[None]):
                 part = getattr(recipe, section)
                 if part is not None and part.name in self.desk.entries(section):
                     entries[section] = self.desk.entries(section)[part.name]
-        await self.query_one(SettingsPane).show(recipe, entries)
+        await self.query_one(SettingsPane).show(recipe, entries, str(self.draft.origin or ""))
 
     @work(exclusive=True, group="engine", exit_on_error=False)
     async def load_engine(self) -> None:

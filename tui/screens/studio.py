@@ -16,7 +16,6 @@ from textual.events import Resize
 from textual.widget import Widget
 from textual.widgets import Footer, Tab, Tabs
 
-from engine.errors import StudioError
 from engine.recipe import Recipe
 from engine.runs.history import History
 from presets import presets
@@ -30,11 +29,8 @@ from tui.panes.presets import PresetsPane
 from tui.panes.progress import ProgressPane
 from tui.panes.settings import SettingsPane
 from tui.screens.ask import AskScreen
-from tui.screens.drafting import DraftScreen
-from tui.screens.learning_rate import LearningRateScreen
-from tui.screens.runs import RunChosen, RunsScreen
+from tui.screens.steering import SteeringScreen
 from tui.training import Desk
-from tui.widgets.field import Field
 
 PANES = ("presets", "model", "data", "settings", "curves", "devices", "log")
 _FRAME_S = 0.25
@@ -42,7 +38,7 @@ _PATIENCE_S = 10.0  # how long a run may take to stop before one may leave witho
 _DEFAULT_METRIC = {"classification": "accuracy", "regression": "r2"}
 
 
-class StudioScreen(DraftScreen):
+class StudioScreen(SteeringScreen):
     """Routes between the panes, the draft of the recipe and the job. Computes nothing with tensors."""
 
     CSS_PATH = "studio.tcss"
@@ -53,8 +49,13 @@ class StudioScreen(DraftScreen):
         Binding("space", "pause", "Pause", tooltip="Hold the training, or go on", id="studio.pause"),
         Binding("s", "stop", "Stop", tooltip="End the training with a checkpoint", id="studio.stop"),
         Binding("c", "checkpoint", "Save", tooltip="Write a checkpoint now", id="studio.checkpoint"),
-        Binding("l", "learning_rate", "Rate", tooltip="Change the learning rate while it trains", id="studio.rate"),
-        Binding("r", "runs", "Runs", tooltip="Earlier runs: curves, resume", id="studio.runs"),
+        Binding("l", "change", "Change", tooltip="Learning rate, weight decay, epochs", id="studio.change"),
+        Binding("P", "park", "Park", tooltip="Hold the training, give the device's memory back", id="studio.park"),
+        Binding("x", "profile", "Profile", tooltip="Profile the next steps", id="studio.profile"),
+        Binding("h", "health", "Health", tooltip="Where the time goes, how the layers fare", id="studio.health"),
+        Binding("r", "runs", "Runs", tooltip="Earlier runs: curves, resume, branch", id="studio.runs"),
+        Binding("f", "find_lr", "Find learning rate", tooltip="A range test of real steps", id="recipe.find_lr"),
+        Binding("b", "find_batch_size", "Find batch size", tooltip="How much fits, how fast", id="recipe.find_batch"),
         Binding("u", "undo", "Undo", tooltip="Take the last edit back", id="studio.undo"),
         Binding("U,ctrl+y", "redo", "Redo", tooltip="Make the edit again", id="studio.redo", show=False),
         *(
@@ -70,12 +71,10 @@ class StudioScreen(DraftScreen):
     def __init__(self, runs_root: Path, recipe: Recipe | None, name: str, desk: Desk) -> None:
         first = presets()[0]
         draft = Draft(first.name, first.recipe) if recipe is None else Draft(name or "recipe", recipe)
-        super().__init__(draft, desk)
-        self._runs_root = runs_root
+        super().__init__(runs_root, draft, desk)
         self._opened = recipe
         self._drafts = {draft.name: draft} if recipe is None or self._is_preset(recipe) else {}
         """One draft a preset, so that looking at another loses no edit."""
-        self._train_when_ready = False
 
     def compose(self) -> ComposeResult:
         yield Tabs(*(Tab(f"{number} {name.title()}", id=f"tab-{name}") for number, name in enumerate(PANES, 1)))
@@ -119,11 +118,6 @@ class StudioScreen(DraftScreen):
     def _open_preset(self) -> None:
         self.query_one("#press-train").focus()
 
-    def engine_loaded(self) -> None:
-        """Start what was asked for before torch was there."""
-        if self._train_when_ready:
-            self.action_train()
-
     # Training
 
     @on(ProgressPane.Pressed)
@@ -132,91 +126,17 @@ class StudioScreen(DraftScreen):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Keys that do nothing now are not shown."""
-        live = self.desk.live
-        if action in ("pause", "stop", "checkpoint", "learning_rate"):
-            return live
-        if action == "train":
-            return not live
         if action == "leave":
             return self.maximized is not None or bool(self.query("HelpPanel"))
-        return {"undo": self.draft.edited}.get(action, True)
+        return super().check_action(action, parameters)
 
-    @work(exclusive=True, group="train")
-    async def action_train(self) -> None:
-        """Start the recipe on the desk."""
-        if self.desk.live:
-            self.notify("A run is training. Stop it first: s.", severity="warning")
-            return
-        if not self.ready:
-            self._train_when_ready = True
-            self.notify("Training starts as soon as torch is loaded.")
-            return
-        recipe = self.draft.recipe
-        wrong = next((field for field in self.query(Field) if field.error), None)
-        if wrong is not None:
-            self.notify(
-                f"{wrong.key}: {wrong.error.what if wrong.error else ''}", severity="error", title="Not started"
-            )
-            return
-        checked = await asyncio.to_thread(self.desk.check, recipe)
-        if checked.problems:
-            self.notify(str(checked.problems[0]), severity="error", title="Not started", timeout=10)
-            return
-        await self._start(lambda: self.desk.start(recipe, self._runs_root, self.draft.name))
-
-    async def _start(self, start: Callable[[], None]) -> None:
-        try:
-            await asyncio.to_thread(start)
-        except StudioError as error:
-            self.notify(str(error), severity="error", title="Not started", timeout=10)
-            return
-        self.query_one(LogPane).clear()
+    def run_started(self) -> None:
+        """Look at the curves."""
         if self._one_at_a_time:
             self._go_to("curves")
         else:
             self.query_one(CurvesPane).focus()
         self._tick()
-        self.refresh_bindings()
-
-    def action_pause(self) -> None:
-        """Hold the training, or go on."""
-        if self.desk.live:
-            self.desk.toggle_pause()
-            self._tick()
-
-    def action_stop(self) -> None:
-        """End the training with a checkpoint."""
-        if self.desk.live:
-            self.desk.stop()
-            self.notify("Stopping after this step, with a checkpoint.")
-
-    def action_checkpoint(self) -> None:
-        """Write a checkpoint now."""
-        if self.desk.live:
-            self.desk.checkpoint()
-
-    @work(exclusive=True, group="dialog")
-    async def action_learning_rate(self) -> None:
-        """Ask for another learning rate."""
-        history = self.desk.history
-        if not self.desk.live or history is None:
-            return
-        rate = await self.app.push_screen_wait(LearningRateScreen(history.progress.learning_rate))
-        if rate is not None and self.desk.live:
-            self.desk.set_learning_rate(rate)
-
-    @work(exclusive=True, group="dialog")
-    async def action_runs(self) -> None:
-        """Choose an earlier run to look at or to resume."""
-        chosen: RunChosen | None = await self.app.push_screen_wait(RunsScreen(self._runs_root))
-        if chosen is None:
-            return
-        if self.desk.live:
-            self.notify("A run is training. Stop it first: s.", severity="warning")
-        elif chosen.action == "resume" and self.ready:
-            await self._start(lambda: self.desk.resume(chosen.directory))
-        else:
-            await self._start(lambda: self.desk.show(chosen.directory))
 
     @work(exclusive=True, group="dialog")
     async def ask_to_quit(self) -> None:
@@ -246,11 +166,15 @@ class StudioScreen(DraftScreen):
                 self.query_one(LogPane).add(desk.new_lines())
                 self.show_download(desk.download)
                 history = desk.history
-                self.query_one(ProgressPane).show(history, desk.name or self.draft.name, desk.where, live=desk.live)
+                origin = str(self.draft.origin or "")
+                self.query_one(ProgressPane).show(
+                    history, desk.name or self.draft.name, desk.where, live=desk.live, next_from=origin
+                )
                 if history is not None:
-                    self.query_one(CurvesPane).show(history, self._metric(history), desk.name)
+                    self.query_one(CurvesPane).show(history, self._metric(history), desk.name, desk.average)
             except NoMatches:
                 return  # the screen is being taken down
+        self.tell_news()
         if desk.ended():
             self._announce(desk.history)
 

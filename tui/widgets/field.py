@@ -72,7 +72,7 @@ class Field(Horizontal):
         self._calm = calm
         self._check = check
         self._label = label or key.rpartition(".")[2]
-        self._text = "" if value is None else format_value(value)
+        self._text = _text_of(value)
         self._placeholder = "" if default is None else format_value(default)
 
     def compose(self) -> ComposeResult:
@@ -91,7 +91,7 @@ class Field(Horizontal):
 
     def put(self, value: Any) -> None:
         """Show another value, unless it is what the person is typing right now."""
-        text = "" if value is None else format_value(value)
+        text = _text_of(value)
         field = self.query_one(Input)
         if parse_value(field.value) != parse_value(text) or (self.error and not field.has_focus):
             self._text = text
@@ -164,3 +164,10 @@ class Field(Horizontal):
         if self.has_focus or self.has_focus_within:
             text = f"{self.error.what}. {self.error.remedy}" if self.error else self.help
             self.post_message(self.Told(text, wrong=self.error is not None))
+
+
+def _text_of(value: Any) -> str:
+    """What stands in the input. The word none is some settings' default; typed, it restores that."""
+    if value is None:
+        return ""
+    return "none" if value == "none" else format_value(value)

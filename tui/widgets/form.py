@@ -18,10 +18,24 @@ class Form(VerticalScroll, can_focus=False):
         Binding("up", "step(-1)", "Previous", tooltip="The row above", id="form.previous", show=False),
     ]
 
+    def begin(self) -> None:
+        """Go to the first row."""
+        rows = self._rows()
+        if rows:
+            _go_to(rows[0])
+
     def action_step(self, by: int) -> None:
         """Go to another row."""
-        rows: list[Widget] = [row for row in self.query("*") if isinstance(row, (Field, Button))]
+        rows = self._rows()
         here = next((i for i, row in enumerate(rows) if row.has_focus or row.has_focus_within), None)
         if rows:
-            target = rows[0 if here is None else min(max(here + by, 0), len(rows) - 1)]
-            (target.begin if isinstance(target, Field) else target.focus)()
+            _go_to(rows[0 if here is None else min(max(here + by, 0), len(rows) - 1)])
+
+    def _rows(self) -> list[Widget]:
+        """Those in sight: a filter hides the others."""
+        rows: list[Widget] = [row for row in self.query("*") if isinstance(row, (Field, Button))]
+        return [row for row in rows if row.display and isinstance(row.parent, Widget) and row.parent.display]
+
+
+def _go_to(row: Widget) -> None:
+    (row.begin if isinstance(row, Field) else row.focus)()

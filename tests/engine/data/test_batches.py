@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from engine.data.batches import Batch, Batches, Finish, LoaderBatches, TensorBatches, collate
 from engine.data.load import MapDataset, Samples, load
 from engine.data.transforms import Augment
+from engine.errors import DataError
 from engine.recipe import Data, Part
 
 CPU = torch.device("cpu")
@@ -274,5 +276,102 @@ class Exhausted:
 
 def test_a_sample_that_raises_stop_iteration_does_not_cut_the_epoch_short_in_silence() -> None:
     batches = LoaderBatches(Exhausted(), None, Finish([]), 2, torch.device("cpu"))
-    with pytest.raises(RuntimeError, match="sample 3 of the dataset raised StopIteration"):
+    with pytest.raises(DataError, match=r"sample 3 of the dataset can't be read: .*StopIteration"):
         list(batches.epoch(0))
+
+
+@pytest.mark.parametrize("serve", SERVERS)
+def test_indices_are_the_samples_of_the_batch(serve: type) -> None:
+    for batches in (serve(samples()), serve(samples(), seed=None), serve(samples(), drop=True)):
+        for number, batch in enumerate(batches.epoch(2)):
+            assert batches.indices(2, number * 5) == batch.targets.tolist()
+
+
+def test_indices_of_a_subset_are_numbers_of_the_whole_dataset() -> None:
+    index, data = torch.tensor([30, 10, 40]), samples(50)
+    chosen = Samples(data.inputs[index], data.targets[index])
+    for batches in (
+        TensorBatches(chosen, PLAIN, 2, seed=1, index=index),
+        LoaderBatches(data, index, PLAIN, 2, CPU, seed=1),
+    ):
+        assert [batches.indices(0, start) for start in (0, 2)] == [b.targets.tolist() for b in batches.epoch(0)]
+
+
+@pytest.mark.parametrize("serve", SERVERS)
+def test_peek_makes_the_batch_again_while_its_epoch_goes_on(serve: type) -> None:
+    finish = Finish((), Augment([Part(name="RandomCrop", size=4)]))
+    batches = serve(pictures(), finish=finish)
+    whole = list(serve(pictures(), finish=finish).epoch(1))
+    assert not torch.equal(whole[2].inputs, batches.peek(2, 10).inputs)
+    epoch = batches.epoch(1)
+    served = [next(epoch), next(epoch)]
+    assert same([batches.peek(1, 10), batches.peek(1, 20)], [whole[2], whole[4]])
+    assert same([*served, *epoch], whole)
+    left = batches.epoch(1)
+    next(left)
+    assert same([batches.peek(1, 0)], whole[:1])
+
+
+def test_peek_of_a_persons_dataset_reads_here_what_workers_read(persons_dice: MapDataset) -> None:
+    batches = loader_batches(persons_dice, workers=1)
+    try:
+        whole = list(loader_batches(persons_dice).epoch(1))
+        epoch = batches.epoch(1)
+        before = torch.get_rng_state()
+        first = next(epoch)
+        assert same([batches.peek(1, 5), batches.peek(1, 0)], [whole[1], first])
+        assert same([*epoch], whole[1:])
+        assert torch.equal(torch.get_rng_state(), before)
+    finally:
+        batches.close()
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_tensors_can_be_moved_away_and_back_in_the_middle_of_an_epoch(ahead: bool) -> None:
+    whole = list(TensorBatches(pictures(), PLAIN, 5, seed=0, ahead=ahead).epoch(0))
+    batches = TensorBatches(pictures(), PLAIN, 5, seed=0, ahead=ahead)
+    epoch = batches.epoch(0)
+    served = [next(epoch)]
+    kept = batches._inputs, batches._targets
+    batches.to(torch.device("meta"))  # the one other device there always is; it can't give the numbers back
+    assert next(epoch).inputs.is_meta
+    batches._inputs, batches._targets = kept
+    batches.to(CPU)
+    assert same([*served, *epoch], [whole[0], *whole[2:]])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_tensors_give_the_gpus_memory_back_and_take_it_again_bit_by_bit() -> None:
+    cuda = torch.device("cuda", 0)
+    data = pictures()
+    batches = TensorBatches(Samples(data.inputs.to(cuda), data.targets.to(cuda)), PLAIN, 5, seed=0)
+    before = list(batches.epoch(0))
+    held = torch.cuda.memory_allocated()
+    batches.to(CPU)
+    assert torch.cuda.memory_allocated() < held
+    batches.to(cuda)
+    assert same(list(batches.epoch(0)), before)
+
+
+def test_only_pictures_become_channels_last() -> None:
+    batch = Batch(torch.rand(2, 3, 4, 4), torch.zeros(2), 0.5)
+    turned = batch.channels_last()
+    assert turned.inputs.is_contiguous(memory_format=torch.channels_last)
+    assert not batch.inputs.is_contiguous(memory_format=torch.channels_last)
+    assert same([turned], [batch])
+    assert turned.weight == 0.5
+    table = Batch(torch.rand(2, 3), torch.zeros(2))
+    assert table.channels_last() is table
+
+
+def test_the_time_of_copies_and_finishing_is_measured() -> None:
+    def slowly(inputs: Tensor) -> Tensor:
+        time.sleep(0.02)
+        return inputs
+
+    batches = loader_batches(samples(), finish=Finish([slowly]))
+    assert batches.copy_seconds == 0
+    count = len(list(batches.epoch(0)))
+    assert count * 0.02 <= batches.copy_seconds < 5
+    assert tensor_batches(samples()).copy_seconds == 0

@@ -93,6 +93,35 @@ class TestWriting:
 
         assert time.monotonic() - began < 2.0
 
+    def test_a_mark_is_waited_for_in_another_thread_and_holds_nothing_up(
+        self, writer: MetricsWriter, path: Path
+    ) -> None:
+        put(writer, "train/loss", 1, 1.0)
+        began = time.monotonic()
+        wait = writer.mark()
+        marked = time.monotonic() - began
+        put(writer, "train/loss", 2, 1.0)  # of later: not waited for, and no harm if it is there
+        seen: list[int] = []
+        thread = threading.Thread(target=lambda: (wait(), seen.append(len(points(path)["train/loss"]))))
+
+        thread.start()
+        thread.join(5)
+
+        assert marked < 0.05
+        assert seen[0] >= 1
+        wait()  # it holds for ever after
+
+    def test_a_mark_is_waited_for_for_a_second_at_most(self, writer: MetricsWriter, path: Path) -> None:
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("BEGIN IMMEDIATE")  # now the writer waits for five seconds
+            put(writer, "train/loss", 1, 1.0)
+            wait = writer.mark()
+            began = time.monotonic()
+            wait()
+            waited = time.monotonic() - began
+
+        assert 0.5 < waited < 2.0
+
     def test_facts_given_at_the_start_are_on_disk_at_once(self, path: Path) -> None:
         writer = MetricsWriter(path, pytest.fail, {"pid": 5})
 

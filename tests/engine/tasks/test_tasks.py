@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from engine.data.batches import Batch
 from engine.tasks.base import Task
-from engine.tasks.classification import Classification
+from engine.tasks.classification import Classification, Form, one_hot, signs
 from engine.tasks.regression import Regression
 
 CUTS = st.lists(st.integers(0, 40), max_size=6)
@@ -152,6 +152,34 @@ def test_a_step_gives_the_mean_loss_of_the_batch_with_its_graph(task: Task) -> N
     assert outcome.targets is targets
     outcome.loss.backward()  # type: ignore[no-untyped-call]
     assert model.weight.grad is not None
+
+
+@pytest.mark.parametrize("form", [one_hot, signs])
+def test_a_loss_gets_its_targets_in_its_form_and_the_metrics_get_class_numbers(form: Form) -> None:
+    scores, targets = torch.randn(2, 3), torch.tensor([2, 0])
+    rows = torch.tensor([[0.0, 0, 1], [1, 0, 0]])
+    assert torch.equal(form(targets, scores), rows if form is one_hot else rows * 2 - 1)
+    outcome = Classification(nn.MSELoss(), form).step(nn.Identity(), Batch(scores, targets))
+    assert torch.equal(outcome.loss, nn.MSELoss()(scores, form(targets, scores)))
+    assert outcome.targets is targets
+
+
+@pytest.mark.parametrize("task", [Classification(nn.CrossEntropyLoss()), Regression(nn.MSELoss())])
+def test_batches_weigh_by_their_samples_as_a_plain_number(task: Task) -> None:
+    weight = task.weight(torch.zeros(7, dtype=torch.long))
+    assert weight == 7
+    assert isinstance(weight, int)  # no tensor, so no work for the device and nothing to wait for
+
+
+def test_batches_weigh_by_the_shares_of_their_classes_where_those_differ() -> None:
+    shares = torch.tensor([1.0, 4.0])
+    task = Classification(nn.CrossEntropyLoss(weight=shares), class_shares=shares)
+    scores, targets = torch.randn(5, 2), torch.tensor([0, 1, 1, 0, 0])
+    weight = task.weight(targets)
+    assert isinstance(weight, Tensor)
+    assert (weight.ndim, float(weight)) == (0, 11)
+    loss = task.step(nn.Identity(), Batch(scores, targets)).loss
+    torch.testing.assert_close(loss, nn.functional.cross_entropy(scores, targets, weight=shares))
 
 
 @pytest.mark.parametrize("task", [Classification(nn.CrossEntropyLoss()), Regression(nn.MSELoss())])

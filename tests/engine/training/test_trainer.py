@@ -18,7 +18,7 @@ from engine.job import Job
 from engine.recipe import Recipe
 from engine.tasks.base import Outcome
 from engine.tasks.regression import Regression
-from engine.training.checkpoint import Checkpoints
+from engine.checkpoints.checkpoint import Checkpoints
 
 
 def data_of(recipe: Recipe) -> Prepared:

@@ -1,0 +1,68 @@
+"""torch's docstrings without the markup that a terminal can't show."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+_ARGUMENTS = re.compile(r"^(?:Args|Arguments|Parameters):\s*$", re.MULTILINE)
+_ARGUMENT = re.compile(r"^\s{2,6}\*{0,2}(\w+)(?:\s*\([^\n]*?\))?\s*:\s?(.*)$")
+
+
+def parameter_docs(doc: str) -> dict[str, str]:
+    """Parameter name → text, from the `Args:` section of a torch docstring."""
+    docs: dict[str, list[str]] = {}
+    indent, current = 0, ""
+    for block in _ARGUMENTS.split(doc)[1:]:
+        for line in block.split("\n"):
+            depth = len(line) - len(line.lstrip())
+            if line.strip() and depth == 0:
+                break
+            found = _ARGUMENT.match(line)
+            if found and (not indent or depth <= indent):
+                indent, current = depth, found[1]
+                docs.setdefault(current, []).append(found[2])
+            elif current:
+                docs[current].append(line.strip())
+    return {name: readable(" ".join(" ".join(lines).split())) for name, lines in docs.items()}
+
+
+_MARKUP: Iterable[tuple[str, str]] = (
+    (r"(?ms)^[ \t]*\\begin\{(\w+)\}.*?\\end\{\1\}", ""),  # algorithms set in LaTeX
+    (r":(?:math|class|func|meth|attr|ref|mod|obj|paramref|doc):`~?([^`<]*?)(?:\s*<[^>]*>)?`", r"\1"),
+    (r"(?m)^\.\. (?:image|_).*\n?(?:[ \t]+http.*)?$", ""),  # pictures, and the targets of links
+    (r"(?m)^\.\. (?:note|warning|math|code-block|versionadded|testcode|seealso)::?", ""),
+    (r"``([^`]*)``", r"\1"),
+    (r"`([^`<]+?)\s*(?:<[^>]*>)?`_*", r"\1"),
+    (r"\\(?:text|mathrm|mathbf|operatorname)\{([^}]*)\}", r"\1"),
+    (r"\\d?frac\{((?:[^{}]|\{[^{}]*\})*)\}\{((?:[^{}]|\{[^{}]*\})*)\}", r"(\1)/(\2)"),
+    (r"__? https?://\S+", ""),
+    (r"::$", ":"),
+    (r"\\_", "_"),
+    (r"\\[,;! ]", " "),
+)
+_SYMBOLS = {
+    "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "eta": "η", "theta": "θ", "lambda": "λ",
+    "mu": "μ", "nu": "ν", "rho": "ρ", "sigma": "σ", "phi": "φ", "times": "×", "cdot": "·", "sum": "Σ", "leq": "≤",
+    "geq": "≥", "le": "≤", "ge": "≥", "infty": "∞", "sqrt": "√", "ast": "*", "star": "⋆", "left": "", "right": "",
+    "begin": "", "end": "", "quad": " ", "in": "∈", "pm": "±", "neq": "≠", "partial": "∂", "pi": "π", "Phi": "Φ",
+    "dots": "…", "ldots": "…",
+}  # fmt: skip
+
+
+def readable(text: str) -> str:
+    """A docstring without the markup that a terminal can't show."""
+    for pattern, replacement in _MARKUP:
+        text = re.sub(pattern, replacement, text)
+    text = re.sub(r"\\([a-zA-Z]+)", lambda found: _SYMBOLS.get(found[1], found[1]), text)
+    return re.sub(r"\n{3,}", "\n\n", re.sub(r"(?m)[ \t]+$", "", text)).strip()
+
+
+def reflowed(text: str) -> str:
+    """`text` with each paragraph on one line, so that it wraps at any width; indented lines stay lines."""
+    return re.sub(r"(?<=\S)\n(?=[\w(])", " ", text)
+
+
+def first_sentence(text: str) -> str:
+    """`text` up to its first full stop or semicolon, without it."""
+    return re.split(r"(?<=[.;])\s", text)[0].rstrip(".;")

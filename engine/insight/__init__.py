@@ -1,0 +1,1 @@
+"""Looking into a training: where the time goes, how each layer fares, what an operator costs."""

@@ -1,0 +1,126 @@
+"""Loss and metrics over a whole part of the data."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from engine.data.batches import Batch, Batches
+from engine.runs.history import State
+from engine.tasks.base import Task
+from engine.training.averaging import Averaged
+from engine.training.precision import Precision
+from engine.training.randomness import preserved
+from engine.training.recorder import Recorder
+from engine.training.splitting import Splitter
+
+_TELL_S = 0.1
+
+
+def evaluate(
+    model: nn.Module,
+    task: Task,
+    batches: Batches,
+    *,
+    device: torch.device,
+    autocast: Callable[[], AbstractContextManager[Any]],
+    splitter: Splitter,
+    look: Callable[[float], None],
+) -> dict[str, float]:
+    """Sums on the device, read once at the end. What a model draws here leaves no trace.
+
+    `look` is told after each batch how much of the part is done, and may raise.
+    """
+
+    def measure(parts: Sequence[Batch]) -> tuple[Tensor, Tensor | float, Tensor]:
+        loss: Tensor | float = 0.0
+        weight: Tensor | float = 0.0
+        sums: Tensor | float = 0.0
+        for part in parts:
+            with autocast():
+                outcome = task.step(model, part)
+            share = task.weight(part.targets)
+            loss = loss + outcome.loss.float() * share
+            weight = weight + share
+            sums = sums + task.contributions(outcome.outputs, outcome.targets).sum(0)
+        assert isinstance(loss, Tensor)
+        assert isinstance(sums, Tensor)
+        return loss, weight, sums
+
+    model.eval()
+    losses: list[Tensor] = []
+    weights: Tensor | float = 0.0
+    totals: Tensor | None = None
+    with torch.inference_mode(), preserved(device):
+        for number, batch in enumerate(batches.epoch(0)):
+            loss, weight, sums = splitter.run(batch, measure)
+            losses.append(loss)
+            weights = weights + weight
+            totals = sums if totals is None else totals + sums
+            look((number + 1) / batches.steps)
+        assert totals is not None
+        # The one sync, once an epoch.
+        return {
+            "loss": float(torch.stack(losses).sum() / weights),
+            **task.summarize(totals.tolist(), batches.samples),
+        }
+
+
+class Evaluator:
+    """Measures a model, and the averaged weights beside it, over a part of the data, and tells how far it is.
+
+    `look` is called after every batch and may raise.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        average: Averaged | None,
+        task: Task,
+        precision: Precision,
+        device: torch.device,
+        recorder: Recorder,
+        look: Callable[[], None],
+        *,
+        elsewhere: bool,
+    ) -> None:
+        self._model, self._average, self._task = model, average, task
+        self._precision, self._device, self._recorder, self._look = precision, device, recorder, look
+        self._elsewhere = elsewhere
+
+    def measure(self, batches: Batches | None, state: State) -> tuple[dict[str, float], dict[str, float]]:
+        """(raw, averaged) loss and metrics; empty without batches, the second without averaged weights."""
+        if batches is None:
+            return {}, {}
+        self._recorder.state(state)
+        raw = self._of(self._model, batches)
+        ready = self._average is not None and self._average.ready
+        return raw, self._of(self._average.model, batches) if ready and self._average is not None else {}
+
+    def _of(self, model: nn.Module, batches: Batches) -> dict[str, float]:
+        told = time.monotonic()
+
+        def look(fraction: float) -> None:
+            nonlocal told
+            self._look()
+            if time.monotonic() - told > _TELL_S:
+                told = time.monotonic()
+                self._recorder.progress(fraction=fraction)
+
+        def tell(text: str) -> None:
+            self._recorder.say(f"evaluation: {text}")
+
+        return evaluate(
+            model,
+            self._task,
+            batches,
+            device=self._device,
+            autocast=self._precision.autocast,
+            splitter=Splitter(1, model, self._device, tell, elsewhere=self._elsewhere),
+            look=look,
+        )

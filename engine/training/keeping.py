@@ -1,0 +1,122 @@
+"""Checkpoints from the loop's side: handed to the writer, taken again, and what to do when the disk refuses them."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+from engine.checkpoints.checkpoint import Checkpoints, Loaded
+from engine.checkpoints.writer import CheckpointWriter
+from engine.errors import DiskFull, RunError, TrainingError
+from engine.training.clock import Clock
+from engine.training.control import Control, Stopped
+from engine.training.nonfinite import NonFiniteError, all_finite
+from engine.training.recorder import Recorder
+from engine.training.state import TrainingState
+
+_LAST_WRITE_S = 60.0  # how long the end of a run waits for a disk that is slow but not in trouble
+_DISK_S = 2.0  # how often a full disk is tried again
+
+
+class WentBackError(Exception):
+    """The training is at an earlier checkpoint now: the epoch at hand is another."""
+
+
+class Keeper:
+    """Keeps a training's state. The writer's thread does the writing; all of this is for the engine thread."""
+
+    def __init__(
+        self, state: TrainingState, checkpoints: Checkpoints, recorder: Recorder, control: Control, clock: Clock
+    ) -> None:
+        self._state, self._checkpoints, self._recorder = state, checkpoints, recorder
+        self._control, self._clock = control, clock
+        self._writer = CheckpointWriter(checkpoints, recorder.mark)
+        self._told: TrainingError | None = None
+        self.saved_at = time.monotonic()
+
+    def save(self, score: float | None = None) -> None:
+        """Hand over a checkpoint of this position; the disk is not waited for.
+
+        Raises NonFiniteError: weights that are no numbers must not take the place of good ones.
+        """
+        self.saved_at = time.monotonic()
+        files = self._state.files()
+        if not all_finite(files["model"]):
+            raise NonFiniteError("gradient")
+        at = self._state.at
+        rest = self._state.rest(at.seconds + self._clock.seconds())
+        self._writer.save(at.epoch, at.step, files, rest, score, replace=self._state.changed)
+        self._state.changed = False
+
+    def kept(self) -> bool:
+        """Whether all that was handed over is on disk, after some patience."""
+        return self._writer.wait(_LAST_WRITE_S) and self._writer.trouble is None
+
+    def save_what_is_left(self) -> None:
+        """Before a failure is told: a checkpoint of the last whole step, so that the run can go on after mending."""
+        if not self._state.intact:
+            return
+        self._state.meter.discard_step()
+        self._state.splitter.take_back()
+        with contextlib.suppress(NonFiniteError):
+            self.save()
+            self.kept()
+
+    def go_back(self, why: str, factor: float = 1.0) -> None:
+        """Take the newest checkpoint, with the learning rate times `factor`. Raises WentBackError."""
+        self._writer.wait(_LAST_WRITE_S)
+        checkpoint, loaded = self._checkpoints.load_newest(self._recorder.say)
+        self._recorder.rewind(checkpoint.step)
+        self._state.restore(loaded)
+        said = f"{why} Back to step {checkpoint.step}"
+        if factor != 1.0:
+            self._state.optim.scale_learning_rate(factor)
+            self._state.changed = True
+            said += f", learning rate now {self._state.optim.learning_rate:g}"
+        self._recorder.event(checkpoint.step, "rollback", f"{said}.")
+        raise WentBackError
+
+    def best(self) -> Loaded | None:
+        """The checkpoint that validated best; None if that is the state at hand, or it can't be had."""
+        best, at = self._checkpoints.best(), self._state.at
+        if best is None or at.best_epoch == at.epoch:
+            return None
+        try:
+            return self._checkpoints.load(best)
+        except RunError as error:
+            self._recorder.event(at.step, "trouble", f"{error} The last weights are used.")
+            return None
+
+    @property
+    def trouble(self) -> TrainingError | None:
+        """Why the newest checkpoint could not be written; one attribute, so that every step may look."""
+        return self._writer.trouble
+
+    def face_trouble(self) -> None:
+        """A full disk holds the training until there is space again; other trouble is said once, and it goes on.
+
+        Raises Stopped when the person does not want to wait.
+        """
+        trouble = self._writer.trouble
+        if trouble is None or trouble is self._told:
+            return
+        self._told = trouble
+        self._recorder.event(self._state.at.step, "trouble", str(trouble))
+        if not isinstance(trouble, DiskFull):
+            return
+        before = self._recorder.history.progress.state
+        self._recorder.state("paused", f"{trouble.what}; the training goes on when there is space")
+        with self._clock.stopped():
+            while isinstance(self._writer.trouble, DiskFull) and not self._control.stopping:
+                self._control.wait(_DISK_S)
+                self._writer.retry()
+                self._writer.wait(_LAST_WRITE_S)
+        self._told = self._writer.trouble
+        if self._control.stopping:
+            raise Stopped
+        self._recorder.event(self._state.at.step, "disk", "the checkpoint is written, the training goes on")
+        self._recorder.state(before)
+
+    def close(self) -> None:
+        """Write out what is pending and end the writer."""
+        self._writer.close()

@@ -1,0 +1,91 @@
+"""Everything that a checkpoint holds of a training: taken, and put back to the bit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from engine.checkpoints.checkpoint import Loaded
+from engine.optim.optim import Optim
+from engine.recipe import Recipe
+from engine.training.averaging import Averaged
+from engine.training.early_stopping import Patience
+from engine.training.meter import Meter
+from engine.training.randomness import random_state, restore_random
+from engine.training.splitting import Splitter
+
+
+@dataclass
+class Position:
+    """Where a training is: `samples` of `epoch` are behind it, `step` optimizer steps in all, `seconds` of work."""
+
+    epoch: int = 0
+    samples: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    best: float | None = None
+    best_epoch: int = 0
+
+
+@dataclass
+class TrainingState:
+    """The parts of a training that change, and where it is. For the engine thread alone.
+
+    `changed` says that a setting was changed since the last step: a checkpoint of this very step has the old one.
+    `intact` says that the weights are those of the last whole step.
+    """
+
+    recipe: Recipe
+    device: torch.device
+    model: nn.Module
+    optim: Optim
+    average: Averaged | None
+    patience: Patience
+    meter: Meter
+    splitter: Splitter
+    epochs: int
+    at: Position
+    changed: bool = False
+    intact: bool = True
+
+    def files(self) -> dict[str, dict[str, Tensor]]:
+        """The weights by the name of their file, as the model has them."""
+        weights = {key: value for key, value in self.model.state_dict().items() if isinstance(value, Tensor)}
+        return {"model": weights, **({"average": self.average.weights()} if self.average is not None else {})}
+
+    def rest(self, seconds: float) -> dict[str, Any]:
+        """All but the weights, as plain containers and tensors."""
+        return {
+            "recipe": self.recipe.to_toml(),
+            "extra": {key: value for key, value in self.model.state_dict().items() if not isinstance(value, Tensor)},
+            "optim": self.optim.state(),
+            "average": self.average.state() if self.average is not None else None,
+            "patience": self.patience.state(),
+            "meter": self.meter.state(),
+            "parts": self.splitter.parts,
+            "epochs": self.epochs,
+            "position": {**asdict(self.at), "seconds": seconds},
+            "random": random_state(self.device),
+        }
+
+    def restore(self, loaded: Loaded) -> None:
+        """Take up where a checkpoint was written, random number generators included."""
+        state = loaded.state
+        self.put_weights(loaded)
+        self.optim.load_state(state["optim"])
+        self.patience.load_state(state["patience"])
+        self.meter.load_state(state["meter"])
+        self.splitter.parts = state["parts"]
+        self.at, self.epochs = Position(**state["position"]), state["epochs"]
+        restore_random(state["random"], self.device)
+
+    def put_weights(self, loaded: Loaded) -> None:
+        """Take a checkpoint's weights and nothing else."""
+        extra: Mapping[str, Any] = loaded.state["extra"]
+        self.model.load_state_dict({**loaded.weights, **extra})
+        if self.average is not None and loaded.average is not None:
+            self.average.load({**loaded.average, **extra}, loaded.state["average"])

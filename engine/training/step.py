@@ -1,0 +1,75 @@
+"""One training step, for every task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from engine.data.batches import Batch
+from engine.insight.health import Health
+from engine.insight.phases import Phases
+from engine.tasks.base import Task
+from engine.training.nonfinite import FirstAid
+from engine.training.precision import Precision
+from engine.training.state import TrainingState
+
+
+class Stepper:
+    """Takes optimizer steps. What may go wrong in one, and what is looked at meanwhile, is for others to know."""
+
+    def __init__(
+        self, state: TrainingState, task: Task, precision: Precision, aid: FirstAid, health: Health, phases: Phases
+    ) -> None:
+        self._state, self._task, self._precision = state, task, precision
+        self._aid, self._health, self._phases = aid, health, phases
+
+    def take(self, batch: Batch) -> None:
+        """One optimizer step on `batch`; the losses stay on the device.
+
+        Raises NonFiniteError before the weights change, and TrainingError when not even one sample fits into memory.
+        """
+        state, meter, optim, phases = self._state, self._state.meter, self._state.optim, self._phases
+        step, weight = state.at.step + 1, self._task.weight(batch.targets)
+        state.model.train()
+        phases.begin_step()
+        self._health.begin(step)
+        first = True
+
+        def backward(parts: Sequence[Batch]) -> Tensor:
+            optim.zero_grad()
+            if first:
+                meter.begin_step()
+            total: Tensor | None = None
+            for part in parts:
+                with self._precision.autocast():
+                    outcome = self._task.step(state.model, part)
+                loss = outcome.loss
+                if len(parts) > 1:  # each counts by its share of the samples, or of their weights
+                    loss = loss * (self._task.weight(part.targets) / weight)
+                self._aid.check_loss(loss)
+                phases.mark("forward")
+                self._precision.backward(loss)
+                phases.mark("backward")
+                total = loss.detach() if total is None else total + loss.detach()
+                if first:  # LBFGS evaluates several times a step; the first is the loss before it
+                    meter.add(outcome)
+            assert total is not None
+            return total
+
+        def gradients() -> Tensor:
+            nonlocal first
+            loss = state.splitter.run(batch, backward)
+            self._aid.check_gradients()
+            self._health.after_backward(self._precision.scale)
+            if first:
+                meter.end_step(loss, weight, step)
+            first = state.intact = False
+            return loss
+
+        optim.step(gradients)
+        state.intact = True
+        self._health.after_update(step)
+        if state.average is not None:
+            state.average.end_step()
+        phases.mark("optimizer")

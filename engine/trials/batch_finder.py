@@ -1,0 +1,102 @@
+"""How large a batch fits into the memory, and how fast each size is: real steps with doubling batches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from engine.data.batches import Batch
+from engine.data.load import Progress
+from engine.recipe import Recipe
+from engine.training.control import Control
+from engine.trials.trial import trial
+
+_LARGEST = 1 << 16
+_SLOW_S = 5.0  # a step longer than that, and the next size is not tried
+_ENOUGH = 0.9  # a batch as fast as that share of the fastest is recommended if it is smaller
+
+
+@dataclass(frozen=True)
+class Size:
+    """One batch size: the seconds of a step (least of three), and the most memory torch held, where it can tell."""
+
+    samples: int
+    seconds: float
+    peak_bytes: int | None
+
+    @property
+    def samples_per_second(self) -> float:
+        return self.samples / self.seconds
+
+
+@dataclass(frozen=True)
+class BatchSizes:
+    """What was measured. `too_large` is the size that did not fit, None if all did."""
+
+    sizes: Sequence[Size]
+    too_large: int | None
+
+    @property
+    def recommended(self) -> int:
+        """The smallest size that is about as fast as the fastest."""
+        fastest = max(size.samples_per_second for size in self.sizes)
+        return next(size.samples for size in self.sizes if size.samples_per_second >= _ENOUGH * fastest)
+
+    def settings(self, batch_size: int) -> dict[str, int]:
+        """`data.batch_size` and `training.accumulate` that keep the effective batch and use what fits."""
+        fits = self.sizes[-1].samples
+        return {"data.batch_size": batch_size, "training.accumulate": max(1, -(-batch_size // fits))}
+
+
+def find_batch_size(
+    recipe: Recipe,
+    progress: Progress,
+    *,
+    largest: int = _LARGEST,
+    control: Control | None = None,
+    look: Callable[[Size], None] = lambda size: None,
+) -> BatchSizes:
+    """Take three steps with 1, 2, 4, … samples until one does not fit, is slow, or `largest` is reached.
+
+    The samples are the training data's, over again where there are too few. Raises Stopped by `control`, TrainingError
+    when not even one sample fits, and whatever training the recipe raises.
+    """
+    plain = recipe.override({"training.accumulate": 1, "training.on_nan": "stop", "training.health_every": 0})
+    sizes: list[Size] = []
+    with trial(plain, progress, control) as tried:
+        pool = tried.first_batch()
+        size = 1
+        while size <= largest:
+            measured = _measure(tried.state.device, tried.fits, _of_size(pool, size))
+            if measured is None:
+                return BatchSizes(sizes, size)
+            sizes.append(measured)
+            look(measured)
+            if measured.seconds > _SLOW_S:
+                break
+            size *= 2
+    return BatchSizes(sizes, None)
+
+
+def _measure(device: torch.device, step: Callable[[Batch], bool], batch: Batch) -> Size | None:
+    """None when the batch does not fit."""
+    cuda = device.type == "cuda"
+    if cuda:
+        torch.cuda.reset_peak_memory_stats(device)
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        if not step(batch):
+            return None
+        if cuda:
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - began)
+    return Size(len(batch), min(seconds), torch.cuda.max_memory_allocated(device) if cuda else None)
+
+
+def _of_size(pool: Batch, size: int) -> Batch:
+    index = torch.arange(size, device=pool.inputs.device) % len(pool)
+    return Batch(pool.inputs[index], pool.targets[index])

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from kept import damage
+from small_runs import AtLook, line, make_trainer, resume, run_python, stop_at, train, weights
+from torch import nn
+
+from engine.checkpoints.checkpoint import Checkpoints, load
+from engine.training.control import Control
+
+
+class TestState:
+    def test_state_of_a_module_that_is_no_tensor_comes_back_on_resume(self, root: Path) -> None:
+        class Counting(nn.Linear):
+            calls = 0
+
+            def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+                self.calls += 1
+                return super().forward(inputs)
+
+            def get_extra_state(self) -> dict[str, int]:
+                return {"calls": self.calls}
+
+            def set_extra_state(self, state: Mapping[str, int]) -> None:
+                self.calls = state["calls"]
+
+        trained, fresh = Counting(1, 1), Counting(1, 1)
+        trainer = make_trainer(line(), trained, root)
+        trainer.run()
+        (folder,) = root.iterdir()
+
+        make_trainer(line(), fresh, root).restore(load(Checkpoints(folder / "checkpoints").all()[-1]))
+
+        assert fresh.calls == trained.calls - 1  # the test after the last checkpoint
+        assert torch.equal(fresh.weight, trained.weight)
+
+
+class TestFullDisk:
+    def test_the_training_waits_for_space_says_so_and_goes_on(self, root: Path) -> None:
+        code = """
+import json, resource, sys, threading
+from pathlib import Path
+from small_runs import AtLook, line, train
+from engine.checkpoints.checkpoint import Checkpoints, load
+
+def limit(size):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+def fill(control):
+    limit(150_000)
+    threading.Timer(1.0, limit, [resource.RLIM_INFINITY]).start()
+
+# 400 KB of weights don't fit into files of at most 150 KB; the metrics do.
+recipe = line({"model.layers.0.out_features": 33_000, "training.epochs": 6, "optimizer.lr": 1e-6})
+job = train(recipe, Path(sys.argv[1]), AtLook({10: fill}))
+folder = job.directory.checkpoints
+print(json.dumps({
+    "state": job.directory.status().state,
+    "trouble": [event.text for event in job.history.events if event.kind == "trouble"],
+    "files": sorted(path.name for path in folder.iterdir()),
+    "readable": [checkpoint.epoch for checkpoint in Checkpoints(folder).all() if load(checkpoint)],
+}))
+"""
+        ran = run_python(code, str(root))
+
+        assert ran.returncode == 0, ran.stderr
+        told = json.loads(ran.stdout)
+        assert told["state"] == "done"
+        assert told["trouble"]
+        assert all("the disk is full" in text for text in told["trouble"])
+        assert [name[:11] for name in told["files"]] == [f"epoch-0000{epoch}" for epoch in told["readable"]]
+        assert told["readable"][-1] == 6
+
+
+class TestDamage:
+    def test_a_damaged_one_is_said_once_and_the_run_goes_on_from_the_one_before(self, root: Path) -> None:
+        whole = train(line({"training.epochs": 3}), root)
+        cut = train(line({"training.epochs": 3}), root, stop_at(13))  # five steps and two looks an epoch
+        newest = Checkpoints(cut.directory.checkpoints).all()[-1]
+        damage(newest)
+
+        job = resume(cut.directory)
+
+        notices = [text for text in job.history.log if "does not match its hash" in text]
+        assert len(notices) == 1
+        assert notices[0].endswith("The one before is used.")
+        assert torch.equal(weights(job.directory)["0.weight"], weights(whole.directory)["0.weight"])
+
+    def test_a_damaged_one_at_an_epochs_end_is_replaced_when_the_epoch_ends_again(self, root: Path) -> None:
+        cut = train(line({"training.epochs": 3}), root, stop_at(14))
+        newest = Checkpoints(cut.directory.checkpoints).all()[-1]
+        assert (newest.epoch, newest.step) == (2, 10)
+        damage(newest)
+
+        job = resume(cut.directory)
+
+        assert job.history.error is None
+        load(newest)
+
+    def test_a_damaged_best_one_is_said_and_the_last_weights_are_tested(self, root: Path) -> None:
+        def damage_best(control: Control) -> None:
+            best = Checkpoints(next(root.iterdir()) / "checkpoints").best()
+            assert best is not None
+            assert best.epoch == 1
+            damage(best)
+
+        # Nothing is learned after the first epoch, so that it stays the best of three.
+        control = AtLook({7: lambda control: control.set_learning_rate(1e-30), 21: damage_best})
+
+        job = train(line({"training.epochs": 3}), root, control)
+
+        trouble = [event.text for event in job.history.events if event.kind == "trouble"]
+        assert len(trouble) == 1
+        assert trouble[0].endswith("does not match its hash. The last weights are used.")
+        assert job.history.progress.state == "done"

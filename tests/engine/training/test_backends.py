@@ -1,0 +1,163 @@
+"""The process's switches are set for a run and given back; placing and compiling leaves the model's keys alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from engine.errors import DeviceError, RecipeError
+from engine.recipe import Training
+from engine.training.backends import backends, compile_trouble, nondeterministic, place
+from engine.training.precision import Precision
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
+NEWER: list[Any] = [
+    torch.backends,
+    torch.backends.cuda.matmul,
+    torch.backends.cudnn.conv,  # type: ignore[attr-defined]
+    torch.backends.cudnn.rnn,  # type: ignore[attr-defined]
+    torch.backends.mkldnn.matmul,  # type: ignore[attr-defined]
+]
+
+
+def switches() -> list[object]:
+    return [
+        *(owner.fp32_precision for owner in NEWER),
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.backends.cudnn.deterministic,
+        torch.backends.cudnn.benchmark,
+        os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
+    ]
+
+
+@pytest.fixture(autouse=True)
+def as_it_was() -> Iterator[None]:
+    before = switches()
+    yield
+    for owner, value in zip(NEWER, before, strict=False):
+        owner.fp32_precision = value
+    assert switches() == before
+
+
+class TestSwitches:
+    @pytest.mark.parametrize(("precision", "tf32"), [("tf32", True), ("fp32", False), ("bf16", False)])
+    def test_tf32_is_on_where_asked_and_off_else(self, precision: Any, tf32: bool) -> None:
+        before = switches()
+        with backends(Training(precision=precision), CUDA):
+            assert torch.backends.cuda.matmul.allow_tf32 is tf32
+            assert torch.backends.cudnn.allow_tf32 is tf32
+            assert torch.get_float32_matmul_precision() == ("high" if tf32 else "highest")
+        assert switches() == before
+        assert torch.backends.cudnn.allow_tf32  # torch's default, which fp32 has to turn off
+
+    @pytest.mark.parametrize("value", ["tf32", "ieee"])
+    def test_what_others_said_in_newer_terms_is_overruled_and_given_back(self, value: str) -> None:
+        for owner in NEWER[1:4]:
+            owner.fp32_precision = value
+        torch.backends.fp32_precision = value  # type: ignore[attr-defined]
+        before = switches()
+        with backends(Training(), CUDA):
+            assert {owner.fp32_precision for owner in NEWER} <= {"none", "ieee"}
+        assert switches() == before
+
+    def test_deterministic_is_set_and_given_back(self) -> None:
+        before = switches()
+        with backends(Training(deterministic=True), CPU):
+            assert torch.are_deterministic_algorithms_enabled()
+            assert torch.backends.cudnn.deterministic
+            assert not torch.backends.cudnn.benchmark
+            assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+        assert switches() == before
+        with backends(Training(), CPU):
+            assert not torch.are_deterministic_algorithms_enabled()
+
+    def test_a_persons_own_workspace_is_kept_if_it_will_do(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for own, used in ((":16:8", ":16:8"), (":8:1", ":4096:8")):
+            monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", own)
+            with backends(Training(deterministic=True), CPU):
+                assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == used
+            assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == own
+
+    def test_an_exception_gives_everything_back(self) -> None:
+        before = switches()
+
+        def failing_run() -> None:
+            with backends(Training(deterministic=True, precision="tf32"), CUDA):
+                assert switches() != before
+                raise KeyError
+
+        with pytest.raises(KeyError):
+            failing_run()
+        assert switches() == before
+
+    def test_an_operator_without_a_deterministic_version_is_named(self) -> None:
+        values, index, ones = torch.zeros(4), torch.tensor([0]), torch.ones(1)
+        with backends(Training(deterministic=True), CPU), pytest.raises(RuntimeError) as caught:
+            values.put_(index, ones)
+        said = "put_ has no deterministic version, which training.deterministic asks for"
+        assert nondeterministic(caught.value) == said
+        assert nondeterministic(RuntimeError("something else")) is None
+        assert nondeterministic(ValueError("use_deterministic_algorithms")) is None
+
+
+class TestPrecision:
+    def test_tf32_without_such_a_gpu_is_refused(self) -> None:
+        with pytest.raises(DeviceError, match="tf32 needs an NVIDIA GPU of the Ampere generation or later"):
+            Precision("tf32", CPU)
+
+
+class TestPlace:
+    def test_only_four_dimensional_weights_become_channels_last(self) -> None:
+        model = nn.ModuleList([nn.Conv2d(3, 4, 3), nn.Conv3d(3, 4, 3), nn.Linear(3, 4)])
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        kept = list(model.parameters())
+        assert place(model, Training(channels_last=True), CPU) is model
+        assert model[0].weight.is_contiguous(memory_format=torch.channels_last)
+        assert not model[0].weight.is_contiguous()
+        assert model[1].weight.is_contiguous()
+        assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+        assert all(one is other for one, other in zip(kept, model.parameters(), strict=True))
+        assert place(nn.Conv2d(3, 4, 3), Training(), CPU).weight.is_contiguous()
+
+    def test_compiling_and_recomputing_exclude_each_other(self) -> None:
+        with pytest.raises(RecipeError, match=r"training\.compile: does not go with training\.gradient_checkpointing"):
+            place(nn.Linear(1, 1), Training(compile=True, gradient_checkpointing=True), CPU)
+
+    @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
+    def test_a_compiled_model_has_the_same_keys_and_results(self) -> None:
+        plain = nn.Sequential(nn.Linear(4, 3), nn.GELU())
+        compiled = nn.Sequential(nn.Linear(4, 3), nn.GELU())  # GELU makes torch write C++
+        compiled.load_state_dict(plain.state_dict())
+        place(compiled, Training(compile=True), CPU)
+        inputs = torch.randn(5, 4)
+        try:
+            assert torch.allclose(compiled(inputs), plain(inputs), atol=1e-6)
+            assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0  # it was compiled indeed
+        finally:
+            torch._dynamo.reset()
+        assert list(compiled.state_dict()) == list(plain.state_dict()) == ["0.weight", "0.bias"]
+
+    def test_a_missing_compiler_is_said_plainly(self, tmp_path: Path) -> None:
+        program = (
+            "import torch\nfrom engine.training.backends import compile_trouble\n"
+            "model = torch.nn.Sequential(torch.nn.Linear(3, 7), torch.nn.GELU())\nmodel.compile()\n"
+            "try:\n    model(torch.ones(2, 3))\nexcept Exception as error:\n    print(compile_trouble(error))\n"
+        )
+        # An empty cache, or a kernel compiled before would do.
+        environment = {**os.environ, "CXX": "no-such-compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=True)
+        assert "needs a C++ compiler, and found none: install g++" in done.stdout
+
+    def test_errors_of_other_origin_are_no_trouble_with_compiling(self) -> None:
+        assert compile_trouble(RuntimeError("something else")) is None

@@ -1,0 +1,163 @@
+"""Where the time of a step goes, and how each layer fares."""
+
+from __future__ import annotations
+
+import math
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import DataTable, Static
+
+from engine.insight.facts import Checkup, LayerHealth, Times
+from engine.runs.history import LIVE, History
+from tui.training import Desk
+
+_FRAME_S = 0.5
+_COLUMNS = ("layer", "gradient", "weight", "update/weight", "1e-6 ─ 1", "", "dead units")
+_LEAST, _TRACK = -6, 13  # the bar goes from 1e-6 to 1, two cells a power of ten
+_TINY, _LARGE = 1e-5, 1e-2  # 1e-3 is usual
+
+
+class HealthScreen(ModalScreen[None]):
+    """Shows the run on the desk, live or not, and asks for news twice a second."""
+
+    CSS_PATH = "dialogs.tcss"
+    BINDINGS = [Binding("escape,h,q", "dismiss(None)", "Close", tooltip="Back to the studio", id="health.close")]
+
+    def __init__(self, desk: Desk) -> None:
+        super().__init__()
+        self._desk = desk
+        self._drawn: tuple[object, ...] = ()
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog -large") as dialog:
+            dialog.border_title = "Health and time"
+            dialog.border_subtitle = "escape"
+            yield Static(id="times")
+            yield Static(id="health-line", classes="section")
+            table: DataTable[str | Text] = DataTable(cursor_type="row", id="health")
+            yield table
+
+    def on_mount(self) -> None:
+        """Draw at once, then whenever there is something new."""
+        table = self.query_one(DataTable)
+        for name in _COLUMNS:
+            table.add_column(name, key=name)
+        table.focus()
+        self._tick()
+        self.set_interval(_FRAME_S, self._tick)
+
+    def on_resize(self) -> None:
+        """The bars take the width there is."""
+        self._drawn = ()
+
+    def _tick(self) -> None:
+        history, width = self._desk.history, self.query_one("#times").size.width
+        times, checkup = (history.times, history.checkup) if history else (None, None)
+        drawn = (id(history), times, checkup, history.progress.state if history else "", width)
+        if drawn == self._drawn:
+            return
+        self._drawn = drawn
+        with self.app.batch_update():
+            self.query_one("#times", Static).update(time_bars(times, width) if times else _no_times(history))
+            self.query_one("#health-line", Static).update(_headline(history, checkup))
+            self._fill(checkup)
+
+    def _fill(self, checkup: Checkup | None) -> None:
+        """Row by row by key, so that the cursor and the scroll position stay."""
+        table = self.query_one(DataTable)
+        rows = {layer.name: layer_cells(layer) for layer in checkup.layers} if checkup else {}
+        for key in [str(key.value) for key in table.rows if key.value not in rows]:
+            table.remove_row(key)
+        for name, cells in rows.items():
+            if name not in table.rows:
+                table.add_row(*cells, key=name)
+                continue
+            for column, cell in zip(_COLUMNS, cells, strict=True):
+                if table.get_cell(name, column) != cell:
+                    table.update_cell(name, column, cell)
+
+
+def time_bars(times: Times, width: int) -> Text:
+    """One bar a phase, and the verdict."""
+    room = max(width - 18, 5)
+    lines = [
+        Text.assemble(
+            f"{name:<11}",
+            ("█" * round(share * room), "cyan"),
+            ("░" * (room - round(share * room)), "dim"),
+            f" {share:4.0%}",
+        )
+        for name, share in times.shares.items()
+    ]
+    return Text("\n").join([*lines, Text(f"→ {times.verdict}", "bold")])
+
+
+def layer_cells(layer: LayerHealth) -> tuple[str | Text, ...]:
+    """One row of the table; what was not measured is a dash."""
+    return (
+        layer.name,
+        _number(layer.gradient),
+        _number(layer.weight),
+        _number(layer.update),
+        track(layer.update),
+        verdict(layer),
+        "–" if layer.dead is None else f"{layer.dead:.0%}",
+    )
+
+
+def track(update: float | None) -> str:
+    """`───━━●━━━────`: where a ratio lies between 1e-6 and 1; ━ is what is usual."""
+    if update is None or not math.isfinite(update):
+        return ""
+    usual = range(_place(_TINY), _place(_LARGE) + 1)
+    cells = ["━" if place in usual else "─" for place in range(_TRACK)]
+    cells[_place(update)] = "●"
+    return "".join(cells)
+
+
+def verdict(layer: LayerHealth) -> Text:
+    """A word for what the numbers mean."""
+    numbers = [number for number in (layer.gradient, layer.weight, layer.update) if number is not None]
+    if not all(map(math.isfinite, numbers)):
+        return Text("not a number", "red")
+    if layer.dead is not None:
+        return Text("mostly dead", "red") if layer.dead > 0.5 else Text("alive", "green")
+    if layer.update is None:
+        return Text("–")
+    if layer.update == 0:
+        return Text("stands still", "red")
+    if layer.update > _LARGE:
+        return Text("large", "yellow")
+    return Text("tiny", "yellow") if layer.update < _TINY else Text("usual", "green")
+
+
+def _place(ratio: float) -> int:
+    """The cell of the track that holds a ratio."""
+    power = math.log10(ratio) if ratio > 0 else _LEAST
+    return min(max(round((power - _LEAST) * 2), 0), _TRACK - 1)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"
+
+
+def _no_times(history: History | None) -> Text:
+    if history is None:
+        return Text("No run is shown. Train one: t, or choose an earlier one: r.", "italic")
+    if history.progress.state in LIVE:
+        return Text("No step has been timed yet.", "italic")
+    # The clock itself is not kept on disk; what it said at the end is a line of the log.
+    said = next((line.partition("  ")[2] for line in reversed(history.log) if "  time: " in line), "")
+    return Text(said or "The times of this run were not kept.", "" if said else "italic")
+
+
+def _headline(history: History | None, checkup: Checkup | None) -> str:
+    if checkup is not None:
+        return f"Layers at step {checkup.step:,}"
+    if history is None:
+        return ""
+    return "The layers have not been looked at: training.health_every says how often that is done; 0 is never."
