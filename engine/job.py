@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from engine.checkpoints.checkpoint import Checkpoints, Loaded
+from engine.checkpoints.manifest import prove
 from engine.devices.device import choose, describe
 from engine.devices.monitor import Monitor
 from engine.errors import RunError, StudioError, TrainingError, first_line
@@ -89,9 +90,11 @@ class Job:
         `checkpoint` is a name, its unique beginning, `best` or `last`. Raises RunError.
         """
         found = Checkpoints(directory.checkpoints).find(checkpoint)
+        prove(found.path)
         device = describe(choose(recipe.training.device))
-        branch = RunDirectory.create(root, name, recipe, device)
-        branch.begin_from(directory, found.path, found.step)
+        branch = RunDirectory.create(
+            root, name, recipe, device, fill=lambda branch: branch.begin_from(directory, found.path, found.step)
+        )
         return cls(recipe, branch, resume=True, monitor=monitor)
 
     @property

@@ -72,10 +72,10 @@ class Loss(Part):
 
 
 class Optimizer(Part):
-    """`[optimizer]`: any class in torch.optim, its parameters under their own names, and what torch leaves to the caller.
+    """`[optimizer]`: any class in torch.optim, its parameters under their own names, and what torch leaves to us.
 
-    Norms and biases are not decayed unless `weight_decay_on_norms`; everything before the last layer with weights learns
-    at `lr · backbone_lr_factor`; the rate rises linearly from nothing over `warmup`, a duration.
+    Norms and biases are not decayed unless `weight_decay_on_norms`; everything before the last layer with weights
+    learns at `lr · backbone_lr_factor`; the rate rises linearly from nothing over `warmup`, a duration.
     """
 
     name: str = "AdamW"
@@ -160,7 +160,7 @@ class Model(Section):
 
 
 class EarlyStopping(Section):
-    """The run ends when `metric` on the validation part has not improved by more than `min_delta` for `patience` epochs.
+    """The run ends when `metric` in validation has not improved by more than `min_delta` for `patience` epochs.
 
     A patience of 0 is off.
     """

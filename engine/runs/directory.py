@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -9,10 +10,11 @@ import platform
 import re
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -37,8 +39,13 @@ class RunDirectory:
     path: Path
 
     @classmethod
-    def create(cls, root: Path, name: str, recipe: Recipe, device: str) -> RunDirectory:
-        """Make a new, empty run called `name-date-time` under `root`. Raises RunError."""
+    def create(
+        cls, root: Path, name: str, recipe: Recipe, device: str, *, fill: Callable[[RunDirectory], None] | None = None
+    ) -> RunDirectory:
+        """Make a new, empty run called `name-date-time` under `root`. Raises RunError.
+
+        `fill` may put more into it. The recipe is written last: a process that is killed leaves a run or none.
+        """
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
         plain = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "run"
         for suffix in ("", *(f"-{number}" for number in range(2, 1000))):
@@ -54,10 +61,15 @@ class RunDirectory:
         run = cls(path)
         try:
             run.checkpoints.mkdir()
-            run.recipe_file.write_text(recipe.to_toml(), encoding="utf-8")
             run.environment_file.write_text(json.dumps(_environment(device), indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise _unwritable(root, error) from error
+            if fill:
+                fill(run)
+            _write_whole(run.recipe_file, recipe.to_toml())
+        except BaseException as error:
+            shutil.rmtree(path, ignore_errors=True)
+            if isinstance(error, OSError):
+                raise _unwritable(root, error) from error
+            raise
         return run
 
     @classmethod
@@ -112,16 +124,19 @@ class RunDirectory:
             handle.close()
             raise RunError(self.name, f"is being trained by {self.owner()}", "Stop it there first.") from error
         except OSError:
-            return handle  # a file system without locks (some network mounts): the owner in the facts must do
+            pass  # a file system without locks (some network mounts): the owner in the facts must do
+        with contextlib.suppress(RunError, sqlite3.Error):
+            write_facts(self.metrics_file, {"claimed": owner_facts()})
         return handle
 
     def owner(self) -> str:
         """`process 4711 on lab3`: who trains it, or did last."""
         try:
             facts = read_facts(self.metrics_file)
-        except (RunError, ValueError, TypeError):
+            facts = facts.get("claimed", facts)
+            return f"process {facts['pid']} on {facts['host']}"
+        except (RunError, ValueError, TypeError, KeyError, AttributeError):
             return "another process"
-        return f"process {facts['pid']} on {facts.get('host')}" if "pid" in facts else "another process"
 
     def begin_from(self, origin: RunDirectory, checkpoint: Path, step: int) -> None:
         """Take over another run's `checkpoint` and what it had recorded up to `step`. Raises RunError.
@@ -129,7 +144,9 @@ class RunDirectory:
         Where it came from is a fact of this run: `origin`.
         """
         try:
-            shutil.copytree(checkpoint, self.checkpoints / checkpoint.name, symlinks=True)
+            copied = shutil.copytree(checkpoint, self.checkpoints / checkpoint.name, symlinks=True)
+            for path in (*copied.iterdir(), copied, self.checkpoints):
+                _sync(path)
             copy_until(origin.metrics_file, self.metrics_file, step)
         except OSError as error:
             raise _unwritable(self.path.parent, error) from error
@@ -212,9 +229,29 @@ def _alive(facts: dict[str, Any]) -> bool:
         return True
     try:
         process = psutil.Process(facts.get("pid", -1))
+        if process.status() == psutil.STATUS_ZOMBIE:  # in many containers nobody buries the dead
+            return False
         return bool(abs(process.create_time() - facts.get("process_started", 0.0)) < 1.0)
     except (psutil.Error, ValueError):
         return False
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a file that is there whole, also after the power was lost, or not at all. Raises OSError."""
+    aside = path.with_name(f".writing-{path.name}")
+    aside.write_text(text, encoding="utf-8")
+    _sync(aside)
+    aside.rename(path)
+    _sync(path.parent)
+    _sync(path.parent.parent)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _unwritable(root: Path, error: OSError) -> RunError:

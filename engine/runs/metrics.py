@@ -131,6 +131,8 @@ class MetricsWriter:
                         for work in waiting:
                             work(connection)
                     waiting.clear()
+                    if self._flushes:  # a commit alone is only safe from a kill; this is from the loss of power too
+                        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
                     if troubled:
                         self._on_trouble("metrics are written again")
                     troubled = False

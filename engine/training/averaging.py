@@ -11,6 +11,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from engine.data.batches import Batches
 from engine.recipe import Average
+from engine.training.randomness import preserved
 
 _PREFIX = "module."
 
@@ -23,11 +24,13 @@ class Averaged:
     epochs; batch norm's statistics are measured anew on the training samples before it is evaluated.
     """
 
-    def __init__(self, how: Average, model: nn.Module) -> None:
+    def __init__(self, how: Average, model: nn.Module, device: torch.device) -> None:
+        self._device = device
         self.name = how.kind
         self._start = how.start
         self._ema = how.kind == "ema"
         average = get_ema_multi_avg_fn(how.decay) if self._ema else None  # type: ignore[no-untyped-call]
+        self._last = 0
         self.model = AveragedModel(model, multi_avg_fn=average, use_buffers=self._ema)
         self._raw = model
 
@@ -37,11 +40,13 @@ class Averaged:
             self.model.update_parameters(self._raw)
 
     def end_epoch(self, epoch: int, train: Batches) -> None:
-        """`epoch` epochs are done."""
-        if self._ema or epoch <= self._start:
+        """`epoch` epochs are trained. Told twice of one, as after a resume in its validation, it counts it once."""
+        if self._ema or epoch <= max(self._start, self._last):
             return
+        self._last = epoch
         self.model.update_parameters(self._raw)
-        update_bn((batch.inputs for batch in train.epoch(epoch - 1)), self.model)
+        with preserved(self._device):  # dropout draws
+            update_bn((batch.inputs for batch in train.epoch(epoch - 1)), self.model)
 
     @property
     def ready(self) -> bool:
@@ -59,12 +64,13 @@ class Averaged:
 
     def state(self) -> dict[str, Any]:
         """What the weights don't say."""
-        return {"n_averaged": int(self.model.n_averaged)}
+        return {"n_averaged": int(self.model.n_averaged), "last": self._last}
 
     def load(self, weights: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Average on from there."""
         self.model.module.load_state_dict(weights)
         self.model.n_averaged.fill_(state["n_averaged"])
+        self._last = state["last"]
 
     def to(self, device: torch.device) -> None:
         """Move to another device."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 
 from engine.checkpoints.checkpoint import Checkpoints, Loaded
@@ -51,16 +50,6 @@ class Keeper:
     def kept(self) -> bool:
         """Whether all that was handed over is on disk, after some patience."""
         return self._writer.wait(_LAST_WRITE_S) and self._writer.trouble is None
-
-    def save_what_is_left(self) -> None:
-        """Before a failure is told: a checkpoint of the last whole step, so that the run can go on after mending."""
-        if not self._state.intact:
-            return
-        self._state.meter.discard_step()
-        self._state.splitter.take_back()
-        with contextlib.suppress(NonFiniteError):
-            self.save()
-            self.kept()
 
     def go_back(self, why: str, factor: float = 1.0) -> None:
         """Take the newest checkpoint, with the learning rate times `factor`. Raises WentBackError."""

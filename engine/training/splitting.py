@@ -13,7 +13,7 @@ from torch import nn
 
 from engine.data.batches import Batch
 from engine.devices.memory import breakdown, describe_memory
-from engine.errors import TrainingError
+from engine.errors import TrainingError, words
 from engine.training.randomness import restore_torch, torch_state
 
 T = TypeVar("T")
@@ -22,7 +22,7 @@ T = TypeVar("T")
 def is_out_of_memory(error: BaseException) -> bool:
     """torch tells it of a GPU by a type of its own, of the CPU by a RuntimeError."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+        isinstance(error, RuntimeError) and "can't allocate memory" in words(error)
     )
 
 
@@ -49,7 +49,7 @@ class Splitter:
         self._optimizer, self._elsewhere = optimizer, elsewhere
         self._buffers = [buffer for buffer in model.buffers() if buffer.numel()]
         self._kept = [buffer.clone() for buffer in self._buffers]
-        self._random: Mapping[str, Any] = {}
+        self._random: Mapping[str, Any] | None = None  # None: no step is under way
         self._others: tuple[Any, Any] | None = None
 
     def run(self, batch: Batch, compute: Callable[[Sequence[Batch]], T]) -> T:
@@ -76,7 +76,12 @@ class Splitter:
             )
 
     def take_back(self, *, draws: bool = True) -> None:
-        """Put the model's buffers, and unless told otherwise the random numbers, back to where the step began."""
+        """Put the model's buffers, and unless told otherwise the random numbers, back to where the step began.
+
+        Nothing happens between two steps: what went wrong there (the data, the disk) has drawn and moved nothing.
+        """
+        if self._random is None:
+            return
         if self._buffers:
             torch._foreach_copy_(self._buffers, self._kept)
         if draws:
@@ -84,6 +89,10 @@ class Splitter:
             if self._others is not None:
                 random.setstate(self._others[0])
                 np.random.set_state(self._others[1])
+
+    def settle(self) -> None:
+        """The step is done, or what it began from is no more: there is nothing to take back."""
+        self._random = None
 
     def moved(self) -> None:
         """The model's buffers are other tensors now: it was moved to another device."""

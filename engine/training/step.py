@@ -59,6 +59,7 @@ class Stepper:
 
         def gradients() -> Tensor:
             nonlocal first
+            state.intact = True  # when this raises, the optimizer leaves the weights as they were
             loss = state.splitter.run(batch, backward)
             self._aid.check_gradients()
             self._health.after_backward(self._precision.scale)
@@ -68,8 +69,9 @@ class Stepper:
             return loss
 
         optim.step(gradients)
-        state.intact = True
         self._health.after_update(step)
         if state.average is not None:
             state.average.end_step()
+        state.splitter.settle()
+        state.intact = True
         phases.mark("optimizer")

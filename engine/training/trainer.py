@@ -67,7 +67,7 @@ class Trainer:
         self._control, self._recorder = control, recorder
         self._precision = Precision(training.precision, device)
         self._optim = Optim(recipe, model, train.steps, self._precision)
-        self._average = Averaged(training.average, model) if training.average.kind != "none" else None
+        self._average = Averaged(training.average, model, device) if training.average.kind != "none" else None
         self._patience = Patience(training.early_stopping, task.metrics, validates=val is not None)
         self._meter = Meter(task)
         optimizer = self._optim.optimizer
@@ -140,10 +140,7 @@ class Trainer:
                     self._search(found)
             return self._finish()
         except Stopped as stopped:
-            with contextlib.suppress(NonFiniteError):
-                self._read()
-                self._keeper.save()
-                stopped.saved = self._keeper.kept()
+            stopped.saved = self._save_now()
             raise
 
     def close(self) -> None:
@@ -185,7 +182,7 @@ class Trainer:
             except NonFiniteError as found:
                 self._help(found, batch)
             except Exception:
-                self._keeper.save_what_is_left()
+                self._save_before_failing()
                 raise
             self._after_step(len(batch))
         self._read()
@@ -212,7 +209,7 @@ class Trainer:
                 copied = self._train.copy_seconds
                 yield batch.channels_last() if self._recipe.training.channels_last else batch
         except Exception:
-            self._keeper.save_what_is_left()
+            self._save_before_failing()
             raise
 
     def _after_step(self, samples: int) -> None:
@@ -281,7 +278,22 @@ class Trainer:
         self._orders.obey()
         self._keeper.face_trouble()
 
-    # When numbers are none
+    # When something goes wrong
+
+    def _save_before_failing(self) -> None:
+        """A checkpoint of the last whole step, so that the run can go on when the cause is mended."""
+        if self._state.intact:
+            self._meter.discard_step()
+            self._splitter.take_back()
+            self._save_now()
+
+    def _save_now(self) -> bool:
+        """Write a checkpoint and wait for the disk; whether it is there. Weights that are no numbers are not kept."""
+        with contextlib.suppress(NonFiniteError):
+            self._read()
+            self._keeper.save()
+            return self._keeper.kept()
+        return False
 
     def _help(self, found: NonFiniteError, batch: Batch) -> None:
         """A step that would have spoilt the weights: name its cause, then do what the recipe says."""
@@ -302,7 +314,7 @@ class Trainer:
         if policy == "rollback" and self._went_back < _ROLLBACKS:
             self._went_back += 1
             self._keeper.go_back(f"{finding}. {kept}", self._recipe.training.nan_lr_factor**self._went_back)
-        self._keeper.save_what_is_left()
+        self._save_before_failing()
         remedy = f"Try a lower optimizer.lr, training.clip_grad_norm = 1.0, or look at the samples. {kept}"
         raise TrainingError("training", str(finding), remedy)
 
