@@ -18,6 +18,7 @@ from textual.widgets import Input
 from presets import load
 from tui.app import StudioApp
 from tui.screens.studio import StudioScreen
+from tui.training import Changes
 
 HERE = Path(__file__).parent
 Act = Callable[[StudioApp, Pilot[Any]], Awaitable[None]]
@@ -52,7 +53,7 @@ async def train(app: StudioApp, pilot: Pilot[Any]) -> None:
 async def change_rate(app: StudioApp, pilot: Pilot[Any]) -> None:
     await pilot.press("t")
     await until_step(app, pilot, 150)
-    app.desk.set_learning_rate(0.02)
+    app.desk.change(Changes(learning_rate=0.02))
     await until_step(app, pilot, 420)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import threading
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +24,9 @@ from tui.training import Desk
 
 if TYPE_CHECKING:
     from engine.job import Job
+
+
+_STUCK_S = 5.0
 
 
 class StudioApp(App[None]):
@@ -85,14 +90,22 @@ class StudioApp(App[None]):
 
     def _terminate(self) -> None:
         """Leave if a signal says so. SIGINT and SIGTERM stop the run; when the terminal is gone it goes on without."""
-        job = self._signals.job = self.desk.job
-        if self._signals.status:
+        signals, job = self._signals, self.desk.job
+        signals.job = job
+        if signals.status:
             self.desk.stop()
-        elif not self._signals.hung_up:
+        elif not signals.hung_up:
             return
-        elif job is not None and job.control.paused:
-            job.control.stop()  # nobody is left who could let it go on
-        self.exit(return_code=self._signals.status or HUNG_UP)
+        else:
+            self._go_on_unseen(job)
+        self.exit(return_code=signals.status or HUNG_UP)
+
+    def _go_on_unseen(self, job: Job | None) -> None:
+        if job is not None:
+            self._signals.stops(job)  # from now on without the screen's help
+            if job.control.paused:
+                job.control.stop()  # nobody is left who could let it go on
+        threading.Thread(target=_leave_at_last, args=(job, self._signals), name="leave-at-last", daemon=True).start()
 
 
 def run_studio(runs_root: Path | None = None, recipe: Recipe | None = None, name: str = "") -> int:
@@ -114,21 +127,23 @@ def run_studio(runs_root: Path | None = None, recipe: Recipe | None = None, name
                 flush=True,
             )
             os._exit(STOPPED)
-        if job.alive and not signals.status:
-            if not signals.hung_up:
-                print(
-                    f"The studio failed; the run goes on without it. Ctrl+C stops it. {job.directory.path}", flush=True
-                )
-            status = _outlive(job, status)
+        if job.alive and not signals.status and not signals.hung_up:
+            print(f"The studio failed; the run goes on without it. Ctrl+C stops it. {job.directory.path}", flush=True)
         job.join()
         if job.history.progress.state == "stopped":
             print(f"Stopped. Go on with: torch-tui resume {job.directory.name}", flush=True)
-        return signals.status or status
+        return _unseen_end(job, signals) if signals.hung_up else signals.status or status
 
 
-def _outlive(job: Job, status: int) -> int:
-    """Wait for a job without a screen; the exit status, which after a fault of the studio stays `status`."""
-    job.join()
-    if status != HUNG_UP:
-        return status
-    return {"done": 0, "stopped": HUNG_UP}.get(job.history.progress.state, 1)
+def _unseen_end(job: Job | None, signals: Signals) -> int:
+    """The exit status of a studio whose terminal has gone."""
+    state = job.history.progress.state if job is not None else ""
+    return {"done": 0, "failed": 1}.get(state, signals.status or HUNG_UP)
+
+
+def _leave_at_last(job: Job | None, signals: Signals) -> None:
+    """End the process some time after the job: the screen may be stuck in a terminal that takes nothing any more."""
+    if job is not None:
+        job.join()
+    time.sleep(_STUCK_S)
+    os._exit(_unseen_end(job, signals))

@@ -105,7 +105,7 @@ def open_studio(
     recipe: RecipeName,
     runs: Runs = None,
 ) -> None:
-    """Open the studio on a recipe; `torch-tui FILE.toml` does the same."""
+    """Open the studio on a recipe, like `torch-tui FILE.toml`."""
     name, chosen = _find_recipe(recipe)
     from tui.app import run_studio
 
@@ -152,7 +152,7 @@ def check(
     download: Annotated[bool, typer.Option("--download", help="Download the data if they are not here.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Check a recipe in seconds: shapes, data, memory, two real steps."""
+    """Check a recipe: shapes, data, memory, two real steps."""
     from tui.commands import trials
 
     chosen = _changed(_find_recipe(recipe)[1], changes)
@@ -168,7 +168,7 @@ def find_lr(
     steps: Annotated[int, typer.Option(metavar="N", min=10, help="Steps from the one to the other.")] = 100,
     as_json: Json = False,
 ) -> None:
-    """Find a learning rate: a short training while the rate grows."""
+    """Find a learning rate: some steps while the rate grows."""
     from tui.commands import trials
 
     chosen, command = _changed(_find_recipe(recipe)[1], changes), _train_command(recipe, changes)

@@ -28,32 +28,31 @@ from engine.seeds import derive
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Inputs (B, …) and targets (B, …) on the device. `weight` is this part's share of an accumulated batch."""
+    """Inputs (B, …) and targets (B, …) on the device."""
 
     inputs: Tensor
     targets: Tensor
-    weight: float = 1.0
 
     def __len__(self) -> int:
         return len(self.inputs)
 
     def split(self, parts: int) -> Sequence[Batch]:
-        """At most `parts` micro-batches, each weighted by its share of the samples."""
+        """At most `parts` micro-batches."""
         if parts == 1:
             return (self,)
         size = -(-len(self) // parts)
         pairs = zip(torch.split(self.inputs, size), torch.split(self.targets, size), strict=True)
-        return [Batch(inputs, targets, len(inputs) / len(self)) for inputs, targets in pairs]
+        return [Batch(inputs, targets) for inputs, targets in pairs]
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on `device`."""
-        return Batch(self.inputs.to(device), self.targets.to(device), self.weight)
+        return Batch(self.inputs.to(device), self.targets.to(device))
 
     def channels_last(self) -> Batch:
         """The same batch with inputs (B, C, H, W) laid out channel by channel a pixel; others stay as they are."""
         if self.inputs.ndim != 4:
             return self
-        return Batch(self.inputs.contiguous(memory_format=torch.channels_last), self.targets, self.weight)
+        return Batch(self.inputs.contiguous(memory_format=torch.channels_last), self.targets)
 
 
 class Batches(Protocol):

@@ -39,10 +39,12 @@ def total_memory(device: torch.device) -> int:
 
 
 def size_text(size: float) -> str:
-    """`1.5 GiB`, `12 MiB`, `340 KiB`."""
+    """`1.5 GiB`, `12 MiB`, `340 KiB`, `12 B`."""
     if size >= GIB:
         return f"{size / GIB:.1f} GiB"
-    return f"{size / 2**20:.0f} MiB" if size >= 2**20 else f"{size / 2**10:.0f} KiB"
+    if size >= 2**20:
+        return f"{size / 2**20:.0f} MiB"
+    return f"{size / 2**10:.0f} KiB" if size >= 2**10 else f"{size:.0f} B"
 
 
 def _state_tensors(optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:

@@ -23,7 +23,7 @@ from typing import IO, Any
 
 import psutil
 
-from engine.errors import RunError, first_line, nearest
+from engine.errors import RecipeError, RunError, first_line, nearest
 from engine.insight.facts import HEALTH
 from engine.recipe import Recipe
 from engine.runs.history import LIVE, History, Progress, Summary
@@ -112,6 +112,8 @@ class RunDirectory:
 
     def claim(self) -> IO[str]:
         """Lock the run for this process until the returned file is closed. Raises RunError if another has it."""
+        if os.path.lexists(self.log_file) and not self.log_file.is_file():  # opening a pipe would wait for ever
+            raise RunError(str(self.log_file), "is not a file", "Remove what lies there.")
         try:
             handle = self.log_file.open("a", encoding="utf-8")
         except OSError as error:
@@ -122,6 +124,7 @@ class RunDirectory:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             handle.close()
+            time.sleep(0.2)  # one that has taken it this very moment has not yet said who it is
             raise RunError(self.name, f"is being trained by {self.owner()}", "Stop it there first.") from error
         except OSError:
             pass  # a file system without locks (some network mounts): the owner in the facts must do
@@ -155,12 +158,15 @@ class RunDirectory:
 
     def recipe(self) -> Recipe:
         """The recipe as it was run. Raises RecipeError."""
+        if not self.recipe_file.is_file():  # a pipe would be waited for
+            raise RecipeError(str(self.recipe_file), "is missing", "See: torch-tui runs.")
         return Recipe.load(self.recipe_file)
 
     def status(self) -> RunStatus:
         """What the run has come to so far. Raises RunError, also for facts that nobody can have written in order."""
         try:
-            return self._status(read_facts(self.metrics_file))
+            # A process may have been killed before it had made the file.
+            return self._status(read_facts(self.metrics_file) if self.metrics_file.exists() else {})
         except (ValueError, TypeError, KeyError, OverflowError, AttributeError) as error:
             raise RunError(str(self.metrics_file), f"is damaged: {first_line(error)}", "Remove the run.") from error
 
@@ -174,9 +180,10 @@ class RunDirectory:
     def history(self) -> History:
         """All the run's curves and events, read back. Raises RunError."""
         history, status, recipe = History(), self.status(), self.recipe()
-        for name, steps, values in read_points(self.metrics_file, without=HEALTH):
-            history.add(name, steps, values)
-        history.events = tuple(read_events(self.metrics_file))
+        if self.metrics_file.exists():
+            for name, steps, values in read_points(self.metrics_file, without=HEALTH):
+                history.add(name, steps, values)
+            history.events = tuple(read_events(self.metrics_file))
         history.summary = status.summary
         last = max((series.last_step or 0 for series in history.series.values()), default=0)
         history.progress = Progress(

@@ -43,15 +43,19 @@ class MetricsWriter:
     """
 
     def __init__(self, path: Path, on_trouble: Callable[[str], None], facts: Mapping[str, Any] | None = None) -> None:
-        """`facts` are on disk when this returns: whoever looks at the run knows whose it is. Raises sqlite3.Error."""
+        """`facts` are on disk when this returns: whoever looks at the run knows whose it is.
+
+        Raises sqlite3.Error or OSError.
+        """
         self._on_trouble = on_trouble
         self._queue: queue.SimpleQueue[Work | threading.Event | None] = queue.SimpleQueue()
         self._flushes: list[threading.Event] = []
         self._ids: dict[str, int] = {}
         self._thread = threading.Thread(target=self._write, name="metrics", daemon=True)
         # Opened here, so that a folder that can't be written is the caller's error and not a dead thread.
+        if not path.exists():
+            _make(path)
         self._connection = _connect(path)
-        self._connection.executescript(_SCHEMA)
         with self._connection:
             self._connection.executemany(_SET_FACT, _fact_rows(facts or {}))
         self._ids.update((name, number) for number, name in self._connection.execute("SELECT id, name FROM series"))
@@ -242,6 +246,16 @@ def _fact_rows(values: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _run(connection: sqlite3.Connection, statement: str, row: tuple[Any, ...]) -> None:
     connection.execute(statement, row)
+
+
+def _make(path: Path) -> None:
+    """An empty file of metrics, made aside: a process that is killed leaves one with its tables, or none."""
+    aside = path.with_name(f".writing-{path.name}")
+    for left in (aside, aside.with_name(f"{aside.name}-wal"), aside.with_name(f"{aside.name}-shm")):
+        left.unlink(missing_ok=True)
+    with closing(_connect(aside)) as connection:
+        connection.executescript(_SCHEMA)
+    aside.rename(path)
 
 
 def _connect(path: Path) -> sqlite3.Connection:

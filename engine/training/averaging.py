@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -39,14 +39,24 @@ class Averaged:
         if self._ema:
             self.model.update_parameters(self._raw)
 
-    def end_epoch(self, epoch: int, train: Batches) -> None:
-        """`epoch` epochs are trained. Told twice of one, as after a resume in its validation, it counts it once."""
-        if self._ema or epoch <= max(self._start, self._last):
+    def end_epoch(self, epoch: int, train: Batches, look: Callable[[], None] = lambda: None) -> None:
+        """`epoch` epochs are trained. Told twice of one, as after a resume in its validation, it counts it once.
+
+        `look` is called after each batch that batch norm is measured on, and may raise.
+        """
+        if self._ema or epoch <= self._start:
             return
-        self._last = epoch
-        self.model.update_parameters(self._raw)
+        if epoch > self._last:
+            self._last = epoch
+            self.model.update_parameters(self._raw)
+
+        def inputs() -> Iterator[Tensor]:
+            for batch in train.epoch(epoch - 1):
+                yield batch.inputs
+                look()
+
         with preserved(self._device):  # dropout draws
-            update_bn((batch.inputs for batch in train.epoch(epoch - 1)), self.model)
+            update_bn(inputs(), self.model)
 
     @property
     def ready(self) -> bool:

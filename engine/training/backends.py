@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from engine.errors import RecipeError, first_line
+from engine.errors import RecipeError, first_line, words
 from engine.recipe import Training
 
 _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
@@ -43,7 +43,7 @@ def backends(training: Training, device: torch.device) -> Iterator[None]:
 
 def nondeterministic(error: BaseException) -> str | None:
     """What is wrong, if `error` is torch's refusal of an operator that has no deterministic version."""
-    text = str(error)
+    text = words(error)
     if not isinstance(error, RuntimeError) or "use_deterministic_algorithms" not in text:
         return None
     found = re.match(r"(\S+) does not have a deterministic implementation", text)
@@ -73,7 +73,7 @@ def place(model: nn.Module, training: Training, device: torch.device) -> nn.Modu
 def compile_trouble(error: BaseException) -> str | None:
     """What is wrong, if `error` (or what caused it) comes from torch.compile."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
-    if "InvalidCxxCompiler" in kinds or "No working C++ compiler" in str(error):
+    if "InvalidCxxCompiler" in kinds or "No working C++ compiler" in words(error):
         return "torch.compile needs a C++ compiler, and found none: install g++, or set training.compile = false"
     if "TritonMissing" in kinds:
         return "torch.compile needs Triton, which is not installed here: install it, or set training.compile = false"

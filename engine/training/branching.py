@@ -29,7 +29,8 @@ def take_up(state: TrainingState, loaded: Loaded) -> list[str]:
         raise RunError(
             "checkpoint", what, "Keep the model, the data and the optimizer that it was made with."
         ) from error
-    return notes
+    said = [f"{key} was {value!r}" for key, value in changed.items()]
+    return [*([f"settings changed since the checkpoint: {', '.join(said)}"] if said else []), *notes]
 
 
 def _adapted(loaded: Loaded, fresh: Mapping[str, Any], changed: Mapping[str, Any]) -> tuple[Loaded, list[str]]:

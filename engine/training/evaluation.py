@@ -92,6 +92,7 @@ class Evaluator:
         self._model, self._average, self._task = model, average, task
         self._precision, self._device, self._recorder, self._look = precision, device, recorder, look
         self._elsewhere = elsewhere
+        self._parts = 1
 
     def measure(self, batches: Batches | None, state: State) -> tuple[dict[str, float], dict[str, float]]:
         """(raw, averaged) loss and metrics; empty without batches, the second without averaged weights."""
@@ -115,12 +116,15 @@ class Evaluator:
         def tell(text: str) -> None:
             self._recorder.say(f"evaluation: {text}")
 
-        return evaluate(
+        splitter = Splitter(self._parts, model, self._device, tell, elsewhere=self._elsewhere)
+        measured = evaluate(
             model,
             self._task,
             batches,
             device=self._device,
             autocast=self._precision.autocast,
-            splitter=Splitter(1, model, self._device, tell, elsewhere=self._elsewhere),
+            splitter=splitter,
             look=look,
         )
+        self._parts = splitter.parts
+        return measured

@@ -30,7 +30,8 @@ class Keeper:
         self._state, self._checkpoints, self._recorder = state, checkpoints, recorder
         self._control, self._clock = control, clock
         self._writer = CheckpointWriter(checkpoints, recorder.mark)
-        self._told: TrainingError | None = None
+        self._told = ""
+        """The trouble that was said last."""
         self.saved_at = time.monotonic()
 
     def save(self, score: float | None = None) -> None:
@@ -40,7 +41,8 @@ class Keeper:
         """
         self.saved_at = time.monotonic()
         files = self._state.files()
-        if not all_finite(files["model"]):
+        # Of the parameters alone: a buffer may be infinite by design, as a mask of attention is.
+        if not all_finite(dict(self._state.model.named_parameters())):
             raise NonFiniteError("gradient")
         at = self._state.at
         rest = self._state.rest(at.seconds + self._clock.seconds())
@@ -87,10 +89,10 @@ class Keeper:
         Raises Stopped when the person does not want to wait.
         """
         trouble = self._writer.trouble
-        if trouble is None or trouble is self._told:
+        told, self._told = self._told, str(trouble or "")
+        if trouble is None or (self._told == told and not isinstance(trouble, DiskFull)):
             return
-        self._told = trouble
-        self._recorder.event(self._state.at.step, "trouble", str(trouble))
+        self._recorder.event(self._state.at.step, "trouble", self._told)
         if not isinstance(trouble, DiskFull):
             return
         before = self._recorder.history.progress.state
@@ -100,7 +102,6 @@ class Keeper:
                 self._control.wait(_DISK_S)
                 self._writer.retry()
                 self._writer.wait(_LAST_WRITE_S)
-        self._told = self._writer.trouble
         if self._control.stopping:
             raise Stopped
         self._recorder.event(self._state.at.step, "disk", "the checkpoint is written, the training goes on")

@@ -52,7 +52,7 @@ class FirstAid:
         if not self.careful or self._precision.scaler.is_enabled():
             return
         gradients = [p.grad for p in self._model.parameters() if p.grad is not None]
-        if gradients and not math.isfinite(nn.utils.get_total_norm(gradients).item()):
+        if gradients and not math.isfinite(nn.utils.get_total_norm(gradients, math.inf).item()):
             raise NonFiniteError("gradient", bad_gradient_layer(self._model))
 
     def examine(self, found: NonFiniteError, batch: Batch, step: int, epoch: int, start: int) -> Finding:
@@ -64,7 +64,7 @@ class FirstAid:
         bad, layer = bad_samples(batch, samples), found.layer
         if not bad and not layer:
             self._splitter.take_back()
-            layer = first_bad_layer(self._model, lambda: self._forward(batch))
+            layer = first_bad_layer(self._model, lambda: self._forward(batch)) or "the loss itself"
         self._splitter.take_back()
         return Finding(step, found.kind, layer, samples, bad)
 
@@ -76,7 +76,7 @@ class FirstAid:
 
 @dataclass(frozen=True)
 class Finding:
-    """What is known of it: `samples` are the batch's places in the dataset, `bad` those with inputs that are none."""
+    """What is known of it: `samples` are the batch's places in the dataset, `bad` those that are not finite there."""
 
     step: int
     kind: str
@@ -88,7 +88,7 @@ class Finding:
         what = {"loss": "the loss is", "gradient": "a gradient is"}[self.kind]
         where = f"; it first appeared in {self.layer}" if self.layer else ""
         if self.bad:
-            where = f"; the inputs of {_listed('sample', self.bad)} hold it already"
+            where = f"; {_listed('sample', self.bad)} of the dataset {_has(self.bad)} it already"
         return f"{what} not finite at step {self.step}{where}; the batch was {_listed('sample', self.samples)}"
 
     def save(self, folder: Path, batch: Batch) -> Path:
@@ -96,7 +96,7 @@ class Finding:
         place = folder / f"nonfinite-step-{self.step:09d}"
         place.mkdir(exist_ok=True)
         report = {"step": self.step, "kind": self.kind, "layer": self.layer, "samples": list(self.samples),
-                  "samples_with_bad_inputs": list(self.bad)}  # fmt: skip
+                  "bad_samples": list(self.bad)}  # fmt: skip
         (place / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         tensors = {"inputs": batch.inputs, "targets": batch.targets}
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
@@ -105,11 +105,11 @@ class Finding:
 
 
 def bad_samples(batch: Batch, samples: Sequence[int]) -> list[int]:
-    """Those of `samples` whose inputs are not finite."""
-    if not batch.inputs.is_floating_point():
-        return []
-    finite = batch.inputs.isfinite().flatten(1).all(1) if batch.inputs.ndim > 1 else batch.inputs.isfinite()
-    return [samples[int(place)] for place in (~finite).nonzero().flatten().tolist() if place < len(samples)]
+    """Those of `samples` whose inputs or targets are not finite."""
+    finite = torch.ones(len(batch), dtype=torch.bool, device=batch.inputs.device)
+    for tensor in (batch.inputs, batch.targets):
+        finite &= tensor.isfinite().reshape(len(batch), -1).all(1)
+    return [samples[place] for place in (~finite).nonzero().flatten().tolist()]
 
 
 def first_bad_layer(model: nn.Module, forward: Callable[[], object]) -> str:
@@ -166,6 +166,10 @@ def _tensors(value: object) -> Iterator[Tensor]:
     elif isinstance(value, (tuple, list)):
         for item in value:
             yield from _tensors(item)
+
+
+def _has(numbers: Sequence[int]) -> str:
+    return "has" if len(numbers) == 1 else "have"
 
 
 def _listed(noun: str, numbers: Sequence[int]) -> str:

@@ -63,6 +63,7 @@ class Orders:
         """The run ends: a profile that is not complete is dropped."""
         if self._profile is not None:
             self._profile.cancel()
+            self._profile = None
 
     def _carry_out(self) -> None:
         for command in self._control.take():
@@ -100,8 +101,11 @@ class Orders:
         begun = self._state.at.epoch + 1
         if epochs < begun:
             raise TrainingError("training.epochs", f"epoch {begun} has begun already", f"Give at least {begun}.")
-        before, self._state.epochs = self._state.epochs, epochs
+        if self._recorder.history.progress.state == "testing":
+            raise TrainingError("training.epochs", "the last epoch is over", "Branch from a checkpoint to train on.")
+        before = self._state.epochs
         self._state.optim.extend(epochs)
+        self._state.epochs = epochs
         self._changed("epochs", f"epochs {before} → {epochs}")
         self._tell_length()
 
@@ -131,7 +135,7 @@ class Orders:
     def _park(self) -> None:
         """Wait with the device's memory given back."""
         state = self._state
-        modules = [state.model, *([state.average.model] if state.average is not None else [])]
+        modules = [state.model, *([state.average.model.module] if state.average is not None else [])]
         with parked(state.device, modules, state.optim.optimizer, self._batches, state.splitter.moved) as away:
             where = "all of it lies in host memory" if away else f"{state.device} has nothing to give back"
             self._event("park", f"device memory: {where}")

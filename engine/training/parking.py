@@ -32,16 +32,19 @@ def parked(
     modules, batches = list(modules), list(batches)
     optimizer.zero_grad(set_to_none=True)
     on_device = [(state, key) for state in optimizer.state.values() for key, value in state.items()
-                 if isinstance(value, Tensor) and value.device.type == device.type]  # fmt: skip
+                 if any(tensor.device.type == device.type for tensor in _tensors(value))]  # fmt: skip
 
     def move(to: torch.device) -> None:
-        for module in modules:
-            module.to(to)
-        for state, key in on_device:
-            state[key] = state[key].to(to)
-        for each in batches:
-            each.to(to)
-        moved()
+        # A pause may come in a validation: what is moved in inference mode could never be trained with again.
+        with torch.inference_mode(False):
+            for module in modules:
+                module.to(to)
+            for state, key in on_device:
+                value = state[key]
+                state[key] = value.to(to) if isinstance(value, Tensor) else [each.to(to) for each in value]
+            for batch in batches:
+                batch.to(to)
+            moved()
 
     move(_HOST)
     gc.collect()
@@ -51,3 +54,10 @@ def parked(
         yield True
     finally:
         move(device)
+
+
+def _tensors(value: object) -> list[Tensor]:
+    """A value of an optimizer's state: a tensor, in LBFGS a list of them, or no tensor at all."""
+    values = value if isinstance(value, list) else [value]
+    tensors = [each for each in values if isinstance(each, Tensor)]
+    return tensors if len(tensors) == len(values) else []

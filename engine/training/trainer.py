@@ -29,7 +29,7 @@ from engine.training.early_stopping import Patience
 from engine.training.evaluation import Evaluator
 from engine.training.keeping import Keeper, WentBackError
 from engine.training.meter import Meter
-from engine.training.nonfinite import FirstAid, NonFiniteError
+from engine.training.nonfinite import FirstAid, NonFiniteError, all_finite
 from engine.training.orders import Orders
 from engine.training.precision import Precision
 from engine.training.recorder import Recorder
@@ -130,12 +130,13 @@ class Trainer:
         self._tell_length()
         try:
             if self.at.step == 0:
-                self._keeper.save()  # so that there is always something to go back to
+                self._save_beginning()
             while self.at.epoch < self._state.epochs and not self._patience.exhausted:
                 try:
                     self._run_epoch()
                 except WentBackError:
-                    continue
+                    self._begin_again()
+                    self._keeper.save()  # with the lower rate, so that a resumed run and the next rollback have it too
                 except NonFiniteError as found:  # noticed when the weights had taken it in already
                     self._search(found)
             return self._finish()
@@ -189,7 +190,7 @@ class Trainer:
         trained = self._meter.epoch_summary()
         # A stop during validation leaves the epoch as it is: trained, not yet validated. A resumed run validates it.
         if self._average is not None:
-            self._average.end_epoch(self.at.epoch + 1, self._train)
+            self._average.end_epoch(self.at.epoch + 1, self._train, self._orders.obey)
         validated, averaged = self._evaluator.measure(self._val, "validating")
         for name, value in trained.items():
             self._recorder.value(f"epoch/{name}", self.at.step, value)
@@ -221,9 +222,9 @@ class Trainer:
         now = time.monotonic()
         if now - self._last_read >= _READ_S or self._meter.full:
             self._read()
+        self._orders.end_step()
         if self._control.pending:
             self._orders.obey()
-        self._orders.end_step()
         if self._due_within_epoch(now):
             self._read()
             self._keeper.save()
@@ -259,7 +260,7 @@ class Trainer:
     ) -> None:
         measured, at = validated or trained, self.at
         metric = self._task.metrics[0]
-        value = measured[metric.name]
+        value = measured.get(metric.name, math.nan)  # there is none where every step was skipped
         better = math.isfinite(value) and (at.best is None or _score(metric, value) > _score(metric, at.best))
         if better:
             at.best, at.best_epoch = value, at.epoch
@@ -298,6 +299,8 @@ class Trainer:
     def _help(self, found: NonFiniteError, batch: Batch) -> None:
         """A step that would have spoilt the weights: name its cause, then do what the recipe says."""
         at, policy = self.at, self._recipe.training.on_nan
+        if not self._aid.careful and not all_finite(dict(self._model.named_parameters())):
+            raise found  # a step before this one has spoilt the weights
         finding = self._aid.examine(found, batch, at.step + 1, at.epoch, at.samples)
         self._optim.zero_grad()
         self._meter.discard_step()
@@ -313,7 +316,7 @@ class Trainer:
             return
         if policy == "rollback" and self._went_back < _ROLLBACKS:
             self._went_back += 1
-            self._keeper.go_back(f"{finding}. {kept}", self._recipe.training.nan_lr_factor**self._went_back)
+            self._keeper.go_back(f"{finding}. {kept}", self._recipe.training.nan_lr_factor)
         self._save_before_failing()
         remedy = f"Try a lower optimizer.lr, training.clip_grad_norm = 1.0, or look at the samples. {kept}"
         raise TrainingError("training", str(finding), remedy)
@@ -329,7 +332,22 @@ class Trainer:
                 f"{found} at step {self.at.step} or just before it; looking at every step to find where."
             )
         except WentBackError:
-            return
+            self._begin_again()
+
+    def _save_beginning(self) -> None:
+        """A checkpoint of step 0, so that there is always something to go back to."""
+        try:
+            self._keeper.save()
+        except NonFiniteError as error:
+            what = "the model's weights are not finite before the first step"
+            raise TrainingError("model", what, "Look at how they are made, or where they come from.") from error
+
+    def _begin_again(self) -> None:
+        """The training went back: what is held of the steps since must not come to light."""
+        self._health.forget()
+        self._splitter.settle()
+        self._state.intact = True
+        self._clock.start()  # the seconds up to here are the checkpoint's
 
     # Small things
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from engine.data.batches import Batch
 from engine.data.load import Progress
@@ -61,14 +62,15 @@ def find_batch_size(
 ) -> BatchSizes:
     """Take three steps with 1, 2, 4, … samples until one does not fit, is slow, or `largest` is reached.
 
-    The samples are the training data's, over again where there are too few. Raises Stopped by `control`, TrainingError
-    when not even one sample fits, and whatever training the recipe raises.
+    A model with batch norm, which has nothing to measure on a single sample, begins with 2. The
+    samples are the training data's, over again where there are too few. Raises Stopped by `control`, TrainingError when
+    not even one sample fits, and whatever training the recipe raises.
     """
     plain = recipe.override({"training.accumulate": 1, "training.on_nan": "stop", "training.health_every": 0})
     sizes: list[Size] = []
     with trial(plain, progress, control) as tried:
         pool = tried.first_batch()
-        size = 1
+        size = 2 if any(isinstance(module, _BatchNorm) for module in tried.state.model.modules()) else 1
         while size <= largest:
             measured = _measure(tried.state.device, tried.fits, _of_size(pool, size))
             if measured is None:

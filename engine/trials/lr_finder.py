@@ -58,7 +58,7 @@ def find_lr(
             losses.append(loss)
             smoothed = _smoothed(losses)
             look(float(rates[number]), loss)
-            if not math.isfinite(loss) or (number > 10 and smoothed[-1] > _DIVERGED * min(smoothed)):
+            if not math.isfinite(loss) or (number > 10 and _diverged(smoothed)):
                 break
             if number + 1 < steps:
                 tried.state.optim.set_learning_rate(float(rates[number + 1]))
@@ -66,6 +66,12 @@ def find_lr(
         raise TrainingError("find-lr", "the first loss is not finite", "Check the data and the model: torch-tui check.")
     used = rates[: len(losses)].tolist()
     return RateRange(used, losses, smoothed, _steepest(used, smoothed), len(losses) < steps)
+
+
+def _diverged(smoothed: Sequence[float]) -> bool:
+    """Whether the loss has left the least by several times its size; some losses are below 0."""
+    least = min(smoothed)
+    return smoothed[-1] - least > (_DIVERGED - 1) * abs(least)
 
 
 def _smoothed(losses: Sequence[float]) -> list[float]:

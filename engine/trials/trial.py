@@ -23,6 +23,7 @@ from engine.training.assemble import assemble
 from engine.training.backends import backends
 from engine.training.control import Control, Stopped
 from engine.training.nonfinite import NonFiniteError
+from engine.training.randomness import preserved
 from engine.training.recorder import Recorder
 from engine.training.trainer import Trainer
 
@@ -93,10 +94,14 @@ class Trial:
 
 @contextmanager
 def trial(recipe: Recipe, progress: Progress, control: Control | None = None) -> Iterator[Trial]:
-    """A trial of `recipe`, whose run is forgotten. Raises whatever assembling raises."""
+    """A trial of `recipe`, whose run is forgotten, random numbers included. Raises whatever assembling raises."""
     control = control or Control()
     device = choose(recipe.training.device)
-    with tempfile.TemporaryDirectory(prefix="torch-tui-trial-") as folder, backends(recipe.training, device):
+    with (
+        tempfile.TemporaryDirectory(prefix="torch-tui-trial-") as folder,
+        backends(recipe.training, device),
+        preserved(device),
+    ):
         directory = RunDirectory.create(Path(folder), "trial", recipe, str(device))
         recorder = Recorder(History(), directory)
         try:

@@ -80,7 +80,7 @@ def test_nothing_is_wrong_with_a_preset_even_without_its_data(each: Preset, tmp_
         (ZOO, {"model__options": {"num_classes": 3}}, "model: the model gives 3 a sample, the data has 10 classes."),
         (ZOO, {"data__name": "MNIST", "data__transforms": [], "data__augment": []}, "model: ResNet fails on samples"),
         (CLASSIFIER, {"loss__name": "CrossEntropy"}, "loss.name: torch has no loss 'CrossEntropy' that fits here."),
-        (CLASSIFIER, {"loss__name": "MSELoss"}, "loss.name: MSELoss does not fit classification"),
+        (CLASSIFIER, {"loss__name": "HingeEmbeddingLoss"}, "loss.name: HingeEmbeddingLoss does not fit classification"),
         (REGRESSOR, {"loss__name": "NLLLoss"}, "loss.name: NLLLoss does not fit regression"),
         (CLASSIFIER, {"loss__reduction": "sum"}, "loss.reduction: must be 'mean'"),
         (CLASSIFIER, {"loss__label_smoothing": "x"}, "loss.label_smoothing: 'x' is not float."),

@@ -8,10 +8,24 @@ from pathlib import Path
 
 import psutil
 import pytest
-from small_runs import AtLook, digits, finish, line, python_file, run_python, start, stop_at, train
+import torch
+from small_runs import (
+    AtLook,
+    digits,
+    finish,
+    line,
+    python_file,
+    resume,
+    run_python,
+    same,
+    start,
+    stop_at,
+    train,
+    weights,
+)
 
 from engine.data.batches import TensorBatches
-from engine.errors import RunError, StudioError
+from engine.errors import DeviceError, RunError, StudioError
 from engine.job import Job, explain
 from engine.models.layers import Chain
 from engine.recipe import Recipe
@@ -54,6 +68,12 @@ def with_data(tmp_path: Path, statement: str, workers: int = 0) -> Recipe:
     return line({"data": {"python": f"{file}:make", "batch_size": 8, "num_workers": workers}})
 
 
+def vanish(folder: Path) -> None:
+    """Remove a folder in which another thread may be writing."""
+    while folder.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def assert_failed(job: Job, *words: str) -> None:
     """The reason is in memory, on disk and in one line; the traceback is in the log file alone."""
     reason = str(job.history.error)
@@ -81,9 +101,12 @@ class TestFailingModel:
             ("raise GeneratorExit", ("mine.py:9", "GeneratorExit")),
             ("raise BaseException('bare')", ("BaseException: bare",)),
             ("raise ValueError('two\\nlines')", ("ValueError: two",)),
-            ("return super().forward(inputs) * float('nan')", ("the loss became nan at step 2", "Try a lower")),
-            ("return torch.empty(10**14)", ("out of memory", "Lower data.batch_size")),
-            ("return bytearray(10**17)", ("out of memory", "Lower data.batch_size")),
+            (
+                "return super().forward(inputs) * float('nan')",
+                ("the loss is not finite at step 2; it first appeared in Mine", "Try a lower"),
+            ),
+            ("return torch.empty(10**14)", ("out of memory: not even a single sample fits", "a smaller model")),
+            ("return bytearray(10**17)", ("out of memory: not even a single sample fits", "a smaller model")),
             ("return None", ("AttributeError",)),
             ("return inputs[:1].long()", ()),
             ("return self.forward(inputs)", ("RecursionError",)),
@@ -136,12 +159,12 @@ class TestFailingData:
     def test_what_a_worker_raises_is_told_in_its_own_words(self, root: Path, tmp_path: Path) -> None:
         job = train(with_data(tmp_path, "raise ValueError('sample 7 is broken')", workers=2), root)
 
-        assert_failed(job, "ValueError: sample 7 is broken")
+        assert_failed(job, "sample 7 of the dataset can't be read", "ValueError: sample 7 is broken")
 
     def test_a_worker_that_dies_fails_the_run(self, root: Path, tmp_path: Path) -> None:
         job = train(with_data(tmp_path, "import os; os._exit(1)", workers=1), root)
 
-        assert_failed(job, "DataLoader worker", "exited unexpectedly", "num_workers = 0")
+        assert_failed(job, "worker 0", "died while reading sample 7", "num_workers = 0")
 
 
 class TestFailingDirectory:
@@ -164,7 +187,7 @@ class TestFailingDirectory:
         assert job.history.progress.state == "failed"
 
     def test_a_directory_that_vanishes_while_it_trains_is_said_and_not_made_again(self, root: Path) -> None:
-        job = start(line(), root, AtLook({3: lambda control: shutil.rmtree(root)}))
+        job = start(line(), root, AtLook({3: lambda control: vanish(root)}))
 
         finish(job)
 
@@ -175,10 +198,7 @@ class TestFailingDirectory:
         assert train(line(), root).history.progress.state == "done"
 
     def test_a_stop_without_a_place_for_a_checkpoint_does_not_claim_one(self, root: Path) -> None:
-        def vanish(control: object) -> None:
-            shutil.rmtree(root)
-
-        job = train(line(), root, AtLook({3: vanish, 4: lambda control: control.stop()}))
+        job = train(line(), root, AtLook({3: lambda control: vanish(root), 4: lambda control: control.stop()}))
 
         assert job.history.progress.state == "stopped"
         assert job.history.log[-1].endswith("stopped, and no checkpoint could be written")
@@ -248,6 +268,82 @@ print(max(resident[2:]) - resident[1])
         train(digits({"data.num_workers": 2}), root, stop_at(3))
 
         assert workers() == before
+
+
+CONVOLUTION = [
+    {"name": "Conv2d", "out_channels": 4, "kernel_size": 3},
+    {"name": "BatchNorm2d"},
+    {"name": "ReLU"},
+    {"name": "Flatten"},
+    {"name": "Dropout", "p": 0.2},
+    {"name": "Linear", "out_features": "classes"},
+]
+
+
+class TestSettings:
+    """Settings that go through the whole engine, as a person meets them."""
+
+    recipe = digits({"model": {"layers": CONVOLUTION}, "training.epochs": 1, "training.limit_batches": 3})
+
+    def test_gradient_checkpointing_is_said_and_learns_the_same(self, root: Path) -> None:
+        free = train(self.recipe, root)
+
+        job = train(self.recipe.override({"training.gradient_checkpointing": True}), root)
+
+        assert job.history.error is None
+        assert any("parts of the model are computed twice" in said for said in job.history.log)
+        for name, tensor in weights(free.directory).items():
+            torch.testing.assert_close(weights(job.directory)[name], tensor, rtol=0, atol=1e-6)
+
+    def test_channels_last_learns_the_same_and_its_checkpoint_serves_both(self, root: Path) -> None:
+        free = train(self.recipe, root)
+        recipe = self.recipe.override({"training.channels_last": True})
+
+        job = resume(train(recipe, root, stop_at(2)).directory)
+
+        assert job.history.error is None
+        for name, tensor in weights(free.directory).items():
+            torch.testing.assert_close(weights(job.directory)[name], tensor, rtol=0, atol=1e-5)
+
+    def test_deterministic_learns_the_same_bits_twice_and_leaves_no_switch_behind(self, root: Path) -> None:
+        recipe = self.recipe.override({"training.deterministic": True})
+
+        one, two = train(recipe, root), train(recipe, root)
+
+        assert one.history.error is None
+        assert same(weights(one.directory), weights(two.directory))
+        assert not torch.are_deterministic_algorithms_enabled()
+
+    def test_an_operator_without_a_deterministic_version_is_named(self, root: Path, tmp_path: Path) -> None:
+        statement = "torch.use_deterministic_algorithms(True); torch.zeros(2).put_(torch.tensor([0]), torch.ones(1))"
+
+        job = train(with_model(tmp_path, statement).override({"training.deterministic": True}), root)
+
+        assert_failed(job, "training.deterministic", "put_ has no deterministic version", "Set it to false")
+
+    @pytest.mark.parametrize(("precision", "says"), [("tf32", "needs an NVIDIA GPU"), ("fp16", "needs a GPU")])
+    def test_a_precision_that_the_cpu_has_not_is_refused(self, precision: str, says: str, root: Path) -> None:
+        job = train(self.recipe.override({"training.precision": precision}), root)
+
+        assert isinstance(job.history.error, DeviceError)
+        assert_failed(job, "training.precision", says)
+
+    def test_bf16_trains(self, root: Path) -> None:
+        assert train(self.recipe.override({"training.precision": "bf16"}), root).history.error is None
+
+    @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+    def test_a_compiled_model_learns_the_same_and_its_checkpoint_has_plain_names(self, root: Path) -> None:
+        recipe = line({"training.epochs": 1})
+        free = train(recipe, root)
+
+        job = start(recipe.override({"training.compile": True}), root)
+        job.join(150)
+
+        assert job.history.error is None
+        assert job.history.progress.state == "done"
+        assert weights(job.directory).keys() == weights(free.directory).keys()
+        for name, tensor in weights(free.directory).items():
+            torch.testing.assert_close(weights(job.directory)[name], tensor, rtol=0, atol=1e-5)
 
 
 class TestExplain:

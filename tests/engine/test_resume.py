@@ -28,6 +28,7 @@ from small_runs import (
     weights,
 )
 
+from engine.checkpoints.checkpoint import Checkpoints, load
 from engine.data.prepare import describe
 from engine.errors import RunError
 from engine.job import Job
@@ -35,7 +36,6 @@ from engine.models.build import build_model
 from engine.recipe import Recipe
 from engine.runs.directory import RunDirectory
 from engine.runs.history import LIVE, Series
-from engine.checkpoints.checkpoint import Checkpoints, load
 from engine.training.randomness import random_state
 
 # `digits` has eight steps, three validation batches and one end an epoch: twelve looks at the control.
@@ -49,6 +49,15 @@ PLACES = {
     "last step of all": 24 + 8,
     "end of the last epoch": 36,
     "test": 36 + 2,
+}
+SEQUENCE = {
+    "name": "SequentialLR",
+    "every": "step",
+    "milestones": [10],
+    "schedulers": [
+        {"name": "LinearLR", "start_factor": 0.1, "total_iters": 10},
+        {"name": "CosineAnnealingLR", "T_max": 14},
+    ],
 }
 EXACT = ("train/", "val/", "epoch/", "test/")
 
@@ -101,6 +110,19 @@ class TestExact:
             pytest.param({"optimizer": {"name": "LBFGS", "lr": 0.1}, "scheduler": None}, id="lbfgs"),
             pytest.param({"training.precision": "bf16"}, id="bf16"),
             pytest.param({"data.num_workers": 2}, id="workers"),
+            pytest.param({"training.average.kind": "ema", "training.average.decay": 0.9}, id="ema"),
+            pytest.param({"training.average.kind": "swa"}, id="swa"),
+            pytest.param({"training.average.kind": "ema", "data.num_workers": 2}, id="ema with workers"),
+            pytest.param(
+                {"training.early_stopping": {"metric": "accuracy", "patience": 1, "min_delta": 0.9}},
+                id="early stopping",
+            ),
+            pytest.param({"optimizer.warmup": "11 steps", "scheduler": None}, id="warm-up"),
+            pytest.param({"scheduler": SEQUENCE}, id="SequentialLR"),
+            pytest.param({"training.clip_grad_value": 0.01}, id="clip by value"),
+            pytest.param({"loss.class_weights": "balanced"}, id="class weights"),
+            pytest.param({"training.gradient_checkpointing": True}, id="gradient checkpointing"),
+            pytest.param({"optimizer": {"name": "Muon", "lr": 0.01}, "scheduler": None}, id="muon"),
         ],
     )
     def test_so_it_is_with(self, changes: dict[str, Any], root: Path) -> None:
@@ -112,6 +134,27 @@ class TestExact:
         resume(cut.directory)
 
         assert_equal_to_the_bit(cut.directory, undisturbed.directory)
+
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_so_it_is_with_numbers_to_predict(self, workers: int, root: Path) -> None:
+        recipe = line({"data.num_workers": workers, "data.standardize_target": True, "optimizer.momentum": 0.9})
+        undisturbed, cut = train(recipe, root), train(recipe, root, stop_at(7 + 2))
+
+        resume(cut.directory)
+
+        assert undisturbed.history.error is None
+        assert_equal_to_the_bit(cut.directory, undisturbed.directory)
+
+    def test_early_stopping_counts_on_where_it_was(self, root: Path) -> None:
+        """Two epochs without improvement end the run: one before the cut, one after it."""
+        rule = {"metric": "accuracy", "patience": 2, "min_delta": 0.99}
+        recipe = digits({"training.epochs": 9, "training.early_stopping": rule})
+        cut = train(recipe, root, stop_at(24 + 3))
+
+        job = resume(cut.directory)
+
+        assert job.history.progress.step == 24
+        assert [event.kind for event in job.history.events] == ["resume", "early stopping"]
 
     def test_workers_change_no_number(self, whole: RunDirectory, root: Path) -> None:
         loader = train(digits({"data.num_workers": 2}), root)

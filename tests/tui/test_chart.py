@@ -422,3 +422,33 @@ def test_no_numbers_break_plain_text(values, width, height):
     text = chart_text("Loss", [curve(values)], width, height, colour=False)
     assert len(text.split("\n")) <= height
     assert max(map(len, text.split("\n"))) <= width
+
+
+async def test_a_logarithmic_x_axis_gives_each_power_of_ten_the_same_room_and_leaves_zero_out():
+    class RateApp(App[None]):
+        def compose(self) -> ComposeResult:
+            yield Chart("loss", x_label="lr", log_x=True)
+
+    async with RateApp().run_test(size=(60, 15)) as pilot:
+        chart = pilot.app.query_one(Chart)
+        chart.show([curve([9.0, 2.0, 1.0, 0.5], points=True, x=[0.0, 1e-4, 1e-2, 1.0])], x_max=1.0)
+        await pilot.pause()
+        seen = rows(chart)
+        (first, second) = (seen[-1].index(label) for label in ("1e-4", "0.01"))
+        markers = sorted(row.index("◆") for row in seen[1:] if "◆" in row)
+        assert len(markers) == 3, "the point at rate 0 is drawn"
+        assert markers[1] - markers[0] == pytest.approx(markers[2] - markers[1], abs=1)
+        assert abs(first - markers[0]) <= 3
+        assert abs(second - markers[1]) <= 3
+
+
+async def test_each_line_of_points_has_the_marker_it_was_given():
+    async with ChartApp().run_test(size=(60, 15)) as pilot:
+        chart = pilot.app.query_one(Chart)
+        x = np.arange(1.0, 5.0)
+        averaged = Line("val ema", x, -x, "success", points=True, marker="◇")
+        chart.show([Line("val", x, x, "warning", points=True), averaged])
+        await pilot.pause()
+        text = "\n".join(rows(chart))
+        assert "◇ val ema" in text
+        assert (text.count("◇"), text.count("◆")) == (5, 5)

@@ -66,7 +66,7 @@ def test_importing_the_command_line_loads_nothing_heavy(tmp_path: Path) -> None:
     assert not loaded_by("import tui.cli", tmp_path) & {*HEAVY, "numpy", "pydantic"}
 
 
-@pytest.mark.parametrize("command", ["--help", "train --help", "presets", "runs", "runs --json", "train nonsense"])
+@pytest.mark.parametrize("command", ["--help", "train --help", "presets", "runs", "runs --json", "check x", "train x"])
 def test_commands_that_only_look_load_neither_torch_nor_textual(command: str, tmp_path: Path) -> None:
     code = f"import tui.cli; sys.argv = ['torch-tui', *{command.split()!r}]; tui.cli.main()"
     assert not loaded_by(code, tmp_path) & {"torch", "torchvision", "textual", "plotext"}
@@ -91,7 +91,8 @@ def test_threads_are_told_to_wait_passively_unless_the_person_says_otherwise(
 def test_help_names_every_command_without_cutting_a_word(tmp_path: Path) -> None:
     done = run("--help", folder=tmp_path)
     assert done.returncode == 0
-    for command in ("presets", "train", "resume", "runs", "show", "doctor"):
+    commands = ("presets", "train", "check", "find-lr", "find-batch-size", "resume", "branch", "checkpoints", "runs")
+    for command in (*commands, "show", "doctor"):
         assert re.search(rf"^  {command} +\S", done.stdout, re.MULTILINE), command
     assert "..." not in done.stdout.partition("Commands:")[2]
 
@@ -119,6 +120,12 @@ def test_version_is_said(tmp_path: Path) -> None:
         (["presets", "line-fitt"], "Did you mean 'line-fit'?"),
         (["resume", "nothing"], "error: nothing: is no run in runs. See: torch-tui runs."),
         (["show", "nothing"], "error: nothing: is no run in runs. See: torch-tui runs."),
+        (["checkpoints", "nothing"], "error: nothing: is no run in runs. See: torch-tui runs."),
+        (["branch", "nothing"], "error: nothing: is no run in runs. See: torch-tui runs."),
+        (["check", "digits-mpl"], "error: digits-mpl: is no preset and no recipe file. Did you mean 'digits-mlp'?"),
+        (["find-lr", "line-fit", "--set", "optimizer.lrr"], "error: --set optimizer.lrr: is not KEY=VALUE. Try"),
+        (["find-lr", "line-fit", "--from", "1", "--to", "0.1"], "error: find-lr: 1 to 0.1 is no range. Try --from"),
+        (["find-batch-size", "line-fit", "--largest", "0"], "--largest"),
     ],
 )
 def test_a_wrong_request_says_where_what_and_what_to_do(arguments: list[str], said: str, tmp_path: Path) -> None:

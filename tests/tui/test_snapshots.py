@@ -12,6 +12,8 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from engine.devices.monitor import GpuSample, HostSample, Snapshot
+from engine.insight.facts import Checkup, LayerHealth, Times
+from engine.recipe import Recipe
 from engine.runs.history import Event, History, Progress, Summary
 from tui.app import StudioApp
 from tui.screens.studio import StudioScreen
@@ -71,6 +73,23 @@ class StillDesk(Desk):
         super().load()
         self.lines.clear()
 
+    def find_lr(self, recipe: Recipe, control: object, look: Callable[[float, float], None]) -> object:
+        from engine.trials.lr_finder import RateRange
+
+        rates = np.geomspace(1e-7, 2.0, 91)
+        losses = (2.3 - 1.8 / (1 + (0.02 / rates) ** 2) + (rates / 0.4) ** 3).tolist()
+        for rate, loss in zip(rates.tolist(), losses, strict=True):
+            look(rate, loss)
+        return RateRange(rates.tolist(), losses, losses, 0.012, True)
+
+    def find_batch_size(self, recipe: Recipe, control: object, look: Callable[[object], None]) -> object:
+        from engine.trials.batch_finder import BatchSizes, Size
+
+        sizes = [Size(2**power, 1e-3 + 2**power * 4e-6, (1 + power) << 28) for power in range(11)]
+        for size in sizes:
+            look(size)
+        return BatchSizes(sizes, 2048)
+
     @property
     def live(self) -> bool:
         return self.history is not None and self.history.progress.state == "training"
@@ -91,6 +110,28 @@ def training() -> History:
     history.add("val/loss", epochs, 2.0 * np.exp(-epochs / 150) + 0.25)
     history.add("val/accuracy", epochs, 0.94 - 0.5 * np.exp(-epochs / 120))
     history.note(Event(500, "lr", "learning rate 0.01 → 0.02"))
+    history.times = Times(
+        {
+            "data": 0.11,
+            "copy": 0.0,
+            "forward": 0.28,
+            "backward": 0.42,
+            "optimizer": 0.15,
+            "metrics": 0.03,
+            "other": 0.01,
+        },
+        "computes 85% of the time: the device is the limit",
+    )
+    history.checkup = Checkup(
+        900,
+        [
+            LayerHealth("1 Linear", 0.098, 8.76, 3.0e-4),
+            LayerHealth("3 Linear", 0.045, 5.63, 4.1e-2),
+            LayerHealth("5 Linear", 1.2e-7, 3.1, 2.0e-7),
+            LayerHealth("2 ReLU", dead=0.01),
+            LayerHealth("4 ReLU", dead=0.78),
+        ],
+    )
     history.log.extend(
         f"12:00:{second:02d}  epoch {second}/30  val loss 0.41 · accuracy 0.9{second % 10}" for second in range(1, 15)
     )
@@ -98,6 +139,17 @@ def training() -> History:
     history.progress = Progress(
         "training", "", None, 14, 30, 900, 1890, 1152, 4000, 81234.5, 1.3, 0.02
     )  # fmt: skip
+    return history
+
+
+def averaged() -> History:
+    """The same with averaged weights, and with all that can go wrong."""
+    history = training()
+    epochs = np.arange(63, 901, 63)
+    history.add("val-average/loss", epochs, 1.2 * np.exp(-epochs / 150) + 0.2)
+    history.add("val-average/accuracy", epochs, 0.97 - 0.3 * np.exp(-epochs / 120))
+    for step, kind in ((200, "memory"), (300, "nan"), (400, "rollback"), (600, "weight_decay"), (700, "epochs")):
+        history.note(Event(step, kind, kind))
     return history
 
 
@@ -165,3 +217,51 @@ def test_adding_a_layer(snap_compare: Callable[..., bool]) -> None:
         await pilot.pause(0.5)
 
     assert snap_compare(StillApp(), terminal_size=(120, 40), run_before=before)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("key", ["h", "f", "b"], ids=["health", "find_lr", "find_batch"])
+def test_dialogs_of_a_run_and_a_recipe(snap_compare: Callable[..., bool], key: str, size: tuple[int, int]) -> None:
+    async def before(pilot: Pilot[Any]) -> None:
+        await settle(pilot)
+        await pilot.press(key)
+        await pilot.pause(1.0)
+
+    assert snap_compare(StillApp(done()), terminal_size=size, run_before=before)
+
+
+@pytest.mark.parametrize("size", SIZES[:2], ids=lambda size: f"{size[0]}x{size[1]}")
+def test_what_can_be_changed_while_it_trains(snap_compare: Callable[..., bool], size: tuple[int, int]) -> None:
+    async def before(pilot: Pilot[Any]) -> None:
+        await settle(pilot)
+        await pilot.press("l")
+        await pilot.pause(0.5)
+        pilot.app.screen.query_one("#rate", Input).cursor_blink = False
+        await pilot.press("up")
+        await pilot.pause(0.3)
+
+    app = StillApp(training())
+    app.desk.weight_decay = lambda: 0.01  # type: ignore[method-assign]
+    assert snap_compare(app, terminal_size=size, run_before=before)
+
+
+def test_averaged_weights_and_marks_in_the_curves(snap_compare: Callable[..., bool]) -> None:
+    async def before(pilot: Pilot[Any]) -> None:
+        await settle(pilot)
+        await pilot.press("5", "m")
+        await pilot.pause(0.5)
+
+    app = StillApp(averaged())
+    app.desk.average = "ema"
+    assert snap_compare(app, terminal_size=(120, 40), run_before=before)
+
+
+def test_a_setting_found_by_a_word(snap_compare: Callable[..., bool]) -> None:
+    async def before(pilot: Pilot[Any]) -> None:
+        await settle(pilot)
+        await pilot.press("4", "slash")
+        pilot.app.screen.query_one("#settings-filter", Input).cursor_blink = False
+        await pilot.press(*"grad", "enter", "down")
+        await pilot.pause(0.5)
+
+    assert snap_compare(StillApp(), terminal_size=(80, 24), run_before=before)

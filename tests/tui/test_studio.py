@@ -155,7 +155,7 @@ async def test_a_wrong_rate_is_refused_where_it_is_typed(tmp_path: Path) -> None
         await opened.until(lambda: opened.app.screen.query("#rate"))
         opened.app.screen.query_one("#rate", Input).value = "fast"
         await opened.press("enter")
-        assert "not a positive number" in opened.text("#rate-error")
+        assert "not a positive number" in opened.text("#change-error")
         await opened.press("escape")
         assert opened.app.screen is opened.screen
 
@@ -257,7 +257,7 @@ async def test_a_dataset_that_cant_be_downloaded_names_the_bundled_twin(
     [
         ("raise ValueError('not today')", "ValueError: not today"),
         ("raise SystemExit(3)", "SystemExit"),
-        ("return self.layer(x) * float('nan')", "loss became nan"),
+        ("return self.layer(x) * float('nan')", "the loss is not finite at step 1"),
         ("return torch.empty(10**15) + x", "out of memory"),
     ],
 )
@@ -357,15 +357,6 @@ async def test_the_studios_keys_work_while_one_walks_over_the_settings(tmp_path:
         await opened.press("4", "down", "down", "5")
         assert opened.screen.query_one("#curves").display
         assert opened.screen.draft.recipe == before, "a pane's number was typed into a field"
-
-
-async def test_the_arrows_reach_every_setting_and_stay_in_the_form(tmp_path: Path) -> None:
-    async with studio(tmp_path) as opened:
-        await opened.press("4")
-        for _ in range(60):
-            await opened.press("down")
-        assert isinstance(opened.app.focused, Button)
-        assert opened.app.focused.id == "choose-scheduler"
 
 
 async def test_looking_at_another_preset_loses_no_edit_and_no_undo(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ class JsonReport:
               samples_per_second, remaining (seconds), learning_rate, loss; at most once a second
     epoch     epoch (from 1), step, train {loss, …}, val {loss, …}; two epochs within a tenth of a second
               are both told, up to 4096 epochs; beyond, the last of them
-    event     kind (lr, checkpoint, pause, resume, trouble), step, text
+    event     kind (lr, weight_decay, epochs, checkpoint, pause, resume, trouble, nan, memory, …), step, text
     log       text
     end       state (done, stopped, failed), run, directory, metric, best, best_epoch, test {…}, seconds,
               error (null, or where, what, remedy), resume (the command that goes on with it, or null)
@@ -70,7 +70,8 @@ class JsonReport:
         for event in events[self._events :]:
             self._tell("event", kind=event.kind, step=event.step, text=event.text)
         self._events = len(events)
-        finished = finished_epochs(history)
+        # The first epoch's values may be half written until there is a summary.
+        finished = self._epochs if history.summary is None else finished_epochs(history)
         for values in epoch_values(history, min(self._epochs, finished), finished):
             self._tell("epoch", **values)
         self._epochs = finished
@@ -118,9 +119,7 @@ def to_json(value: object) -> str:
 
 
 def finished_epochs(history: History) -> int:
-    """How many epochs' values are in the history, all of them written."""
-    if history.summary is None:  # the first epoch's values may be half written until there is one
-        return 0
+    """How many epochs' values are in the history."""
     counts = [series.count for name, series in history.series.items() if name.startswith(("epoch/", "val/"))]
     return min(counts, default=0)
 

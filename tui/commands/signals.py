@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import os
@@ -50,6 +51,8 @@ class Signals:
         self._terminals = {os.fstat(descriptor).st_rdev for descriptor in (0, 1, 2) if os.isatty(descriptor)}
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
             self._before[number] = signal.signal(number, self._note)
+        # The last thing before Python forgets the handlers: without one the timer would end it with another status.
+        atexit.register(signal.setitimer, signal.ITIMER_REAL, 0)
         return self
 
     def __exit__(

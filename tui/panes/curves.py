@@ -33,7 +33,7 @@ class CurvesPane(Pane):
     ‖ a pause, ▽ out of memory and split, ✗ a loss that is no number, ↶ gone back to a checkpoint. `y` switches the
     loss to a logarithmic axis, `e` smooths the training curves."""
     BINDINGS = [
-        Binding("y", "log_scale", "Log axis", tooltip="Loss on a logarithmic axis", id="curves.log_scale"),
+        Binding("y", "log_scale", "Log", tooltip="Loss on a logarithmic axis", id="curves.log_scale"),
         Binding("e", "smooth", "Smooth", tooltip="Training as a moving average", id="curves.smooth", show=False),
     ]
 

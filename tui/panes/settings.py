@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from engine.catalog import Entry, Parameter
 
 PARTS = ("loss", "optimizer", "scheduler")
+_LABEL_WIDTH = 25  # the longest is early_stopping.min_delta
 Row = Label | Horizontal  # a heading, or a name with a field or a button
 
 
@@ -157,7 +158,15 @@ class SettingsPane(Pane):
     def _own(self, recipe: Recipe, key: str) -> Field:
         """A row of a setting that is ours."""
         about = setting_help(key)
-        return Field(key, _value_at(recipe, key), label=label(key), help=about, check=self._check(key), calm=True)
+        return Field(
+            key,
+            _value_at(recipe, key),
+            label=label(key),
+            help=about,
+            check=self._check(key),
+            calm=True,
+            label_width=_LABEL_WIDTH,
+        )
 
     def _torchs(self, recipe: Recipe, section: str, parameter: Parameter) -> Field:
         """A row of a parameter of torch's."""
@@ -169,6 +178,7 @@ class SettingsPane(Pane):
             help=parameter_help(parameter),
             check=self._check(key, parameter),
             calm=True,
+            label_width=_LABEL_WIDTH,
         )
 
     def _check(self, key: str, parameter: Parameter | None = None) -> Callable[[Any], None]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from textual.app import ComposeResult
 
 from engine.recipe import Recipe
@@ -38,10 +39,10 @@ class FindLrScreen(TrialScreen):
 
     def show_news(self) -> str:
         found, points = self._found, np.array(self._points, dtype=np.float64).reshape(-1, 2)
-        lines = [Line("each step", points[:, 0], points[:, 1], "primary")]
+        lines = [Line("each step", points[:, 0], _bounded(points[:, 1]), "primary")]
         marks = []
         if found is not None:
-            lines.append(Line("smoothed", np.array(found.rates), np.array(found.smoothed), "warning"))
+            lines.append(Line("smoothed", np.array(found.rates), _bounded(np.array(found.smoothed)), "warning"))
             if found.suggestion is not None:
                 marks.append((found.suggestion, "▲"))
         self.query_one("#rates", Chart).show(lines, marks=marks, x_max=_highest())
@@ -58,6 +59,14 @@ def _highest() -> float:
     from engine.trials.lr_finder import HIGHEST  # it imports torch, which is loaded when one can come here
 
     return HIGHEST
+
+
+def _bounded(losses: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The losses without those that have left all bounds: drawn, they would press the rest of the curve flat."""
+    if not len(losses):
+        return losses
+    first = losses[0]
+    return np.where(losses <= first + max(first - np.fmin.reduce(losses), abs(first)), losses, np.nan)
 
 
 def _verdict(found: RateRange, now: float) -> str:

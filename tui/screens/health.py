@@ -16,7 +16,7 @@ from engine.runs.history import LIVE, History
 from tui.training import Desk
 
 _FRAME_S = 0.5
-_COLUMNS = ("layer", "gradient", "weight", "update/weight", "1e-6 ─ 1", "", "dead units")
+_COLUMNS = ("layer", "gradient", "weight", "Δw/w", "1e-6 ─ 1", "", "dead")
 _LEAST, _TRACK = -6, 13  # the bar goes from 1e-6 to 1, two cells a power of ten
 _TINY, _LARGE = 1e-5, 1e-2  # 1e-3 is usual
 
@@ -35,7 +35,7 @@ class HealthScreen(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog -large") as dialog:
             dialog.border_title = "Health and time"
-            dialog.border_subtitle = "escape"
+            dialog.border_subtitle = "norms · Δw/w: update against weight · dead: units that give 0 · escape"
             yield Static(id="times")
             yield Static(id="health-line", classes="section")
             table: DataTable[str | Text] = DataTable(cursor_type="row", id="health")

@@ -192,15 +192,16 @@ class SteeringScreen(DraftScreen):
         except StudioError as error:
             self.notify(str(error), severity="error", title="Not branched", timeout=10)
             return
+        by_name = {f"epoch {each.epoch} · step {each.step:,}": each for each in reversed(checkpoints)}
         choices = []
-        for each in reversed(checkpoints):
-            score = "" if each.score is None else f" · score {each.score:.4g}"
-            note = f"epoch {each.epoch} · step {each.step:,}{score}{' · ★ best' if each == best else ''}"
-            choices.append(Choice(each.name, note=note, doc=f"{run.name}\n{note}\n\nscore: greater is better"))
-        name = await self.app.push_screen_wait(PickScreen(f"Branch from a checkpoint of {run.name}", choices))
-        if name is None:
+        for name, each in by_name.items():
+            score = "no score" if each.score is None else f"score {each.score:.4g}"
+            note = f"{score}{' · ★ best' if each == best else ''}"
+            choices.append(Choice(name, note=note, doc=f"{each.name}\n{note}\n\nscore: greater is better"))
+        picked = await self.app.push_screen_wait(PickScreen(f"Branch from a checkpoint of {run.name}", choices))
+        if picked is None:
             return
-        chosen = next(each for each in checkpoints if each.name == name)
+        chosen = by_name[picked]
         if self._before_branch is None or self.draft.origin is None:
             self._before_branch = self.draft
         title = _STAMP.sub("", run.name).removesuffix("-branch") + "-branch"

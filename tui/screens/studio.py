@@ -12,7 +12,7 @@ from textual.app import ComposeResult, SystemCommand
 from textual.binding import Binding
 from textual.containers import Container
 from textual.css.query import NoMatches
-from textual.events import Resize
+from textual.events import DescendantFocus, Resize
 from textual.widget import Widget
 from textual.widgets import Footer, Tab, Tabs
 
@@ -50,14 +50,17 @@ class StudioScreen(SteeringScreen):
         Binding("s", "stop", "Stop", tooltip="End the training with a checkpoint", id="studio.stop"),
         Binding("c", "checkpoint", "Save", tooltip="Write a checkpoint now", id="studio.checkpoint"),
         Binding("l", "change", "Change", tooltip="Learning rate, weight decay, epochs", id="studio.change"),
-        Binding("P", "park", "Park", tooltip="Hold the training, give the device's memory back", id="studio.park"),
-        Binding("x", "profile", "Profile", tooltip="Profile the next steps", id="studio.profile"),
         Binding("h", "health", "Health", tooltip="Where the time goes, how the layers fare", id="studio.health"),
         Binding("r", "runs", "Runs", tooltip="Earlier runs: curves, resume, branch", id="studio.runs"),
-        Binding("f", "find_lr", "Find learning rate", tooltip="A range test of real steps", id="recipe.find_lr"),
-        Binding("b", "find_batch_size", "Find batch size", tooltip="How much fits, how fast", id="recipe.find_batch"),
         Binding("u", "undo", "Undo", tooltip="Take the last edit back", id="studio.undo"),
         Binding("U,ctrl+y", "redo", "Redo", tooltip="Make the edit again", id="studio.redo", show=False),
+        # The application's own, here for their place: at 80 columns the footer ends after them.
+        Binding("q", "app.quit", "Quit", tooltip="Leave; asks while a run is training", id="app.quit"),
+        Binding("question_mark", "app.help", "Help", tooltip="Keys and what the focused pane shows", id="app.help"),
+        Binding("P", "park", "Park", tooltip="Hold the training, give the device's memory back", id="studio.park"),
+        Binding("x", "profile", "Profile", tooltip="Profile the next steps", id="studio.profile"),
+        Binding("f", "find_lr", "Find learning rate", tooltip="A range test of real steps", id="recipe.find_lr"),
+        Binding("b", "find_batch_size", "Find batch size", tooltip="How much fits, how fast", id="recipe.find_batch"),
         *(
             Binding(
                 str(number), f"pane('{name}')", name.title(), tooltip=f"Go to {name}", id=f"pane.{name}", show=False
@@ -166,7 +169,7 @@ class StudioScreen(SteeringScreen):
                 self.query_one(LogPane).add(desk.new_lines())
                 self.show_download(desk.download)
                 history = desk.history
-                origin = str(self.draft.origin or "")
+                origin = str(self.draft.origin or "") if desk.name != self.draft.name else ""
                 self.query_one(ProgressPane).show(
                     history, desk.name or self.draft.name, desk.where, live=desk.live, next_from=origin
                 )
@@ -191,6 +194,11 @@ class StudioScreen(SteeringScreen):
             self.app.bell()  # what went wrong stands below the bars
 
     # Panes
+
+    def on_descendant_focus(self, event: DescendantFocus) -> None:
+        """The pane with the focus is framed."""
+        for pane in self.query("#panes > *"):
+            pane.set_class(pane in event.widget.ancestors_with_self, "-active")
 
     def on_resize(self, event: Resize) -> None:
         """Where there is room for one pane only, it is the current one."""
@@ -241,7 +249,7 @@ class StudioScreen(SteeringScreen):
         for binding in self.BINDINGS:
             assert isinstance(binding, Binding)
             group = str(binding.id).partition(".")[0]
-            if self.check_action(binding.action.partition("(")[0], ()):
+            if not group.startswith("app") and self.check_action(binding.action.partition("(")[0], ()):
                 yield SystemCommand(
                     f"{group}: {binding.description.lower()}", binding.tooltip, self._runner(binding.action)
                 )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal
+from textual.content import Content
 from textual.events import Click, DescendantFocus, Focus
 from textual.message import Message
+from textual.widget import Widget
 from textual.widgets import Input, Label
 
 from engine.errors import StudioError
@@ -22,6 +24,7 @@ class Field(Horizontal):
 
     An empty input means None: the default, which is shown in its place. A `calm` field is a row first, so that the
     studio's keys go on working while one walks over it; enter or a click types into it, enter or escape leaves it.
+    It is drawn as text until then: sixty inputs would make every change of the focus take a tenth of a second.
     """
 
     BINDINGS = [
@@ -30,11 +33,10 @@ class Field(Horizontal):
     ]
     DEFAULT_CSS = """
     Field { height: 1; }
-    Field Label { width: 17; color: $foreground 80%; }
+    Field Label { color: $foreground 80%; }
     Field Input { width: 1fr; background: $surface; }
     Field Input:focus { background: $boost; }
     Field:focus { background: $primary 30%; }
-    Field:focus Input { background: $primary 30%; }
     Field.-wrong Label { color: $error; text-style: bold; }
     Field.-wrong Input { color: $error; }
     """
@@ -63,40 +65,52 @@ class Field(Horizontal):
         help: str = "",
         check: Callable[[Any], None] = lambda value: None,
         calm: bool = False,
+        label_width: int = 17,
     ) -> None:
         super().__init__()
         self.key = key
         self.help = help
         self.error: StudioError | None = None
         self.can_focus = calm
+        self.tooltip = help or None
         self._calm = calm
         self._check = check
         self._label = label or key.rpartition(".")[2]
+        self._label_width = label_width
         self._text = _text_of(value)
+        self._later = ""
         self._placeholder = "" if default is None else format_value(default)
 
     def compose(self) -> ComposeResult:
-        label = Label(self._label)
-        label.tooltip = self.help or None
-        yield label
-        field = Input(self._text, placeholder=self._placeholder, compact=True, select_on_focus=False)
-        field.can_focus = not self._calm
-        yield field
+        if not self._calm:
+            yield from self._parts()
+
+    def render(self) -> Content | str:
+        """The row while nobody types into it."""
+        if self.children:
+            return ""
+        label, width = self._label[: self._label_width - 1], max(self.size.width - self._label_width, 0)
+        shown = (self._text or self._placeholder)[:width].ljust(width)
+        name = "bold $error" if self.error else "$foreground 80%"
+        value = "$error" if self.error else "" if self._text else "$foreground 50%"
+        return Content.assemble((label.ljust(self._label_width), name), (shown, f"{value} on $surface".strip()))
 
     @property
     def value(self) -> Any:
         """The typed value; None when the input is empty."""
-        text = self.query_one(Input).value
-        return parse_value(text) if text.strip() else None
+        return parse_value(self._text) if self._text.strip() else None
 
     def put(self, value: Any) -> None:
         """Show another value, unless it is what the person is typing right now."""
-        text = _text_of(value)
-        field = self.query_one(Input)
-        if parse_value(field.value) != parse_value(text) or (self.error and not field.has_focus):
+        text, field = _text_of(value), next(iter(self.query(Input)), None)
+        if field is not None and field.has_focus and not self._text.strip():
+            self._later = text  # the default would stand before what is typed next
+            return
+        if parse_value(self._text) != parse_value(text) or (self.error and not (field and field.has_focus)):
             self._text = text
-            with self.prevent(Input.Changed):
-                field.value = text
+            if field is not None:
+                with self.prevent(Input.Changed):
+                    field.value = text
             self._judge(None)
 
     def begin(self) -> None:
@@ -109,11 +123,11 @@ class Field(Horizontal):
             return self._calm and self.has_focus == (action == "edit")
         return True
 
-    def action_edit(self) -> None:
+    async def action_edit(self) -> None:
         """Type into the field."""
-        field = self.query_one(Input)
-        field.can_focus = True
-        field.focus()
+        if not self.query(Input):
+            await self.mount_all(self._parts())
+        self.query_one(Input).focus()
 
     def action_leave(self) -> None:
         """Back to the row."""
@@ -126,8 +140,12 @@ class Field(Horizontal):
             self.action_leave()
 
     @on(Input.Blurred)
-    def _blurred(self) -> None:
-        self.query_one(Input).can_focus = not self._calm
+    async def _blurred(self) -> None:
+        if not self._text.strip():
+            self._text, self._later = self._later, ""
+        if self._calm:
+            await self.remove_children()
+            self.refresh()
 
     @on(Input.Changed)
     def _typed(self, event: Input.Changed) -> None:
@@ -143,9 +161,9 @@ class Field(Horizontal):
         self._judge(None)
         self.post_message(self.Edited(self.key, self.value))
 
-    def on_click(self, event: Click) -> None:
+    async def on_click(self, event: Click) -> None:
         """A click types into the field."""
-        self.action_edit()
+        await self.action_edit()
 
     def on_focus(self, event: Focus) -> None:
         """Tell what the field is for."""
@@ -155,9 +173,16 @@ class Field(Horizontal):
         """Tell what the field is for."""
         self._tell()
 
+    def _parts(self) -> Iterable[Widget]:
+        label = Label(self._label)
+        label.styles.width = self._label_width
+        yield label
+        yield Input(self._text, placeholder=self._placeholder, compact=True, select_on_focus=False)
+
     def _judge(self, error: StudioError | None) -> None:
         self.error = error
         self.set_class(error is not None, "-wrong")
+        self.refresh()
         self._tell()
 
     def _tell(self) -> None:

@@ -128,13 +128,12 @@ def test_dropped_samples_are_others_each_epoch() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 50))
-def test_parts_of_a_batch_are_the_batch_and_weigh_one(size: int, parts: int) -> None:
+def test_parts_of_a_batch_are_the_batch(size: int, parts: int) -> None:
     data = samples(size)
     split = Batch(data.inputs, data.targets).split(parts)
     assert len(split) <= parts
     assert torch.equal(torch.cat([each.targets for each in split]), data.targets)
-    assert sum(each.weight for each in split) == pytest.approx(1)
-    assert all(each.weight == pytest.approx(len(each) / size) for each in split)
+    assert all(len(each) for each in split)
 
 
 def test_bytes_become_floats_between_0_and_1() -> None:
@@ -355,12 +354,11 @@ def test_tensors_give_the_gpus_memory_back_and_take_it_again_bit_by_bit() -> Non
 
 
 def test_only_pictures_become_channels_last() -> None:
-    batch = Batch(torch.rand(2, 3, 4, 4), torch.zeros(2), 0.5)
+    batch = Batch(torch.rand(2, 3, 4, 4), torch.zeros(2))
     turned = batch.channels_last()
     assert turned.inputs.is_contiguous(memory_format=torch.channels_last)
     assert not batch.inputs.is_contiguous(memory_format=torch.channels_last)
     assert same([turned], [batch])
-    assert turned.weight == 0.5
     table = Batch(torch.rand(2, 3), torch.zeros(2))
     assert table.channels_last() is table
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from small_runs import AtLook, digits, finish, line, resume, rows, stop_at, train, wait_for
 
-from engine.job import Job
 from engine.checkpoints.checkpoint import Checkpoints
+from engine.job import Job
 from engine.training.control import CheckpointNow, Command, Control, SetLearningRate
 
 LONG = {"training.epochs": 100_000, "training.checkpoint_every": "1 h"}

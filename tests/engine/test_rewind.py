@@ -1,0 +1,124 @@
+"""A run rewound: a branch that begins at another run's checkpoint, with changed settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_runs import digits, finish, line, rows, same, stop_at, train, weights
+
+from engine.checkpoints.checkpoint import Checkpoints, load
+from engine.errors import RunError
+from engine.job import Job
+from engine.runs.directory import RunDirectory
+
+EXACT = ("train/", "val/", "epoch/", "test/")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """The run that nothing disturbed."""
+    job: Job = train(digits(), tmp_path_factory.mktemp("whole"))
+    return job.directory
+
+
+class TestRewind:
+    """A branch from a checkpoint of `whole`: of its sixteenth step, at the end of the second epoch."""
+
+    @pytest.fixture
+    def origin(self, whole: RunDirectory) -> str:
+        return next(found.name for found in Checkpoints(whole.checkpoints).all() if found.epoch == 2)
+
+    def branch(self, whole: RunDirectory, origin: str, root: Path, changes: dict[str, Any]) -> Job:
+        job = Job.branched(whole, origin, whole.recipe().override(changes), root, "branch")
+        job.start()
+        return finish(job)
+
+    def test_with_nothing_changed_it_ends_with_the_same_bits(
+        self, whole: RunDirectory, origin: str, root: Path
+    ) -> None:
+        job = self.branch(whole, origin, root, {})
+
+        assert job.history.error is None
+        assert same(weights(job.directory), weights(whole))
+        assert rows(job.directory, *EXACT) == rows(whole, *EXACT)
+
+    def test_its_origin_is_a_fact_and_the_origin_is_left_as_it_was(
+        self, whole: RunDirectory, origin: str, root: Path
+    ) -> None:
+        before = rows(whole)
+
+        job = self.branch(whole, origin, root, {"optimizer.momentum": 0.5})
+
+        assert job.directory.status().facts["origin"] == {
+            "run": whole.name, "path": str(whole.path.resolve()), "checkpoint": origin, "step": 16
+        }  # fmt: skip
+        assert rows(whole) == before
+        assert "settings changed since the checkpoint: optimizer.momentum was 0.9" in "".join(job.history.log)
+
+    def test_another_learning_rate_scales_the_schedule(self, whole: RunDirectory, origin: str, root: Path) -> None:
+        job = self.branch(whole, origin, root, {"optimizer.lr": 0.025})
+
+        ours, theirs = rows(job.directory, "lr")["lr"], rows(whole, "lr")["lr"]
+        common = [step for step in ours if step > 16 and step in theirs]
+        assert common
+        assert [ours[step] for step in common] == pytest.approx([theirs[step] / 2 for step in common], rel=1e-6)
+        assert not same(weights(job.directory), weights(whole))
+
+    def test_another_weight_decay_holds_from_there(self, whole: RunDirectory, origin: str, root: Path) -> None:
+        job = self.branch(whole, origin, root, {"optimizer.weight_decay": 0.1})
+
+        state = load(Checkpoints(job.directory.checkpoints).all()[-1]).state
+        decays = {group["weight_decay"] for group in state["optim"]["optimizer"]["param_groups"]}
+        assert 0.1 in decays
+        assert not same(weights(job.directory), weights(whole))
+
+    def test_more_epochs_go_on_from_there(self, whole: RunDirectory, origin: str, root: Path) -> None:
+        job = self.branch(whole, origin, root, {"training.epochs": 5, "scheduler": None})
+
+        losses, before = rows(job.directory)["train/loss"], rows(whole)["train/loss"]
+        assert losses.keys() == set(range(1, 41))
+        assert all(losses[step] == before[step] for step in range(1, 17))
+
+    def test_another_schedule_begins_afresh_and_is_said_to(self, whole: RunDirectory, origin: str, root: Path) -> None:
+        job = self.branch(whole, origin, root, {"scheduler": {"name": "StepLR", "step_size": 1, "gamma": 0.1}})
+
+        assert job.history.error is None
+        assert any("the learning rate schedule begins afresh" in text for text in job.history.log)
+
+    def test_another_batch_size_takes_the_next_epoch_in_other_steps(
+        self, whole: RunDirectory, origin: str, root: Path
+    ) -> None:
+        job = self.branch(whole, origin, root, {"data.batch_size": 128, "scheduler": None})
+
+        assert job.history.error is None
+        assert rows(job.directory)["train/loss"].keys() == set(range(1, 21))  # 8 + 8, then 4
+
+    def test_within_an_epoch_another_batch_size_begins_it_anew_and_is_said_to(self, root: Path) -> None:
+        cut = train(digits(), root, stop_at(12 + 5)).directory
+        recipe = cut.recipe().override({"data.batch_size": 128, "scheduler": None})
+
+        job = Job.branched(cut, "last", recipe, root, "branch")
+        job.start()
+
+        assert finish(job).history.error is None
+        assert any("epoch begins anew, as the batches" in text for text in job.history.log)
+
+    def test_another_model_is_one_clear_message(self, whole: RunDirectory, origin: str, root: Path) -> None:
+        job = self.branch(whole, origin, root, {"model.layers.1.out_features": 33})
+
+        assert isinstance(job.history.error, RunError)
+        assert "does not fit the recipe" in str(job.history.error)
+        assert "Keep the model" in str(job.history.error)
+        assert job.directory.status().state == "failed"
+
+    def test_a_damaged_checkpoint_is_refused_before_there_is_a_branch(self, root: Path) -> None:
+        cut = train(line(), root, stop_at(3)).directory
+        newest = Checkpoints(cut.checkpoints).all()[-1]
+        (newest.path / "state.pt").write_bytes(b"")
+
+        with pytest.raises(RunError, match=r"state\.pt does not match its hash"):
+            Job.branched(cut, newest.name, line(), root / "branches", "branch")
+
+        assert not (root / "branches").exists()
