@@ -51,9 +51,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         seconds(Path(folder), insight=True)  # the first loads and allocates
-        pairs = [
-            (seconds(Path(folder), insight=True), seconds(Path(folder), insight=False)) for _ in range(rounds)
-        ]
+        pairs = [(seconds(Path(folder), insight=True), seconds(Path(folder), insight=False)) for _ in range(rounds)]
     steps = _EPOCHS * 63
     with_all, without = (statistics.median(column) for column in zip(*pairs, strict=True))
     ratio = statistics.median(first / second for first, second in pairs)

@@ -439,7 +439,8 @@ def _shown(value: object) -> str:
         text = str(value)
     except ValueError:  # Python refuses to print whole numbers of more than 4300 digits
         return "a number of thousands of digits"
-    return f"'{text}'" if len(text) <= 60 else f"'{text[:57]}…'"
+    line = " ".join(text.split())
+    return f"'{line}'" if len(line) <= 60 else f"'{line[:57]}…'"
 
 
 def _dotted(location: tuple[int | str, ...]) -> str:

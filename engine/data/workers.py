@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sysconfig
 import threading
@@ -9,7 +10,7 @@ import traceback
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing.process import BaseProcess
+from multiprocessing.process import BaseProcess, parent_process
 from pathlib import Path
 
 import torch
@@ -47,6 +48,7 @@ class Slots:
     def __call__(self, worker: int) -> None:
         """A worker has started (`worker_init_fn`)."""
         self._rows[worker, 0] = _IDLE
+        threading.Thread(target=_end_with_the_training, name="parent", daemon=True).start()
 
     def note(self, index: int = _IDLE) -> None:
         """This worker reads the sample `index` now, or none. Nothing happens outside a worker."""
@@ -63,6 +65,17 @@ class Slots:
         index = int(self._rows[worker, 0])
         known = {_IDLE: "between two batches", _STARTING: "while starting"}
         return known.get(index, f"while reading sample {index}")
+
+
+def _end_with_the_training() -> None:
+    """End this worker when the process that trains is killed.
+
+    Torch's own look-out asks whether the parent has changed, and a forkserver is parent for as long as a worker lives.
+    """
+    training = parent_process()
+    if training is not None:
+        training.join()
+        os._exit(1)
 
 
 class Watch:

@@ -31,7 +31,8 @@ class Stepper:
         """
         state, meter, optim, phases = self._state, self._state.meter, self._state.optim, self._phases
         step, weight = state.at.step + 1, self._task.weight(batch.targets)
-        state.model.train()
+        if not state.model.training:
+            state.model.train()
         phases.begin_step()
         self._health.begin(step)
         first = True

@@ -276,10 +276,6 @@ class TestWorkers:
             process.kill()
         return victim.run, len(alive)
 
-    @pytest.mark.xfail(
-        strict=True,
-        reason="torch's workers look for a change of parent, and a forkserver lives as long as they do",
-    )
     def test_a_killed_run_leaves_no_worker(self, killed: tuple[RunDirectory, int]) -> None:
         assert killed[1] == 0
 

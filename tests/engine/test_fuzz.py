@@ -238,10 +238,10 @@ def outcome(run: RunDirectory, right: Any, monitor: Monitor | None = None) -> st
     job.join(12)
     if job.alive:
         return "WRONG: it hangs"
-    state, error = job.history.progress.state, job.history.error
+    state, reason = job.history.progress.state, job.history.error
     if state == "failed":
-        known = isinstance(error, StudioError) and "\n" not in str(error) and "The traceback is in" not in str(error)
-        return "failed with a message" if known else f"WRONG: {error}"
+        known = isinstance(reason, StudioError) and "\n" not in str(reason) and "The traceback is in" not in str(reason)
+        return "failed with a message" if known else f"WRONG: {reason}"
     if state != "done":
         return f"WRONG: {state}"
     try:

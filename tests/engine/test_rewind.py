@@ -24,41 +24,45 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
 
 
 class TestRewind:
-    """A branch from a checkpoint of `whole`: of its sixteenth step, at the end of the second epoch."""
+    """A branch from the sixteenth step, at the end of the second epoch."""
 
-    @pytest.fixture
-    def origin(self, whole: RunDirectory) -> str:
-        return next(found.name for found in Checkpoints(whole.checkpoints).all() if found.epoch == 2)
+    @pytest.fixture(scope="class")
+    def origin(self, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+        """A run that was stopped there: then the checkpoint has been waited for."""
+        job: Job = train(digits(), tmp_path_factory.mktemp("origin"), stop_at(24))
+        return job.directory
 
-    def branch(self, whole: RunDirectory, origin: str, root: Path, changes: dict[str, Any]) -> Job:
-        job = Job.branched(whole, origin, whole.recipe().override(changes), root, "branch")
+    def branch(self, origin: RunDirectory, root: Path, changes: dict[str, Any]) -> Job:
+        job = Job.branched(origin, "last", origin.recipe().override(changes), root, "branch")
         job.start()
         return finish(job)
 
     def test_with_nothing_changed_it_ends_with_the_same_bits(
-        self, whole: RunDirectory, origin: str, root: Path
+        self, whole: RunDirectory, origin: RunDirectory, root: Path
     ) -> None:
-        job = self.branch(whole, origin, root, {})
+        job = self.branch(origin, root, {})
 
         assert job.history.error is None
         assert same(weights(job.directory), weights(whole))
         assert rows(job.directory, *EXACT) == rows(whole, *EXACT)
 
-    def test_its_origin_is_a_fact_and_the_origin_is_left_as_it_was(
-        self, whole: RunDirectory, origin: str, root: Path
-    ) -> None:
-        before = rows(whole)
+    def test_its_origin_is_a_fact_and_the_origin_is_left_as_it_was(self, origin: RunDirectory, root: Path) -> None:
+        before = rows(origin)
 
-        job = self.branch(whole, origin, root, {"optimizer.momentum": 0.5})
+        job = self.branch(origin, root, {"optimizer.momentum": 0.5})
 
         assert job.directory.status().facts["origin"] == {
-            "run": whole.name, "path": str(whole.path.resolve()), "checkpoint": origin, "step": 16
-        }  # fmt: skip
-        assert rows(whole) == before
+            "run": origin.name,
+            "path": str(origin.path.resolve()),
+            "checkpoint": "epoch-00002-step-000000016",
+            "step": 16,        }  # fmt: skip
+        assert rows(origin) == before
         assert "settings changed since the checkpoint: optimizer.momentum was 0.9" in "".join(job.history.log)
 
-    def test_another_learning_rate_scales_the_schedule(self, whole: RunDirectory, origin: str, root: Path) -> None:
-        job = self.branch(whole, origin, root, {"optimizer.lr": 0.025})
+    def test_another_learning_rate_scales_the_schedule(
+        self, whole: RunDirectory, origin: RunDirectory, root: Path
+    ) -> None:
+        job = self.branch(origin, root, {"optimizer.lr": 0.025})
 
         ours, theirs = rows(job.directory, "lr")["lr"], rows(whole, "lr")["lr"]
         common = [step for step in ours if step > 16 and step in theirs]
@@ -66,31 +70,29 @@ class TestRewind:
         assert [ours[step] for step in common] == pytest.approx([theirs[step] / 2 for step in common], rel=1e-6)
         assert not same(weights(job.directory), weights(whole))
 
-    def test_another_weight_decay_holds_from_there(self, whole: RunDirectory, origin: str, root: Path) -> None:
-        job = self.branch(whole, origin, root, {"optimizer.weight_decay": 0.1})
+    def test_another_weight_decay_holds_from_there(self, whole: RunDirectory, origin: RunDirectory, root: Path) -> None:
+        job = self.branch(origin, root, {"optimizer.weight_decay": 0.1})
 
         state = load(Checkpoints(job.directory.checkpoints).all()[-1]).state
         decays = {group["weight_decay"] for group in state["optim"]["optimizer"]["param_groups"]}
         assert 0.1 in decays
         assert not same(weights(job.directory), weights(whole))
 
-    def test_more_epochs_go_on_from_there(self, whole: RunDirectory, origin: str, root: Path) -> None:
-        job = self.branch(whole, origin, root, {"training.epochs": 5, "scheduler": None})
+    def test_more_epochs_go_on_from_there(self, whole: RunDirectory, origin: RunDirectory, root: Path) -> None:
+        job = self.branch(origin, root, {"training.epochs": 5, "scheduler": None})
 
         losses, before = rows(job.directory)["train/loss"], rows(whole)["train/loss"]
         assert losses.keys() == set(range(1, 41))
         assert all(losses[step] == before[step] for step in range(1, 17))
 
-    def test_another_schedule_begins_afresh_and_is_said_to(self, whole: RunDirectory, origin: str, root: Path) -> None:
-        job = self.branch(whole, origin, root, {"scheduler": {"name": "StepLR", "step_size": 1, "gamma": 0.1}})
+    def test_another_schedule_begins_afresh_and_is_said_to(self, origin: RunDirectory, root: Path) -> None:
+        job = self.branch(origin, root, {"scheduler": {"name": "StepLR", "step_size": 1, "gamma": 0.1}})
 
         assert job.history.error is None
         assert any("the learning rate schedule begins afresh" in text for text in job.history.log)
 
-    def test_another_batch_size_takes_the_next_epoch_in_other_steps(
-        self, whole: RunDirectory, origin: str, root: Path
-    ) -> None:
-        job = self.branch(whole, origin, root, {"data.batch_size": 128, "scheduler": None})
+    def test_another_batch_size_takes_the_next_epoch_in_other_steps(self, origin: RunDirectory, root: Path) -> None:
+        job = self.branch(origin, root, {"data.batch_size": 128, "scheduler": None})
 
         assert job.history.error is None
         assert rows(job.directory)["train/loss"].keys() == set(range(1, 21))  # 8 + 8, then 4
@@ -105,8 +107,8 @@ class TestRewind:
         assert finish(job).history.error is None
         assert any("epoch begins anew, as the batches" in text for text in job.history.log)
 
-    def test_another_model_is_one_clear_message(self, whole: RunDirectory, origin: str, root: Path) -> None:
-        job = self.branch(whole, origin, root, {"model.layers.1.out_features": 33})
+    def test_another_model_is_one_clear_message(self, origin: RunDirectory, root: Path) -> None:
+        job = self.branch(origin, root, {"model.layers.1.out_features": 33})
 
         assert isinstance(job.history.error, RunError)
         assert "does not fit the recipe" in str(job.history.error)

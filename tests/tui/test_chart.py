@@ -96,6 +96,7 @@ def test_limits_of_any_two_values_hold_both(one, other):
         assert limits.low < limits.high
 
 
+@example(100.0, 0.001953125, 2)
 @given(WIDE, st.floats(1e-6, 1e30), st.integers(2, 20))
 def test_ticks_are_two_or_more_inside_the_axis_and_all_different(low, span, most):
     limits = y_limits(low, low + span)

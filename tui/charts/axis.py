@@ -109,6 +109,8 @@ def number_labels(values: Sequence[float]) -> list[str]:
     unit, suffix = next(((unit, suffix) for unit, suffix in _UNITS if largest >= unit), (1.0, ""))
     unit = 1e3 if suffix == "k" else unit
     decimals = max(0, -_exponent(step / unit))
+    if len({f"{value / unit:.{decimals}f}" for value in values}) < len(values):
+        decimals += 1  # 99.995 and 100.005 are 0.01 apart and would both be 100.00
     return ["0" if value == 0 else f"{value / unit:.{decimals}f}{suffix}" for value in values]
 
 
