@@ -166,7 +166,7 @@ async def test_a_rate_found_is_set_as_one_step_of_undo(tmp_path: Path) -> None:
 
 
 async def test_escape_ends_the_finder_and_a_training_can_start_at_once(tmp_path: Path) -> None:
-    async with studio(tmp_path, recipe=quick("digits-cnn", **{"training.epochs": 1})) as opened:
+    async with studio(tmp_path, recipe=quick("digits-cnn", **{"training.epochs": 50})) as opened:
         before = opened.screen.draft.recipe
         await opened.press("f")
         await opened.until(lambda: opened.app.desk.trying, "the first step")

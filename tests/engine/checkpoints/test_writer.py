@@ -293,14 +293,16 @@ class TestTrouble:
 
 class TestClose:
     def test_what_waits_is_written_and_the_thread_ends(self, kept: Kept) -> None:
+        before = set(threading.enumerate())
         kept.save_first(1)
         kept.save(2)
+        assert set(threading.enumerate()) - before
         kept.store.go.set()
 
         assert kept.writer.close()
 
         assert kept.store.on_disk() == [1, 2]
-        assert "checkpoints" not in {thread.name for thread in threading.enumerate()}
+        assert not set(threading.enumerate()) - before
         assert kept.writer.close()
 
     def test_a_disk_that_keeps_failing_is_tried_once_more_and_given_up(self, kept: Kept) -> None:
