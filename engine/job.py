@@ -18,12 +18,13 @@ from engine.checkpoints.manifest import prove
 from engine.devices.device import choose, describe
 from engine.devices.monitor import Monitor
 from engine.errors import RunError, StudioError, TrainingError, first_line
-from engine.recipe import Recipe
+from engine.recipe import Recipe, changed_settings
 from engine.runs.directory import RunDirectory, owner_facts
 from engine.runs.history import LIVE, History, Progress, Summary
 from engine.runs.metrics import forget_after
 from engine.training.assemble import Assembled, assemble
 from engine.training.backends import backends, compile_trouble, nondeterministic
+from engine.training.branching import measured_otherwise
 from engine.training.control import Control, Stopped
 from engine.training.recorder import Recorder
 from engine.training.splitting import is_out_of_memory
@@ -92,8 +93,13 @@ class Job:
         found = Checkpoints(directory.checkpoints).find(checkpoint)
         prove(found.path)
         device = describe(choose(recipe.training.device))
+        ranked = not measured_otherwise(changed_settings(directory.recipe(), recipe))
         branch = RunDirectory.create(
-            root, name, recipe, device, fill=lambda branch: branch.begin_from(directory, found.path, found.step)
+            root,
+            name,
+            recipe,
+            device,
+            fill=lambda branch: branch.begin_from(directory, found.path, found.step, ranked=ranked),
         )
         return cls(recipe, branch, resume=True, monitor=monitor)
 
@@ -183,6 +189,7 @@ class Job:
             recorder.state("failed", str(reason), ended=time.time())
             _forget_frames(error)
         finally:
+            self._loaded = None  # a training that never came to begin has not taken it up
             if assembled is not None:
                 assembled.close()
 
@@ -209,6 +216,7 @@ class Job:
             what = f"can't be written: {error}"
             reason = RunError(str(self.directory.path), what, "Choose another folder with --runs or TORCH_TUI_RUNS.")
         _forget_frames(error)
+        self._loaded = None
         self.history.error = reason
         self.history.say(f"failed: {reason}")
         self.history.progress = Progress(state="failed", text=str(reason))

@@ -62,7 +62,7 @@ class Desk:
         self._job: Job | None = None
         self._directory: RunDirectory | None = None
         self._read = 0
-        self._seen = 0.0
+        self._noted = 0
         self._was_live = False
 
     def load(self) -> None:
@@ -220,9 +220,9 @@ class Desk:
         """The weight decay of the live run; None if its optimizer has none."""
         if self._job is None or self.history is None:
             return None
-        for event in reversed(self.history.events):
-            if event.kind == "weight_decay":  # "weight decay 0.01 → 0.02"
-                return float(event.text.rpartition("→")[2])
+        known = self.history.progress.weight_decay
+        if known is not None:
+            return known
         chosen = self._job.recipe.optimizer
         entry = self.entries("optimizer").get(chosen.name)
         parameter = entry.parameter("weight_decay") if entry else None
@@ -241,12 +241,10 @@ class Desk:
             control.set_epochs(changes.epochs)
 
     def new_events(self) -> list[Event]:
-        """The events of the live run that came since the last call; a rollback may have taken older ones away."""
+        """The events of the live run that came since the last call."""
         if self._job is None or self.history is None:
             return []
-        fresh = [event for event in self.history.events if event.time > self._seen]
-        if fresh:
-            self._seen = fresh[-1].time
+        fresh, self._noted = self.history.events_since(self._noted)
         return fresh
 
     def join(self, timeout: float | None = None) -> bool:
@@ -270,7 +268,7 @@ class Desk:
     def _take(self, job: Job, name: str) -> None:
         self._job, self._directory, self.history, self.name = job, job.directory, job.history, name
         self._read = 0
-        self._seen = max((event.time for event in job.history.events), default=0.0)
+        self._noted = job.history.noted
         self._was_live = True
         self.average = job.recipe.training.average.kind
         job.start()

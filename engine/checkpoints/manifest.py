@@ -7,7 +7,7 @@ import json
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,11 @@ def read(path: Path) -> Manifest:
     hashes = {name: entry["sha256"] for name, entry in values["files"].items()}
     score = values["score"]
     return Manifest(values["epoch"], values["step"], None if score is None else float(score), hashes)
+
+
+def unrank(path: Path) -> None:
+    """Take the score off the checkpoint at `path`: it was measured otherwise. Raises RunError or OSError."""
+    (path / NAME).write_text(replace(read(path), score=None).text(), encoding="utf-8")
 
 
 def prove(path: Path) -> None:

@@ -108,6 +108,15 @@ class CheckpointWriter:
                 waiting.failed = False
             self._changed.notify_all()
 
+    def forget_after(self, epoch: int, step: int) -> None:
+        """Drop what was to be written of later positions: the training has gone back to this one."""
+        with self._changed:
+            for waiting in [each for each in self._waiting if each.position > (epoch, step)]:
+                if waiting is not self._writing:
+                    self._drop(waiting)
+            best = self._checkpoints.best()
+            self._best, self._best_score = None, best.score if best else None
+
     def best(self) -> Checkpoint | None:
         """The best checkpoint, once everything is written or has failed."""
         self.wait()

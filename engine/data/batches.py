@@ -37,11 +37,11 @@ class Batch:
         return len(self.inputs)
 
     def split(self, parts: int) -> Sequence[Batch]:
-        """At most `parts` micro-batches."""
-        if parts == 1:
+        """At most `parts` micro-batches, views of this one, as even as can be: batch norm can't do with one sample."""
+        parts = min(parts, len(self))
+        if parts <= 1:
             return (self,)
-        size = -(-len(self) // parts)
-        pairs = zip(torch.split(self.inputs, size), torch.split(self.targets, size), strict=True)
+        pairs = zip(torch.tensor_split(self.inputs, parts), torch.tensor_split(self.targets, parts), strict=True)
         return [Batch(inputs, targets) for inputs, targets in pairs]
 
     def to(self, device: torch.device) -> Batch:

@@ -48,6 +48,7 @@ class Slots:
     def __call__(self, worker: int) -> None:
         """A worker has started (`worker_init_fn`)."""
         self._rows[worker, 0] = _IDLE
+        _outlive_sigterm()
         threading.Thread(target=_end_with_the_training, name="parent", daemon=True).start()
 
     def note(self, index: int = _IDLE) -> None:
@@ -65,6 +66,16 @@ class Slots:
         index = int(self._rows[worker, 0])
         known = {_IDLE: "between two batches", _STARTING: "while starting"}
         return known.get(index, f"while reading sample {index}")
+
+
+def _outlive_sigterm() -> None:
+    """Slurm and systemd tell it to every process: the training writes its checkpoint, and ends its workers itself.
+
+    A handler, and the signal not blocked: programs that a dataset starts inherit what is ignored or blocked, and could
+    not be ended.
+    """
+    signal.signal(signal.SIGTERM, lambda number, frame: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 def _end_with_the_training() -> None:

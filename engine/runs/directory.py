@@ -23,6 +23,7 @@ from typing import IO, Any
 
 import psutil
 
+from engine.checkpoints.manifest import unrank
 from engine.errors import RecipeError, RunError, first_line, nearest
 from engine.insight.facts import HEALTH
 from engine.recipe import Recipe
@@ -141,13 +142,15 @@ class RunDirectory:
         except (RunError, ValueError, TypeError, KeyError, AttributeError):
             return "another process"
 
-    def begin_from(self, origin: RunDirectory, checkpoint: Path, step: int) -> None:
+    def begin_from(self, origin: RunDirectory, checkpoint: Path, step: int, *, ranked: bool) -> None:
         """Take over another run's `checkpoint` and what it had recorded up to `step`. Raises RunError.
 
-        Where it came from is a fact of this run: `origin`.
+        Where it came from is a fact of this run: `origin`. Without `ranked` the checkpoint loses its score.
         """
         try:
             copied = shutil.copytree(checkpoint, self.checkpoints / checkpoint.name, symlinks=True)
+            if not ranked:
+                unrank(copied)
             for path in (*copied.iterdir(), copied, self.checkpoints):
                 _sync(path)
             copy_until(origin.metrics_file, self.metrics_file, step)

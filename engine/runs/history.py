@@ -7,12 +7,14 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
 from engine.errors import StudioError
 from engine.insight.facts import Checkup, Times
+
+T = TypeVar("T")
 
 State = Literal[
     "preparing",
@@ -149,6 +151,7 @@ class Progress:
     """Where a run is. The engine replaces it whenever it has news; whoever shows it reads it on a clock of its own.
 
     `fraction` is of what the state names: a download, a validation. Counts of samples are those of the current epoch.
+    `weight_decay` is None until the training begins, and where the optimizer has none.
     """
 
     state: State = "preparing"
@@ -163,6 +166,7 @@ class Progress:
     samples_per_second: float = 0.0
     remaining: float | None = None
     learning_rate: float = 0.0
+    weight_decay: float | None = None
 
 
 @dataclass(frozen=True)
@@ -196,6 +200,9 @@ class History:
         self.log: deque[str] = deque(maxlen=1000)
         self.logged = 0
         """How many lines were ever logged."""
+        self.noted = 0
+        """How many events were ever noted here: those read back from disk were not."""
+        self._news: deque[Event] = deque(maxlen=1000)
         self._saying = threading.Lock()
 
     def add(self, name: str, steps: np.ndarray, values: np.ndarray) -> None:
@@ -209,7 +216,18 @@ class History:
 
     def note(self, event: Event) -> None:
         """Append an event."""
-        self.events = (*self.events, event)
+        with self._saying:
+            self.events = (*self.events, event)
+            self._news.append(event)
+            self.noted += 1
+
+    def events_since(self, noted: int) -> tuple[list[Event], int]:
+        """The events that came after the first `noted`, as far as they are kept, and how many there are now.
+
+        Also those that a rewind has taken out of `events` since: they have happened.
+        """
+        with self._saying:
+            return _newest(self._news, self.noted - noted), self.noted
 
     def say(self, line: str) -> None:
         """Append a line to the log, with the time of day. Any thread may."""
@@ -220,5 +238,9 @@ class History:
     def lines_since(self, logged: int) -> tuple[list[str], int]:
         """The lines that came after the first `logged`, as far as they are kept, and how many there are now."""
         with self._saying:
-            fresh = min(self.logged - logged, len(self.log))
-            return (list(self.log)[-fresh:] if fresh > 0 else []), self.logged
+            return _newest(self.log, self.logged - logged), self.logged
+
+
+def _newest(kept: deque[T], count: int) -> list[T]:
+    """The last `count` of what is kept, or all when there are not so many."""
+    return list(kept)[max(len(kept) - count, 0) :]

@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
+from engine.checkpoints.snapshot import plain_name
 from engine.data.batches import Batches
 from engine.recipe import Average
 from engine.training.randomness import preserved
@@ -20,8 +22,9 @@ class Averaged:
     """A second model whose weights are a mean of the first's.
 
     EMA (Polyak & Juditsky 1992; torch's get_ema_multi_avg_fn) moves after every step and averages batch norm's running
-    statistics as well. SWA (Izmailov et al. 2018, arXiv:1803.05407) takes the mean of the weights at the ends of
-    epochs; batch norm's statistics are measured anew on the training samples before it is evaluated.
+    statistics as well; other buffers, such as masks and tables of indices, are the model's own. SWA (Izmailov et al.
+    2018, arXiv:1803.05407) takes the mean of the weights at the ends of epochs; batch norm's statistics are measured
+    anew on the training samples before it is evaluated.
     """
 
     def __init__(self, how: Average, model: nn.Module, device: torch.device) -> None:
@@ -31,13 +34,24 @@ class Averaged:
         self._ema = how.kind == "ema"
         average = get_ema_multi_avg_fn(how.decay) if self._ema else None  # type: ignore[no-untyped-call]
         self._last = 0
-        self.model = AveragedModel(model, multi_avg_fn=average, use_buffers=self._ema)
+        self._decay = how.decay
+        self.model = AveragedModel(model, multi_avg_fn=average)
         self._raw = model
+        both = zip(self.model.module.modules(), model.modules(), strict=True)
+        self._norms = [pair for pair in both if isinstance(pair[1], _NormBase) and pair[1].track_running_stats]
 
+    @torch.no_grad()
     def end_step(self) -> None:
         """The optimizer has moved the weights."""
-        if self._ema:
-            self.model.update_parameters(self._raw)
+        if not self._ema:
+            return
+        begins = not self.ready
+        statistics = [tensor.clone() for averaged, _ in self._norms for tensor in _statistics(averaged)]
+        self.model.update_parameters(self._raw)  # which copies every buffer
+        if statistics and not begins:
+            fresh = [tensor for averaged, _ in self._norms for tensor in _statistics(averaged)]
+            torch._foreach_lerp_(statistics, fresh, 1 - self._decay)
+            torch._foreach_copy_(fresh, statistics)
 
     def end_epoch(self, epoch: int, train: Batches, look: Callable[[], None] = lambda: None) -> None:
         """`epoch` epochs are trained. Told twice of one, as after a resume in its validation, it counts it once.
@@ -78,10 +92,16 @@ class Averaged:
 
     def load(self, weights: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Average on from there."""
-        self.model.module.load_state_dict(weights)
+        load_named(self.model.module, weights)
         self.model.n_averaged.fill_(state["n_averaged"])
         self._last = state["last"]
 
-    def to(self, device: torch.device) -> None:
-        """Move to another device."""
-        self.model.to(device)
+
+def load_named(model: nn.Module, weights: Mapping[str, Any]) -> None:
+    """`load_state_dict` of what a checkpoint holds, whose names are those of a model that was not compiled."""
+    names = {plain_name(name): name for name in model.state_dict()}
+    model.load_state_dict({names.get(name, name): value for name, value in weights.items()})
+
+
+def _statistics(norm: nn.Module) -> list[Tensor]:
+    return [norm.get_buffer("running_mean"), norm.get_buffer("running_var")]

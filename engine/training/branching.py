@@ -10,6 +10,13 @@ from engine.errors import RunError, first_line
 from engine.recipe import Recipe, changed_settings
 from engine.training.state import TrainingState
 
+_OPTIMIZER = "the optimizer begins afresh"
+_SCHEDULE = "the learning rate schedule begins afresh"
+# What validation measures, and how many steps an epoch has, follow from these.
+_MEASURED = ("data.", "loss.", "training.limit_batches", "training.overfit_one_batch")
+_LENGTH = ("data.name", "data.python", "data.options", "data.batch_size", "data.split", "data.drop_last", "loss.",
+           "training.limit_batches", "training.overfit_one_batch")  # fmt: skip
+
 
 def take_up(state: TrainingState, loaded: Loaded) -> list[str]:
     """Go on from a checkpoint: to the bit with the recipe that it was written with.
@@ -21,9 +28,9 @@ def take_up(state: TrainingState, loaded: Loaded) -> list[str]:
     try:
         changed = changed_settings(Recipe.from_toml(loaded.state["recipe"]), recipe)
         fresh = state.rest(0.0) if changed else {}
-        adapted, notes = _adapted(loaded, fresh, changed)
+        adapted, notes = _adapted(loaded, fresh, changed, by_step=_by_step(recipe))
         state.restore(adapted)
-        _set_values(state, recipe, changed, notes)
+        _set_values(state, recipe, changed, schedule_is_fresh=bool({*notes} & {_OPTIMIZER, _SCHEDULE}))
     except Exception as error:  # load_state_dict of torch and of a person's modules raise what they like
         what = f"does not fit the recipe: {first_line(error)}"
         raise RunError(
@@ -33,20 +40,26 @@ def take_up(state: TrainingState, loaded: Loaded) -> list[str]:
     return [*([f"settings changed since the checkpoint: {', '.join(said)}"] if said else []), *notes]
 
 
-def _adapted(loaded: Loaded, fresh: Mapping[str, Any], changed: Mapping[str, Any]) -> tuple[Loaded, list[str]]:
+def _adapted(
+    loaded: Loaded, fresh: Mapping[str, Any], changed: Mapping[str, Any], *, by_step: bool
+) -> tuple[Loaded, list[str]]:
     """The checkpoint with a fresh state where a changed setting has made the old one meaningless."""
     if not changed:
         return loaded, []
     state, average = dict(loaded.state), loaded.average
-    state["optim"], notes = _adapted_optim(state["optim"], fresh["optim"], changed)
+    schedule = ("scheduler", "optimizer.warmup", *(_LENGTH if by_step else ()))
+    state["optim"], notes = _adapted_optim(state["optim"], fresh["optim"], changed, schedule)
     if "training.accumulate" in changed:
         state["parts"] = fresh["parts"]
     if _touched(changed, "training.average."):
         state["average"], average = fresh["average"], None
         notes.append("the averaged weights begin at the checkpoint's")
-    if _touched(changed, "training.early_stopping."):
+    if _touched(changed, "training.early_stopping.", *_MEASURED):
         state["patience"] = fresh["patience"]
-    if _touched(changed, "data.", "training.seed", "training.limit_batches", "training.overfit_one_batch", "loss."):
+    if _touched(changed, *_MEASURED):
+        state["position"] = {**state["position"], "best": None, "best_epoch": 0}
+        notes.append("the best value is looked for anew, as it is measured otherwise")
+    if _touched(changed, "training.seed", *_MEASURED):
         if state["position"]["samples"]:
             state["position"] = {**state["position"], "samples": 0}
             notes.append("its epoch begins anew, as the batches or the loss are others")
@@ -55,21 +68,22 @@ def _adapted(loaded: Loaded, fresh: Mapping[str, Any], changed: Mapping[str, Any
 
 
 def _adapted_optim(
-    old: Mapping[str, Any], fresh: Mapping[str, Any], changed: Mapping[str, Any]
+    old: Mapping[str, Any], fresh: Mapping[str, Any], changed: Mapping[str, Any], schedule: tuple[str, ...]
 ) -> tuple[dict[str, Any], list[str]]:
-    """Moments go on wherever the parameters are grouped as they were; a changed schedule or rate begins afresh."""
+    """Moments go on wherever the parameters are grouped as they were; a schedule that is touched begins afresh."""
     groups, before = fresh["optimizer"]["param_groups"], old["optimizer"]["param_groups"]
     if "optimizer.name" in changed or [each["params"] for each in groups] != [each["params"] for each in before]:
-        return dict(fresh), ["the optimizer begins afresh"]
+        return dict(fresh), [_OPTIMIZER]
     optim = dict(old)
     if "training.precision" in changed:
         optim["scaler"] = fresh["scaler"]
-    if _touched(changed, "scheduler", "optimizer.warmup"):
+    if _touched(changed, *schedule):
         # The rates of the groups are the old schedule's; a schedule that begins needs those that it begins with.
         optim |= {key: fresh[key] for key in ("schedule", "steps", "warmup")}
         optim["optimizer"] = {**old["optimizer"], "param_groups": groups}
-        return optim, ["the learning rate schedule begins afresh"]
-    kept = ("lr", "initial_lr", "max_lr", "min_lr", "momentum", "betas", "base_momentum", "max_momentum")
+        return optim, [_SCHEDULE]
+    rates = ("lr", "initial_lr", "max_lr", "min_lr")
+    kept = (*rates, "weight_decay", "momentum", "betas", "base_momentum", "max_momentum")
     own = {key.removeprefix("optimizer.") for key in changed}
     merged = [
         {**group, **{key: one[key] for key in kept if key in one and key not in own - {"lr"}}}
@@ -79,14 +93,25 @@ def _adapted_optim(
     return optim, []
 
 
-def _set_values(state: TrainingState, recipe: Recipe, changed: Mapping[str, Any], notes: list[str]) -> None:
+def _by_step(recipe: Recipe) -> bool:
+    """Whether the rates depend on how many steps an epoch has, or on what validation measures."""
+    part = recipe.scheduler
+    watches = part is not None and part.name == "ReduceLROnPlateau"
+    return watches or bool(recipe.optimizer.warmup) or (part is not None and part.every == "step")
+
+
+def _set_values(state: TrainingState, recipe: Recipe, changed: Mapping[str, Any], *, schedule_is_fresh: bool) -> None:
     """The learning rate, which the schedule has its part in, and the run's length."""
-    begun_afresh = bool(notes) and any("optimizer" in note or "schedule" in note for note in notes)
-    if "optimizer.lr" in changed and not begun_afresh:
+    if "optimizer.lr" in changed and not schedule_is_fresh:
         state.optim.scale_learning_rate(recipe.optimizer.lr / float(changed["optimizer.lr"]))
     if "training.epochs" in changed:
         state.epochs = recipe.training.epochs
         state.optim.extend(recipe.training.epochs)
+
+
+def measured_otherwise(changed: Mapping[str, Any]) -> bool:
+    """Whether validation values from before the changes can't be compared with those after them."""
+    return _touched(changed, *_MEASURED)
 
 
 def _touched(changed: Mapping[str, Any], *beginnings: str) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import threading
+import queue
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 
 
@@ -54,7 +55,8 @@ Command = SetLearningRate | SetWeightDecay | SetEpochs | ProfileNow | Checkpoint
 class Control:
     """Written by the screen, the command line and signal handlers; read by the engine thread once a step.
 
-    Every method only sets a flag or appends to a deque, so that a signal handler may call it.
+    Every method only sets a flag, appends to a deque or puts into a SimpleQueue, so that a signal handler may call it,
+    also one that interrupts another in the midst of it. `Event.set` would wait for its own lock then.
     """
 
     def __init__(self) -> None:
@@ -65,7 +67,7 @@ class Control:
         self.parked = False
         """Whether a pause gives the device's memory back."""
         self._commands: deque[Command] = deque()
-        self._wake = threading.Event()
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def pause(self) -> None:
         """Hold the training after the current step; the device's memory is kept."""
@@ -125,9 +127,11 @@ class Control:
 
     def wait(self, seconds: float) -> None:
         """Sleep until something is told, at most `seconds`. For the engine thread alone."""
-        self._wake.wait(seconds)
-        self._wake.clear()
+        with suppress(queue.Empty):
+            self._wake.get(timeout=seconds)
+            while True:
+                self._wake.get_nowait()
 
     def _tell(self) -> None:
         self.pending = True
-        self._wake.set()
+        self._wake.put(None)

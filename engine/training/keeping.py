@@ -59,6 +59,7 @@ class Keeper:
         checkpoint, loaded = self._checkpoints.load_newest(self._recorder.say)
         self._recorder.rewind(checkpoint.step)
         self._state.restore(loaded)
+        self._writer.forget_after(checkpoint.epoch, checkpoint.step)
         said = f"{why} Back to step {checkpoint.step}"
         if factor != 1.0:
             self._state.optim.scale_learning_rate(factor)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from engine.data.batches import Batches
-from engine.errors import StudioError, TrainingError
+from engine.errors import StudioError, TrainingError, first_line
 from engine.insight.profiler import Profile
 from engine.training.clock import Clock
 from engine.training.control import (
@@ -19,7 +19,7 @@ from engine.training.control import (
     Stopped,
 )
 from engine.training.keeping import Keeper
-from engine.training.parking import parked
+from engine.training.parking import Parking
 from engine.training.recorder import Recorder
 from engine.training.state import TrainingState
 
@@ -43,6 +43,7 @@ class Orders:
         self._clock, self._batches = clock, batches
         self._read, self._tell_length = read, tell_length
         self._profile: Profile | None = None
+        self._profile_wanted = False
 
     def obey(self) -> None:
         """Do what the person asked for since the last time. Raises Stopped."""
@@ -55,8 +56,15 @@ class Orders:
             raise Stopped
 
     def end_step(self) -> None:
-        """A step is done: one more for a profile, if there is one."""
+        """A step is done: one more for a profile, if there is one, or the last before one begins."""
         if self._profile is not None and self._profile.step():
+            self._end_profile(self._profile)
+        if self._profile_wanted and self._profile is None:
+            self._begin_profile()
+
+    def end_epoch(self) -> None:
+        """What follows are no training steps: a profile has what it has."""
+        if self._profile is not None:
             self._end_profile(self._profile)
 
     def close(self) -> None:
@@ -73,6 +81,8 @@ class Orders:
                 self._event("trouble", f"{error} Nothing was changed.")
 
     def _do(self, command: Command) -> None:
+        if self._state.closed:
+            raise TrainingError("training", "the training is over, its best weights are being tested")
         optim = self._state.optim
         match command:
             case SetLearningRate(value):
@@ -84,6 +94,7 @@ class Orders:
                 before = optim.weight_decay
                 optim.set_weight_decay(value)
                 self._changed("weight_decay", f"weight decay {before:g} → {value:g}")
+                self._recorder.progress(weight_decay=optim.weight_decay)
             case SetEpochs(epochs):
                 self._extend(epochs)
             case CheckpointNow():
@@ -92,26 +103,24 @@ class Orders:
                 if self._keeper.kept():
                     self._event("checkpoint", f"checkpoint written at step {self._state.at.step}")
             case ProfileNow():
-                if self._profile is None:
-                    self._profile = Profile()
-                    self._profile.begin(self._state.at.step)
-                    self._recorder.say("profiling the next steps")
+                self._profile_wanted = True
 
     def _extend(self, epochs: int) -> None:
         begun = self._state.at.epoch + 1
         if epochs < begun:
             raise TrainingError("training.epochs", f"epoch {begun} has begun already", f"Give at least {begun}.")
-        if self._recorder.history.progress.state == "testing":
-            raise TrainingError("training.epochs", "the last epoch is over", "Branch from a checkpoint to train on.")
         before = self._state.epochs
         self._state.optim.extend(epochs)
         self._state.epochs = epochs
-        self._changed("epochs", f"epochs {before} → {epochs}")
         self._tell_length()
+        self._changed("epochs", f"epochs {before} → {epochs}")
 
     def _changed(self, kind: str, text: str) -> None:
+        """Told and kept at once: going back to an earlier checkpoint must not take back what a person has set."""
         self._state.changed = True
         self._event(kind, text)
+        self._read()
+        self._keeper.save()
 
     def _event(self, kind: str, text: str) -> None:
         self._recorder.event(self._state.at.step, kind, text)
@@ -133,18 +142,36 @@ class Orders:
             self._recorder.state(before)
 
     def _park(self) -> None:
-        """Wait with the device's memory given back."""
+        """Wait with the device's memory given back. Whoever has it now may keep it: then this waits on."""
         state = self._state
+        self._keeper.save()
         modules = [state.model, *([state.average.model.module] if state.average is not None else [])]
-        with parked(state.device, modules, state.optim.optimizer, self._batches, state.splitter.moved) as away:
-            where = "all of it lies in host memory" if away else f"{state.device} has nothing to give back"
-            self._event("park", f"device memory: {where}")
+        parking = Parking(state.device, modules, state.optim.optimizer, self._batches, state.splitter.moved)
+        where = "all of it lies in host memory" if parking.leave() else f"{state.device} has nothing to give back"
+        self._event("park", f"device memory: {where}")
+        while True:
             while self._waits():
                 self._control.wait(0.5)
                 self._carry_out()
+            # A checkpoint can be taken from host memory as well: a stop needs no way back.
+            if self._control.stopping or parking.come_back():
+                return
+            self._control.park()
+            self._event("memory", f"{state.device} has no room for it now: it stays in host memory")
 
     def _waits(self) -> bool:
         return self._control.paused and not self._control.stopping
+
+    def _begin_profile(self) -> None:
+        self._profile_wanted = False
+        profile = Profile()
+        try:
+            profile.begin(self._state.at.step)
+        except RuntimeError as error:  # another profiler is at work in this process
+            self._event("trouble", f"the steps can't be profiled: {first_line(error)}")
+            return
+        self._profile = profile
+        self._recorder.say("profiling the next steps")
 
     def _end_profile(self, profile: Profile) -> None:
         self._profile = None

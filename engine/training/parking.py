@@ -3,57 +3,72 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
 
 from engine.data.batches import Batches
+from engine.training.splitting import is_out_of_memory
 
 _HOST = torch.device("cpu")
 
 
-@contextmanager
-def parked(
-    device: torch.device,
-    modules: Iterable[nn.Module],
-    optimizer: torch.optim.Optimizer,
-    batches: Iterable[Batches],
-    moved: Callable[[], None],
-) -> Iterator[bool]:
-    """Model, optimizer state and data lie in host memory inside; the same bits are back on `device` afterwards.
+class Parking:
+    """Moves model, optimizer state and data to host memory and back, to the bit. `moved` is called each time."""
 
-    `moved` is called after each way. Gives whether there was a device to give back.
-    """
-    if device.type == "cpu":
-        yield False
-        return
-    modules, batches = list(modules), list(batches)
-    optimizer.zero_grad(set_to_none=True)
-    on_device = [(state, key) for state in optimizer.state.values() for key, value in state.items()
-                 if any(tensor.device.type == device.type for tensor in _tensors(value))]  # fmt: skip
+    def __init__(
+        self,
+        device: torch.device,
+        modules: Iterable[nn.Module],
+        optimizer: torch.optim.Optimizer,
+        batches: Iterable[Batches],
+        moved: Callable[[], None],
+    ) -> None:
+        self._device, self._modules, self._batches, self._moved = device, list(modules), list(batches), moved
+        self._optimizer = optimizer
+        self._on_device = [
+            (state, key) for state in optimizer.state.values() for key, value in state.items()
+            if any(tensor.device.type == device.type for tensor in _tensors(value))
+        ]  # fmt: skip
 
-    def move(to: torch.device) -> None:
+    def leave(self) -> bool:
+        """Give the device's memory back; whether there was any to give."""
+        if self._device.type == "cpu":
+            return False
+        self._optimizer.zero_grad(set_to_none=True)
+        self._move(_HOST)
+        return True
+
+    def come_back(self) -> bool:
+        """Take the memory again; false, with everything in host memory still, when there is not enough of it."""
+        if self._device.type == "cpu":
+            return True
+        try:
+            self._move(self._device)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        else:
+            return True
+        self._move(_HOST)
+        return False
+
+    def _move(self, to: torch.device) -> None:
         # A pause may come in a validation: what is moved in inference mode could never be trained with again.
         with torch.inference_mode(False):
-            for module in modules:
+            for module in self._modules:
                 module.to(to)
-            for state, key in on_device:
+            for state, key in self._on_device:
                 value = state[key]
                 state[key] = value.to(to) if isinstance(value, Tensor) else [each.to(to) for each in value]
-            for batch in batches:
-                batch.to(to)
-            moved()
-
-    move(_HOST)
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    try:
-        yield True
-    finally:
-        move(device)
+            for batches in self._batches:
+                batches.to(to)
+            self._moved()
+        if to == _HOST:
+            gc.collect()
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
 
 
 def _tensors(value: object) -> list[Tensor]:

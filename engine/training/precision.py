@@ -10,6 +10,8 @@ from torch import Tensor
 
 from engine.errors import DeviceError
 
+_LEAST_SCALE = 2.0**-14  # it begins at 2¹⁶ and halves with every step that is left out
+
 
 class Precision:
     """Autocast and, for fp16, gradient scaling against underflow.
@@ -39,6 +41,11 @@ class Precision:
     def scale(self) -> Tensor | None:
         """What the gradients are multiplied by, on the device; None without scaling."""
         return self.scaler.scale(self._one) if self.scaler.is_enabled() else None
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether the gradients were not finite for so long that the scale has come to nothing. A sync."""
+        return self.scaler.is_enabled() and float(self.scaler.get_scale()) < _LEAST_SCALE
 
     def backward(self, loss: Tensor) -> None:
         """Back-propagate a (scaled) loss."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
+
+_aside = threading.local()
 
 
 def random_state(device: torch.device) -> dict[str, Any]:
@@ -50,11 +53,20 @@ def restore_torch(state: Mapping[str, Any], device: torch.device) -> None:
         torch.mps.set_rng_state(state["mps"])
 
 
+def lasting_state(device: torch.device) -> dict[str, Any]:
+    """What a checkpoint keeps: the generators as they are or, inside `preserved`, as they will be again."""
+    kept: dict[str, Any] | None = getattr(_aside, "state", None)
+    return random_state(device) if kept is None else kept
+
+
 @contextmanager
 def preserved(device: torch.device) -> Iterator[None]:
     """What is drawn inside leaves no trace: a validation that was cut short is repeated after a resume."""
+    outer = getattr(_aside, "state", None)
     state = random_state(device)
+    _aside.state = state if outer is None else outer
     try:
         yield
     finally:
+        _aside.state = outer
         restore_random(state, device)

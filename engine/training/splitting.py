@@ -124,12 +124,16 @@ class Splitter:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _hopeless(self) -> TrainingError:
+    def explain(self, what: str, remedy: str) -> TrainingError:
+        """An error that says who has the memory."""
         where = describe_memory(breakdown(self._model, self._optimizer, self._device), self._device)
+        return TrainingError("training", f"out of memory: {what} ({where})", remedy)
+
+    def _hopeless(self) -> TrainingError:
         remedy = "Try precision = bf16, gradient_checkpointing = true, a smaller model or smaller inputs."
         if self._device.type == "cuda":
             remedy = remedy.replace("Try", "Try data.in_memory = false,")
-        return TrainingError("training", f"out of memory: not even a single sample fits ({where})", remedy)
+        return self.explain("not even a single sample fits", remedy)
 
 
 def _same(before: tuple[Any, Any], after: tuple[Any, Any]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from engine.checkpoints.checkpoint import Loaded
 from engine.optim.optim import Optim
 from engine.recipe import Recipe
-from engine.training.averaging import Averaged
+from engine.training.averaging import Averaged, load_named
 from engine.training.early_stopping import Patience
 from engine.training.meter import Meter
-from engine.training.randomness import random_state, restore_random
+from engine.training.randomness import lasting_state, restore_random
 from engine.training.splitting import Splitter
 
 
@@ -36,7 +36,8 @@ class TrainingState:
     """The parts of a training that change, and where it is. For the engine thread alone.
 
     `changed` says that a setting was changed since the last step: a checkpoint of this very step has the old one.
-    `intact` says that the weights are those of the last whole step.
+    `intact` says that the weights are those of the last whole step, `closed` that they are the best ones and no longer
+    belong to the rest: the training is over.
     """
 
     recipe: Recipe
@@ -51,6 +52,7 @@ class TrainingState:
     at: Position
     changed: bool = False
     intact: bool = True
+    closed: bool = False
 
     def files(self) -> dict[str, dict[str, Tensor]]:
         """The weights by the name of their file, as the model has them."""
@@ -61,6 +63,7 @@ class TrainingState:
         """All but the weights, as plain containers and tensors."""
         return {
             "recipe": self.recipe.to_toml(),
+            "buffers": dict(_transient(self.model)),
             "extra": {key: value for key, value in self.model.state_dict().items() if not isinstance(value, Tensor)},
             "optim": self.optim.state(),
             "average": self.average.state() if self.average is not None else None,
@@ -69,13 +72,15 @@ class TrainingState:
             "parts": self.splitter.parts,
             "epochs": self.epochs,
             "position": {**asdict(self.at), "seconds": seconds},
-            "random": random_state(self.device),
+            "random": lasting_state(self.device),
         }
 
     def restore(self, loaded: Loaded) -> None:
         """Take up where a checkpoint was written, random number generators included."""
         state = loaded.state
         self.put_weights(loaded)
+        if self.average is not None and loaded.average is not None:
+            self.average.load({**loaded.average, **state["extra"]}, state["average"])
         self.optim.load_state(state["optim"])
         self.patience.load_state(state["patience"])
         self.meter.load_state(state["meter"])
@@ -84,8 +89,14 @@ class TrainingState:
         restore_random(state["random"], self.device)
 
     def put_weights(self, loaded: Loaded) -> None:
-        """Take a checkpoint's weights and nothing else."""
-        extra: Mapping[str, Any] = loaded.state["extra"]
-        self.model.load_state_dict({**loaded.weights, **extra})
-        if self.average is not None and loaded.average is not None:
-            self.average.load({**loaded.average, **extra}, loaded.state["average"])
+        """Take a checkpoint's weights, but not their average."""
+        load_named(self.model, {**loaded.weights, **loaded.state["extra"]})
+        with torch.no_grad():
+            for name, buffer in _transient(self.model):
+                buffer.copy_(loaded.state["buffers"][name])
+
+
+def _transient(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Buffers that a model keeps out of its state_dict (`persistent=False`), and may change all the same."""
+    kept = model.state_dict().keys()
+    return ((name, buffer) for name, buffer in model.named_buffers() if name not in kept)

@@ -12,6 +12,7 @@ from engine.insight.phases import Phases
 from engine.tasks.base import Task
 from engine.training.nonfinite import FirstAid
 from engine.training.precision import Precision
+from engine.training.splitting import is_out_of_memory
 from engine.training.state import TrainingState
 
 
@@ -69,7 +70,13 @@ class Stepper:
             first = state.intact = False
             return loss
 
-        optim.step(gradients)
+        try:
+            optim.step(gradients)
+        except (RuntimeError, MemoryError) as error:
+            if state.intact or not is_out_of_memory(error):
+                raise
+            remedy = "Try an optimizer with less state, such as SGD, or a smaller model."
+            raise state.splitter.explain("the optimizer's own state does not fit", remedy) from error
         self._health.after_update(step)
         if state.average is not None:
             state.average.end_step()

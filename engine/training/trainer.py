@@ -141,7 +141,10 @@ class Trainer:
                     self._search(found)
             return self._finish()
         except Stopped as stopped:
-            stopped.saved = self._save_now()
+            stopped.saved = self._keeper.kept() if self._state.closed else self._save_now()
+            raise
+        except Exception:
+            self._save_before_failing()
             raise
 
     def close(self) -> None:
@@ -155,6 +158,7 @@ class Trainer:
             self._recorder.say(str(times))
         if not self._keeper.kept():
             self._keeper.face_trouble()
+        self._state.closed = True
         best = self._keeper.best()
         if best is not None:
             self._state.put_weights(best)
@@ -182,10 +186,8 @@ class Trainer:
                 self._stepper.take(batch)
             except NonFiniteError as found:
                 self._help(found, batch)
-            except Exception:
-                self._save_before_failing()
-                raise
             self._after_step(len(batch))
+        self._orders.end_epoch()
         self._read()
         trained = self._meter.epoch_summary()
         # A stop during validation leaves the epoch as it is: trained, not yet validated. A resumed run validates it.
@@ -202,16 +204,12 @@ class Trainer:
         self._end_epoch(trained, validated, averaged)
 
     def _batches(self) -> Iterator[Batch]:
-        """The epoch's batches from here on. When the data fail, the position is kept, so that the run can go on."""
+        """The epoch's batches from here on."""
         copied = self._train.copy_seconds
-        try:
-            for batch in self._phases.waiting(self._train.epoch(self.at.epoch, self.at.samples)):
-                self._phases.moved(self._train.copy_seconds - copied)
-                copied = self._train.copy_seconds
-                yield batch.channels_last() if self._recipe.training.channels_last else batch
-        except Exception:
-            self._save_before_failing()
-            raise
+        for batch in self._phases.waiting(self._train.epoch(self.at.epoch, self.at.samples)):
+            self._phases.moved(self._train.copy_seconds - copied)
+            copied = self._train.copy_seconds
+            yield batch.channels_last() if self._recipe.training.channels_last else batch
 
     def _after_step(self, samples: int) -> None:
         """Count, and look at the clock and at what the person wants; nothing here touches the device on most steps."""
@@ -239,6 +237,8 @@ class Trainer:
             return
         self._recorder.values("train", values.steps, values.values)
         self._recorder.value("lr", int(values.steps[-1]), self._optim.learning_rate)
+        if self._optim.norm is not None:  # of the last step, where it was computed to clip
+            self._recorder.value("grad_norm", int(values.steps[-1]), self._optim.norm.item())
         for checkup in self._health.read():
             self._recorder.checkup(checkup)
         self._recorder.times(self._phases.times())
@@ -252,7 +252,7 @@ class Trainer:
             learning_rate=self._optim.learning_rate,
         )
         self._phases.mark("metrics")
-        if not np.isfinite(values.values["loss"]).all():
+        if not np.isfinite(values.values["loss"]).all() or self._precision.collapsed:
             raise NonFiniteError("loss")
 
     def _end_epoch(
@@ -283,7 +283,7 @@ class Trainer:
 
     def _save_before_failing(self) -> None:
         """A checkpoint of the last whole step, so that the run can go on when the cause is mended."""
-        if self._state.intact:
+        if self._state.intact and not self._state.closed:
             self._meter.discard_step()
             self._splitter.take_back()
             self._save_now()
@@ -317,7 +317,6 @@ class Trainer:
         if policy == "rollback" and self._went_back < _ROLLBACKS:
             self._went_back += 1
             self._keeper.go_back(f"{finding}. {kept}", self._recipe.training.nan_lr_factor)
-        self._save_before_failing()
         remedy = f"Try a lower optimizer.lr, training.clip_grad_norm = 1.0, or look at the samples. {kept}"
         raise TrainingError("training", str(finding), remedy)
 
@@ -348,6 +347,7 @@ class Trainer:
         self._splitter.settle()
         self._state.intact = True
         self._clock.start()  # the seconds up to here are the checkpoint's
+        self._tell_length()
 
     # Small things
 
@@ -367,7 +367,13 @@ class Trainer:
 
     def _tell_length(self) -> None:
         epochs, steps = self._state.epochs, self._state.epochs * self._train.steps
-        self._recorder.progress(epochs=epochs, steps=steps, epoch_samples=self._train.samples, samples=self.at.samples)
+        self._recorder.progress(
+            epochs=epochs,
+            steps=steps,
+            epoch_samples=self._train.samples,
+            samples=self.at.samples,
+            weight_decay=self._optim.weight_decay,
+        )
         self._recorder.facts(steps=steps, epochs=epochs)
 
     def _tell_of_memory(self, text: str) -> None:

@@ -252,6 +252,22 @@ print(max(resident[2:]) - resident[1])
         assert job.history.progress.state == "stopped"
         assert [each for each in gc.get_objects() if type(each) in (Chain, Trainer)] == []
 
+    def test_a_resume_that_fails_before_it_begins_lets_its_checkpoint_go(self, root: Path, tmp_path: Path) -> None:
+        stopped = train(with_model(tmp_path, "pass"), root, stop_at(3))
+        (tmp_path / "mine.py").write_text("def make(): raise ValueError")
+        job = finish(started_holding(Job, stopped))
+
+        assert job.history.progress.state == "failed"
+        assert [reference for reference in held_by(job) if reference() is not None] == []
+
+    def test_a_resume_without_a_recorder_lets_its_checkpoint_go(self, root: Path) -> None:
+        stopped = train(line(), root, stop_at(3))
+
+        job = finish(started_holding(WithoutRecorder, stopped))
+
+        assert "can't be written" in str(job.history.error)
+        assert [reference for reference in held_by(job) if reference() is not None] == []
+
     def test_a_job_that_nobody_holds_is_gone(self, root: Path) -> None:
         reference = weakref.ref(train(line(), root))
         gc.collect()

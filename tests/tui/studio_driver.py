@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
+from textual import _wait
 from textual.pilot import Pilot
 from textual.widgets import Static
 
@@ -67,17 +69,22 @@ async def studio(
 ) -> AsyncIterator[Studio]:
     """The studio with torch loaded and the first recipe checked."""
     app = StudioApp(runs, recipe)
-    async with app.run_test(size=size) as pilot:
-        opened = Studio(app, pilot)
-        await pilot.pause()
-        if loaded:
-            await opened.until(lambda: opened.screen.ready and opened.screen.checked, "loading torch")
-            await opened.until(lambda: opened.screen.preview is not None or not recipe_is_ready(opened), "the preview")
-        try:
-            yield opened
-        finally:
-            app.desk.stop()
-            app.desk.join()
+    # Textual's pilot waits, three times a key, until the process idles, a second at most. A training in another thread
+    # never idles, and it is the screen's thread alone that has to be done with a key.
+    with patch.object(_wait, "process_time", time.thread_time):
+        async with app.run_test(size=size) as pilot:
+            opened = Studio(app, pilot)
+            await pilot.pause()
+            if loaded:
+                await opened.until(lambda: opened.screen.ready and opened.screen.checked, "loading torch")
+                await opened.until(
+                    lambda: opened.screen.preview is not None or not recipe_is_ready(opened), "the preview"
+                )
+            try:
+                yield opened
+            finally:
+                app.desk.stop()
+                app.desk.join()
 
 
 def recipe_is_ready(opened: Studio) -> bool:

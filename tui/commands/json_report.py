@@ -35,7 +35,7 @@ class JsonReport:
 
     def __init__(self) -> None:
         self._news = LogNews()
-        self._epochs = self._events = 0
+        self._epochs = self._noted = 0
         self._last_progress = 0.0
 
     def __enter__(self) -> Self:
@@ -50,7 +50,7 @@ class JsonReport:
         """start"""
         history, recipe = job.history, job.recipe
         self._news = LogNews(history.logged)
-        self._epochs, self._events = finished_epochs(history), len(history.events)
+        self._epochs, self._noted = finished_epochs(history), history.noted
         self._tell(
             "start",
             **_run_of(job),
@@ -65,11 +65,9 @@ class JsonReport:
         """log, event, epoch, progress"""
         for line in self._news.take(history):
             self._tell("log", text=line.partition("  ")[2])
-        events = history.events
-        self._events = min(self._events, len(events))  # a resumed run forgets what came after its checkpoint
-        for event in events[self._events :]:
+        events, self._noted = history.events_since(self._noted)
+        for event in events:
             self._tell("event", kind=event.kind, step=event.step, text=event.text)
-        self._events = len(events)
         # The first epoch's values may be half written until there is a summary.
         finished = self._epochs if history.summary is None else finished_epochs(history)
         for values in epoch_values(history, min(self._epochs, finished), finished):

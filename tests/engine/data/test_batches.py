@@ -136,6 +136,31 @@ def test_parts_of_a_batch_are_the_batch(size: int, parts: int) -> None:
     assert all(len(each) for each in split)
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 50))
+def test_parts_of_a_batch_are_as_many_as_asked_for_and_as_even_as_can_be(size: int, parts: int) -> None:
+    data = samples(size)
+    sizes = [len(each) for each in Batch(data.inputs, data.targets).split(parts)]
+    assert len(sizes) == min(parts, size)
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_parts_of_a_batch_are_views_of_it() -> None:
+    data = samples(7)
+    for each in Batch(data.inputs, data.targets).split(3):
+        assert each.inputs.untyped_storage().data_ptr() == data.inputs.untyped_storage().data_ptr()
+        assert each.targets.untyped_storage().data_ptr() == data.targets.untyped_storage().data_ptr()
+
+
+def test_batch_norm_takes_seven_samples_in_three_parts() -> None:
+    batch = Batch(torch.randn(7, 2), torch.zeros(7))
+    norm = torch.nn.BatchNorm1d(2)
+    for part in batch.split(3):
+        norm(part.inputs)
+    with pytest.raises(ValueError, match="more than 1 value"):
+        norm(batch.inputs[6:])
+
+
 def test_bytes_become_floats_between_0_and_1() -> None:
     batch = next(iter(tensor_batches(pictures(), seed=None).epoch(0)))
     assert batch.inputs.dtype == torch.float32

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from small_runs import digits, line, make_trainer, rows, same, train, weights
-from torch import nn
+from torch import Tensor, nn
 
 from engine.insight.facts import Checkup, LayerHealth
 from engine.insight.health import Health, _can_die
@@ -29,6 +29,33 @@ def one_step(health: Health, model: nn.Module, *, step: int = 1, scale: float | 
         parameter.grad /= scale or 1.0
     optimizer.step()
     health.after_update(step)
+
+
+class Twice(nn.Module):
+    """One ReLU after 4 units, which are all dead, and after 2, which are not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide, self.narrow, self.relu = nn.Linear(3, 4), nn.Linear(4, 2), nn.ReLU()
+        with torch.no_grad():
+            self.wide.bias.fill_(-1e6)
+            self.narrow.bias.fill_(1e6)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = self.relu(self.narrow(self.relu(self.wide(inputs))))
+        return outputs
+
+
+class Large(nn.Parameter):
+    """A weight for whose copy there is no room."""
+
+    def __new__(cls, data: Tensor, error: type[Exception]) -> Large:
+        made = super().__new__(cls, data)
+        made.error = error
+        return made
+
+    def detach(self) -> Tensor:
+        raise self.error("it can't be copied")
 
 
 def by_name(checkup: Checkup) -> dict[str, LayerHealth]:
@@ -86,6 +113,38 @@ class TestNumbers:
 
         assert by_name(health.read()[0])["1 ReLU"].dead == 0.5
 
+    def test_a_unit_that_lives_in_one_part_of_the_batch_is_not_dead(self) -> None:
+        model = network()
+        with torch.no_grad():
+            model[0].weight.zero_()
+            model[0].bias.copy_(torch.tensor([1.0, -1.0, -1.0, -1.0]))
+            model[0].weight[1, 0] = 0.1  # alive for the last samples alone
+        inputs = torch.arange(15.0).reshape(5, 3)
+
+        def dead(*parts: Tensor) -> float | None:
+            health = Health(model, 1)
+            health.begin(1)
+            for part in parts:
+                model(part).sum().backward()
+            health.after_backward()
+            health.after_update(1)
+            return by_name(health.read()[0])["1 ReLU"].dead
+
+        assert dead(inputs) == 0.5
+        assert dead(inputs[3:], inputs[:3]) == dead(inputs[:3], inputs[3:]) == 0.5
+        assert dead(inputs[:3]) == 0.75, "the part alone says otherwise"
+
+    def test_an_activation_that_is_called_at_two_places_is_counted_at_both_in_every_part(self) -> None:
+        model = Twice()
+        health = Health(model, 1)
+        health.begin(1)
+
+        for _ in range(2):
+            model(torch.ones(2, 3)).sum().backward()
+        health.after_backward()
+
+        assert float(health._dead["relu ReLU"]) == pytest.approx(4 / 6), "all 4 of the first place, none of the 2"
+
     def test_of_pictures_channels_and_of_sequences_the_last_axis_are_units(self) -> None:
         for shape in ((2, 4, 3, 3), (2, 5, 4)):
             model = nn.Sequential(nn.Linear(shape[-1], shape[-1]), nn.ReLU())
@@ -95,6 +154,7 @@ class TestNumbers:
             unit = (slice(None), 0) if len(shape) == 4 else (..., 0)
             inputs[unit] = -1
             model[1](inputs)
+            health.after_backward()
             assert float(health._dead["1 ReLU"]) == 0.25
 
     def test_a_weight_without_a_gradient_has_one_of_zero(self) -> None:
@@ -122,6 +182,30 @@ class TestNumbers:
         assert "0 Linear" not in by_name(health.read()[0])
 
 
+class TestMemory:
+    @pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError])
+    def test_a_step_whose_look_does_not_fit_is_taken_all_the_same_and_not_looked_at(
+        self, error: type[Exception]
+    ) -> None:
+        model = network()
+        model[2].weight = Large(model[2].weight.detach(), error)
+        health = Health(model, 1)
+        before = model[2].weight.tolist()
+
+        one_step(health, model)
+
+        assert model[2].weight.tolist() != before
+        assert health.read() == []
+        assert not model[1]._forward_hooks
+
+    def test_another_error_is_not_hidden(self) -> None:
+        model = network()
+        model[2].weight = Large(model[2].weight.detach(), RuntimeError)
+
+        with pytest.raises(RuntimeError, match="copied"):
+            one_step(Health(model, 1), model)
+
+
 class TestSampling:
     def test_only_every_nth_step_and_the_first_are_looked_at_and_no_hook_is_left(self) -> None:
         model = network()
@@ -129,7 +213,7 @@ class TestSampling:
 
         for step in range(1, 10):
             one_step(health, model, step=step)
-            assert not any(module._forward_hooks for module in model.modules())
+            assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
         assert [checkup.step for checkup in health.read()] == [1, 4, 8]
         assert health.read() == []

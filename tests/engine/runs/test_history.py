@@ -154,6 +154,32 @@ class TestReaders:
 
         assert set(history.series) == {"one", "one more"}
 
+    def test_events_that_came_since_are_told_once_each_also_when_a_rewind_took_some_away(self) -> None:
+        history = History()
+        history.events = (Event(1, "lr", "read back"),)
+        history.note(Event(2, "lr", "first"))
+        told, noted = history.events_since(0)
+        assert [event.text for event in told] == ["first"]
+
+        history.note(Event(3, "lr", "second"))
+        history.events = history.events[:1]
+        history.note(Event(1, "rollback", "third"))
+
+        assert len(history.events) == 2, "as many as before: they can't be told by their number"
+        told, noted = history.events_since(noted)
+        assert [event.text for event in told] == ["second", "third"]
+        assert history.events_since(noted) == ([], 3)
+
+    def test_of_more_events_than_are_kept_the_newest_are_told(self) -> None:
+        history = History()
+        for number in range(1500):
+            history.note(Event(number, "nan", ""))
+
+        told, noted = history.events_since(0)
+
+        assert [event.step for event in told] == list(range(500, 1500))
+        assert noted == 1500
+
     def test_events_and_log_lines_are_in_order_and_the_log_is_bounded(self) -> None:
         history = History()
         for number in range(1500):

@@ -86,7 +86,7 @@ class TestEpochs:
 
         assert events(job, "epochs") == []
         ((_, said),) = events(job, "trouble")
-        assert "the last epoch is over" in said
+        assert "the training is over" in said
 
 
 class TestWrong:
@@ -124,11 +124,17 @@ class TestProfile:
         assert any("aten::" in line for line in job.history.log)
         assert same(weights(job.directory), weights(free.directory))
 
-    def test_one_that_does_not_come_to_its_end_is_left_and_the_next_run_can_profile(self, root: Path) -> None:
-        cut = train(line(), root, AtLook({9: Control.profile}))  # the run has three more steps
+    def test_it_ends_with_the_epoch_and_the_next_run_can_profile(self, root: Path) -> None:
+        short = train(line(), root, AtLook({9: Control.profile}))  # the run has three more steps
         again = train(digits(), root, AtLook({3: Control.profile}))
 
-        assert cut.history.error is None
+        assert short.history.error is None
+        (said,) = [event for event in short.history.events if event.kind == "profile"]
+        assert said.step == 10
+        assert events(again, "profile")
+
+    def test_one_in_a_run_that_stops_is_left(self, root: Path) -> None:
+        cut = train(digits(), root, AtLook({3: Control.profile, 5: Control.stop}))
+
         assert not list(cut.directory.path.glob("trace-*"))
         assert not torch.autograd.profiler._is_profiler_enabled
-        assert events(again, "profile")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +11,9 @@ import torch
 from small_runs import AtLook, digits, rows, same, train, weights
 from torch import nn
 
+from engine.checkpoints.checkpoint import Checkpoints
 from engine.training.control import Control
-from engine.training.parking import parked
+from engine.training.parking import Parking
 
 MPS = torch.device("mps")  # named only: nothing here touches it
 
@@ -27,21 +26,19 @@ def park_a_moment(control: Control) -> None:
 class Noting:
     """Stands for what lies on a device: notes where it is moved to, and whether that could be trained with."""
 
-    def __init__(self, *, fails: bool = False) -> None:
+    def __init__(self, *, refuses: list[Exception] | None = None) -> None:
         self.moves: list[tuple[str, bool]] = []
-        self._fails = fails
+        self._refuses = refuses or []
 
     def to(self, device: torch.device) -> None:
-        if self._fails:
-            raise RuntimeError("no way")
+        if device.type != "cpu" and self._refuses:
+            raise self._refuses.pop()
         self.moves.append((device.type, torch.is_inference_mode_enabled()))
 
 
-@contextmanager
-def parked_fakes(module: Any, batches: Any, moved: list[str]) -> Iterator[bool]:
+def parking(module: Any, batches: Any, moved: list[str]) -> Parking:
     optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))])
-    with parked(MPS, [module], optimizer, [batches], lambda: moved.append("moved")) as away:
-        yield away
+    return Parking(MPS, [module], optimizer, [batches], lambda: moved.append("moved"))
 
 
 class TestOnTheCpu:
@@ -63,19 +60,23 @@ class TestOnTheCpu:
 class TestWay:
     def test_everything_goes_away_and_comes_back(self) -> None:
         module, batches, moved = Noting(), Noting(), list[str]()
+        way = parking(module, batches, moved)
 
-        with parked_fakes(module, batches, moved) as away:
-            assert away
-            assert module.moves == batches.moves == [("cpu", False)]
-            assert moved == ["moved"]
+        assert way.leave()
+        assert module.moves == batches.moves == [("cpu", False)]
+        assert moved == ["moved"]
 
+        assert way.come_back()
         assert module.moves == batches.moves == [("cpu", False), ("mps", False)]
         assert moved == ["moved", "moved"]
 
     def test_in_a_validation_nothing_becomes_a_tensor_that_cannot_be_trained_with(self) -> None:
         module, batches = Noting(), Noting()
 
-        with torch.inference_mode(), parked_fakes(module, batches, []):
+        with torch.inference_mode():
+            way = parking(module, batches, [])
+            way.leave()
+            way.come_back()
             assert torch.is_inference_mode_enabled()
 
         assert module.moves == batches.moves == [("cpu", False), ("mps", False)]
@@ -89,13 +90,33 @@ class TestWay:
         with pytest.raises(RuntimeError, match="nference"):
             (layer(torch.ones(1, 1)) * buffer).sum().backward()
 
-    def test_it_comes_back_when_what_is_done_meanwhile_fails(self) -> None:
-        module, batches = Noting(), Noting()
+    def test_where_the_device_has_no_room_everything_stays_in_host_memory_until_there_is(self) -> None:
+        module, batches = Noting(), Noting(refuses=[torch.OutOfMemoryError("full")])
+        way = parking(module, batches, [])
+        way.leave()
 
-        with pytest.raises(ValueError, match="meanwhile"), parked_fakes(module, batches, []):
-            raise ValueError("meanwhile")
+        assert not way.come_back()
+        assert module.moves[-1] == batches.moves[-1] == ("cpu", False)
 
-        assert module.moves[-1] == ("mps", False)
+        assert way.come_back()
+        assert module.moves[-1] == batches.moves[-1] == ("mps", False)
+
+    def test_another_error_is_not_taken_for_a_lack_of_room(self) -> None:
+        way = parking(Noting(refuses=[RuntimeError("a device is gone")]), Noting(), [])
+        way.leave()
+
+        with pytest.raises(RuntimeError, match="a device is gone"):
+            way.come_back()
+
+    def test_a_stop_while_it_is_parked_is_a_stop_with_a_checkpoint(self, root: Path) -> None:
+        def park_and_stop(control: Control) -> None:
+            control.park()
+            threading.Timer(0.1, control.stop).start()
+
+        job = train(digits(), root, AtLook({5: park_and_stop}))
+
+        assert job.directory.status().state == "stopped"
+        assert Checkpoints(job.directory.checkpoints).all()[-1].step == 5
 
 
 @pytest.mark.gpu
