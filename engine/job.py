@@ -23,7 +23,7 @@ from engine.runs.directory import RunDirectory, owner_facts
 from engine.runs.history import LIVE, History, Progress, Summary
 from engine.runs.metrics import forget_after
 from engine.training.assemble import Assembled, assemble
-from engine.training.backends import backends, compile_trouble, nondeterministic
+from engine.training.backends import backends, compile_trouble, nondeterministic, selected
 from engine.training.branching import measured_otherwise
 from engine.training.control import Control, Stopped
 from engine.training.recorder import Recorder
@@ -137,6 +137,8 @@ class Job:
             gc.collect()  # modules hold cycles; without this their memory stays until Python happens to look
             if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
                 torch.cuda.empty_cache()
+                if hasattr(torch.accelerator, "empty_host_cache"):  # the newest torch gives pinned memory back too
+                    torch.accelerator.empty_host_cache()
 
     def _open(self, monitor: Monitor) -> Recorder:
         notices: list[str] = []
@@ -166,7 +168,8 @@ class Job:
         recorder.state("preparing")
         assembled: Assembled | None = None
         try:
-            with backends(self.recipe.training, choose(self.recipe.training.device)):
+            device = choose(self.recipe.training.device)
+            with selected(device), backends(self.recipe.training, device):
                 assembled = assemble(
                     self.recipe,
                     control=self.control,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -10,6 +11,21 @@ import pytest
 # Before torch loads, and for the processes that tests start: on a busy machine threads that wait for each other in
 # every small matrix product make a training of a fraction of a second take many.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _what_is_loaded_is_no_garbage() -> None:
+    """Every run ends with a search for garbage, which takes 0.2 s through all of torch: let it pass over that.
+
+    What a test makes is still searched, and found by the tests that look for what is left behind.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """Else modules in C complain, as the process ends, that nobody took them down."""
+    gc.unfreeze()
 
 
 @pytest.fixture

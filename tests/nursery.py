@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -89,6 +90,7 @@ def call(nursery: Nursery, module: str, function: str, *arguments: str | Path, s
 
 def _serve() -> None:
     importlib.import_module("small_runs")  # and with it torch and the engine
+    gc.freeze()  # a run's search for garbage passes over torch, and memory stays shared with the children
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the dead are buried at once: a zombie would still be there
     for line in sys.stdin:
         order = json.loads(line)

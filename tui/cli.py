@@ -47,6 +47,8 @@ def main() -> None:
     """The console command `torch-tui`."""
     # Else two intra-op threads spin when another thread wants a core: on two cores a 1 ms step took 10 to 200 ms.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # cuBLAS reads it once, as it starts: a deterministic run that follows another one in the studio would be too late.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     _tame_output()
     try:
         app(_spelled_out(sys.argv[1:]), prog_name="torch-tui")

@@ -53,6 +53,7 @@ class Snapshots:
         self._lock = threading.Lock()
         self._spare: dict[_Kind, list[Tensor]] = {}
         self._out = 0
+        self._closed = False
 
     def take(self, files: Mapping[str, Mapping[str, Any]], state: Any) -> Snapshot:
         """Copy every tensor of `files` (file → name → tensor) and every tensor and mutable container inside `state`.
@@ -62,6 +63,7 @@ class Snapshots:
         """
         # Validation runs in inference mode, and a buffer made there could never be written again outside of it.
         with torch.inference_mode(False), torch.no_grad(), self._lock:
+            assert not self._closed, "the snapshots are closed"
             assert self._out < AT_ONCE, "a snapshot was not released"
             copying = _Copying(self._spare)
             copied = {
@@ -75,9 +77,17 @@ class Snapshots:
             self._out += 1
         return Snapshot(copied, copied_state, lambda: self._give_back(copying.taken))
 
+    def close(self) -> None:
+        """Let the buffers go: pinned ones are memory that no other process can have. Those out follow at release."""
+        with self._lock:
+            self._closed = True
+            self._spare = {}
+
     def _give_back(self, taken: Mapping[_Kind, list[Tensor]]) -> None:
         with self._lock:
             self._out -= 1
+            if self._closed:
+                return
             for kind, buffers in taken.items():
                 self._spare.setdefault(kind, []).extend(buffers)
 

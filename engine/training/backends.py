@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any
 
 import torch
@@ -15,6 +15,14 @@ from engine.errors import RecipeError, first_line, words
 from engine.recipe import Training
 
 _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+
+
+def selected(device: torch.device) -> AbstractContextManager[object]:
+    """`device` as the one that this thread means where torch is told none: events, streams, pinned memory.
+
+    Without it they belong to cuda:0, and a run on cuda:1 would time, wait for and take memory of the wrong device.
+    """
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 @contextmanager
@@ -29,7 +37,9 @@ def backends(training: Training, device: torch.device) -> Iterator[None]:
         if training.deterministic:
             torch.use_deterministic_algorithms(True)
             torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-            if workspace not in (":4096:8", ":16:8"):  # the two that cuBLAS is deterministic with
+            # The two that cuBLAS is deterministic with. It reads them once, as it starts, so that the command line sets
+            # them before torch is loaded; this is for those who use the engine as a library.
+            if workspace not in (":4096:8", ":16:8"):
                 os.environ[_WORKSPACE] = ":4096:8"
         yield
     finally:

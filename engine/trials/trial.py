@@ -20,7 +20,7 @@ from engine.recipe import Recipe
 from engine.runs.directory import RunDirectory
 from engine.runs.history import History
 from engine.training.assemble import assemble
-from engine.training.backends import backends
+from engine.training.backends import backends, selected
 from engine.training.control import Control, Stopped
 from engine.training.nonfinite import NonFiniteError
 from engine.training.randomness import preserved
@@ -99,6 +99,7 @@ def trial(recipe: Recipe, progress: Progress, control: Control | None = None) ->
     device = choose(recipe.training.device)
     with (
         tempfile.TemporaryDirectory(prefix="torch-tui-trial-") as folder,
+        selected(device),
         backends(recipe.training, device),
         preserved(device),
     ):

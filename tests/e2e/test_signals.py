@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 import signal
@@ -70,6 +72,7 @@ def started(*arguments: str, folder: Path) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
 
 
@@ -204,6 +207,41 @@ def test_a_paused_run_is_stopped_when_the_studio_loses_its_terminal(tmp_path: Pa
 
 
 # The system, or the person, wants it to end
+
+
+@contextmanager
+def told_to_end_with_all_its_processes(folder: Path, *, at_work: bool) -> Iterator[subprocess.Popen[str]]:
+    """A training with two data workers after a SIGTERM to all its processes: these start, or are at work."""
+    process = started("train", sleeper(folder, 0.2, workers=2), "--json", folder=folder)
+    try:
+        until(lambda: training(folder), "the first checkpoint")
+        assert process.stdout is not None
+        assert not at_work or any(json.loads(line).get("step") for line in process.stdout), process.communicate()
+        os.killpg(process.pid, signal.SIGTERM)
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_a_sigterm_to_all_processes_at_once_stops_a_training_with_workers_as_usual(tmp_path: Path) -> None:
+    """Slurm, systemd and `kill -- -GROUP` tell the data workers, and what starts them, as well."""
+    with told_to_end_with_all_its_processes(tmp_path, at_work=True) as process:
+        out, err = process.communicate(timeout=15)
+    assert (process.returncode, err) == (143, "")
+    end = json.loads(out.splitlines()[-1])
+    assert (end["event"], end["state"], end["error"]) == ("end", "stopped", None)
+    assert end["resume"] == f"torch-tui resume {end['run']}"
+    assert '"stopped, with a checkpoint"' in out
+    assert the_run(tmp_path).status().state == "stopped"
+
+
+def test_a_sigterm_to_all_processes_while_workers_start_is_no_failure(tmp_path: Path) -> None:
+    """Each imports torch first; where that takes longer than ten seconds, the training is left as it began."""
+    with told_to_end_with_all_its_processes(tmp_path, at_work=False) as process:
+        process.communicate(timeout=15)
+    assert process.returncode == 143
+    assert the_run(tmp_path).status().state in ("stopped", "interrupted")
 
 
 def test_a_step_that_hangs_is_left_within_ten_seconds_and_what_is_lost_is_said(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import gc
 import shutil
 import threading
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -25,10 +26,12 @@ from small_runs import (
 )
 
 from engine.data.batches import TensorBatches
+from engine.devices.monitor import Monitor
 from engine.errors import DeviceError, RunError, StudioError
 from engine.job import Job, explain
 from engine.models.layers import Chain
 from engine.recipe import Recipe
+from engine.training.recorder import Recorder
 from engine.training.trainer import Trainer
 
 MODEL = """
@@ -66,6 +69,26 @@ def with_model(tmp_path: Path, statement: str) -> Recipe:
 def with_data(tmp_path: Path, statement: str, workers: int = 0) -> Recipe:
     file = python_file(tmp_path, DATA.format(statement), "data.py")
     return line({"data": {"python": f"{file}:make", "batch_size": 8, "num_workers": workers}})
+
+
+class Resuming(Job):
+    """Notes the tensors of the checkpoint that it loads."""
+
+    def _take_newest(self, say: Callable[[str], None]) -> None:
+        super()._take_newest(say)
+        assert self._loaded is not None
+        self.tensors = [weakref.ref(tensor) for tensor in self._loaded.weights.values()]
+
+    def held(self) -> list[object]:
+        return [reference() for reference in self.tensors if reference() is not None]
+
+
+class WithoutRecorder(Resuming):
+    """Its disk is full when it has loaded the checkpoint."""
+
+    def _open(self, monitor: Monitor) -> Recorder:
+        super()._open(monitor).close()
+        raise OSError("no space left")
 
 
 def vanish(folder: Path) -> None:
@@ -255,18 +278,21 @@ print(max(resident[2:]) - resident[1])
     def test_a_resume_that_fails_before_it_begins_lets_its_checkpoint_go(self, root: Path, tmp_path: Path) -> None:
         stopped = train(with_model(tmp_path, "pass"), root, stop_at(3))
         (tmp_path / "mine.py").write_text("def make(): raise ValueError")
-        job = finish(started_holding(Job, stopped))
+        job = Resuming.resumed(stopped.directory)
+        job.start()
 
-        assert job.history.progress.state == "failed"
-        assert [reference for reference in held_by(job) if reference() is not None] == []
+        assert finish(job).history.progress.state == "failed"
+        assert job.tensors
+        assert job.held() == []
 
     def test_a_resume_without_a_recorder_lets_its_checkpoint_go(self, root: Path) -> None:
         stopped = train(line(), root, stop_at(3))
+        job = WithoutRecorder.resumed(stopped.directory)
+        job.start()
 
-        job = finish(started_holding(WithoutRecorder, stopped))
-
-        assert "can't be written" in str(job.history.error)
-        assert [reference for reference in held_by(job) if reference() is not None] == []
+        assert "no space left" in str(finish(job).history.error)
+        assert job.tensors
+        assert job.held() == []
 
     def test_a_job_that_nobody_holds_is_gone(self, root: Path) -> None:
         reference = weakref.ref(train(line(), root))

@@ -51,12 +51,14 @@ class Studio:
             await self.pilot.press(key)
         await self.pilot.pause()
 
-    async def until(self, reached: Callable[[], object], what: str = "", seconds: float = 30.0) -> None:
-        """Wait for something; fails with the screen as it is when it does not come."""
+    async def until(
+        self, reached: Callable[[], object], what: str = "", seconds: float = 30.0, pause: float = 0.05
+    ) -> None:
+        """Wait for something, looking every `pause` seconds; fails with the screen as it is when it does not come."""
         end = time.monotonic() + seconds
         while not reached():
             assert time.monotonic() < end, f"{what or 'it'} did not happen:\n{self.page()}"
-            await self.pilot.pause(0.05)
+            await self.pilot.pause(pause)
 
     async def until_state(self, *states: str) -> None:
         await self.until(lambda: self.state in states, f"state {states}, now {self.state}")

@@ -85,6 +85,15 @@ def test_threads_are_told_to_wait_passively_unless_the_person_says_otherwise(
         assert os.environ["OMP_WAIT_POLICY"] == after
 
 
+def test_cublas_is_told_to_be_deterministic_unless_the_person_says_otherwise(tmp_path: Path) -> None:
+    code = "import tui.cli; sys.argv = ['torch-tui', 'presets']\ntry: tui.cli.main()\nexcept SystemExit: pass\n"
+    code = f"import os, sys\n{code}print(os.environ['CUBLAS_WORKSPACE_CONFIG'], 'torch' in sys.modules)"
+    kept = {key: value for key, value in os.environ.items() if key != "CUBLAS_WORKSPACE_CONFIG"}
+    for own, used in (({}, ":4096:8"), ({"CUBLAS_WORKSPACE_CONFIG": ":16:8"}, ":16:8")):
+        ran = subprocess.run([sys.executable, "-c", code], env={**kept, **own}, capture_output=True, text=True)
+        assert ran.stdout.splitlines()[-1] == f"{used} False", ran.stderr
+
+
 # Help and errors
 
 

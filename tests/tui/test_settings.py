@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from studio_driver import studio
+from textual.events import Key
 from textual.widgets import Button, Input
 
 from presets import load
@@ -119,11 +120,11 @@ async def test_the_arrows_reach_every_setting_and_stay_in_the_form(tmp_path: Pat
     async with studio(tmp_path) as opened:
         await opened.press("4")
         rows = [row for row in opened.screen.query("#settings-form *") if isinstance(row, (Field, Button))]
-        seen = {opened.app.focused}
-        for _ in rows:
-            await opened.press("down")
-            seen.add(opened.app.focused)
-        assert seen == set(rows)
+        assert opened.app.focused is rows[0]
+        for row in rows[1:]:  # without waiting for all to be painted, as opened.press would
+            opened.app.post_message(Key("down", None))
+            await opened.until(lambda wanted=row: opened.app.focused is wanted, f"the step to {row}", pause=0)
+        await opened.press("down")
         assert opened.app.focused is rows[-1]
 
 

@@ -49,6 +49,7 @@ class SettingsPane(Pane):
         super().__init__(id=id)
         self._structure: tuple[object, ...] = ()
         self._recipe: Recipe | None = None
+        self._values: Mapping[str, Any] = {}
         self._filtering, self._words = False, ""
 
     def compose(self) -> ComposeResult:
@@ -64,6 +65,7 @@ class SettingsPane(Pane):
         `origin` says where a branch comes from.
         """
         self._recipe = recipe
+        self._values = recipe.values()
         self.border_subtitle = origin
         parts = {section: getattr(recipe, section) for section in PARTS}
         structure = (
@@ -73,7 +75,7 @@ class SettingsPane(Pane):
         )
         if structure == self._structure:
             for field in self.query(Field):
-                field.put(_value_at(recipe, field.key))
+                field.put(_value_at(self._values, field.key))
             return
         self._structure = structure
         form = self.query_one("#settings-form", Form)
@@ -131,7 +133,7 @@ class SettingsPane(Pane):
     def _rows(self, recipe: Recipe, entries: Mapping[str, Entry]) -> list[Row]:
         """Headings and settings, the most wanted first."""
         groups: dict[str, list[Row]] = {
-            heading: [Label(heading, classes="section"), *(self._own(recipe, k) for k in keys if _concerns(recipe, k))]
+            heading: [Label(heading, classes="section"), *(self._own(k) for k in keys if _concerns(recipe, k))]
             for heading, keys in grouped().items()
         }
         first = [row for heading in FIRST for row in groups.pop(heading)]
@@ -150,17 +152,17 @@ class SettingsPane(Pane):
                 continue
             parameters = entries[section].parameters if section in entries else ()
             own = own_keys(section)
-            rows += [self._torchs(recipe, section, p) for p in parameters if f"{section}.{p.name}" not in own]
+            rows += [self._torchs(section, p) for p in parameters if f"{section}.{p.name}" not in own]
             takes = {parameter.name for parameter in parameters}
-            rows += [self._own(recipe, key) for key in own if _concerns(recipe, key, takes)]
+            rows += [self._own(key) for key in own if _concerns(recipe, key, takes)]
         return rows
 
-    def _own(self, recipe: Recipe, key: str) -> Field:
+    def _own(self, key: str) -> Field:
         """A row of a setting that is ours."""
         about = setting_help(key)
         return Field(
             key,
-            _value_at(recipe, key),
+            _value_at(self._values, key),
             label=label(key),
             help=about,
             check=self._check(key),
@@ -168,12 +170,12 @@ class SettingsPane(Pane):
             label_width=_LABEL_WIDTH,
         )
 
-    def _torchs(self, recipe: Recipe, section: str, parameter: Parameter) -> Field:
+    def _torchs(self, section: str, parameter: Parameter) -> Field:
         """A row of a parameter of torch's."""
         key = f"{section}.{parameter.name}"
         return Field(
             key,
-            _value_at(recipe, key),
+            _value_at(self._values, key),
             default=None if parameter.required or parameter.inferred else parameter.default,
             help=parameter_help(parameter),
             check=self._check(key, parameter),
@@ -220,9 +222,9 @@ def _concerns(recipe: Recipe, key: str, takes: Collection[str] = ()) -> bool:
     return True
 
 
-def _value_at(recipe: Recipe, key: str) -> Any:
+def _value_at(values: Mapping[str, Any], key: str) -> Any:
     """The plain value at a dotted key; None where nothing is set."""
-    at: Any = recipe.values()
+    at: Any = values
     for name in key.split("."):
         at = at.get(name) if isinstance(at, dict) else None
     return list(at) or None if isinstance(at, tuple) else at

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import threading
+import weakref
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,22 @@ class TestIsolation:
             snapshots.take({"model": {}}, {"growing": torch.zeros(size)}).release()
 
         assert sum(len(buffers) for buffers in snapshots._spare.values()) == 1
+
+    def test_after_close_no_buffer_is_kept_and_one_that_is_out_goes_when_it_is_released(self) -> None:
+        snapshots, weights = Snapshots(), {"w": torch.ones(5)}
+        out, back = (snapshots.take({"model": weights}, {}) for _ in range(2))
+        buffers = [weakref.ref(snapshot.files["model"]["w"]) for snapshot in (out, back)]
+        back.release()
+        assert buffers[1]() is not None, "a buffer is kept for the next snapshot"
+
+        snapshots.close()
+
+        assert buffers[1]() is None
+        assert out.files["model"]["w"].tolist() == [1.0] * 5
+        out.release()
+        assert buffers[0]() is None
+        with pytest.raises(AssertionError, match="closed"):
+            snapshots.take({"model": weights}, {})
 
     def test_a_snapshot_taken_in_inference_mode_lets_the_next_one_be_taken_outside(self) -> None:
         snapshots = Snapshots()

@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from small_runs import run_python
 from torch import Tensor
 
 from engine.data.batches import Batch, Finish, LoaderBatches
@@ -49,6 +50,8 @@ def befall(trouble: str) -> None:
         os._exit(3)
     if trouble == "SystemExit":
         sys.exit("no more")
+    if trouble == "sigterm":
+        os.kill(os.getpid(), signal.SIGTERM)
     if trouble == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     if trouble == "sleep":
@@ -214,3 +217,24 @@ def test_patience_is_a_time() -> None:
     assert patience("5 min") == 300
     with pytest.raises(RecipeError, match=r"data\.worker_timeout: '2 epochs' is not a time"):
         patience("2 epochs")
+
+
+def test_a_worker_outlives_a_sigterm_which_its_training_obeys(made: Made) -> None:
+    read = [number for batch in serve(made, "sigterm").epoch(0) for number in batch.targets.flatten().tolist()]
+    assert sorted(read) == list(range(COUNT))
+
+
+def test_what_a_dataset_starts_in_a_worker_can_still_be_ended_by_sigterm() -> None:
+    """Also where the worker began with the signal blocked, so that it outlives one that comes while it starts."""
+    code = """
+import os, signal, subprocess
+from engine.data.workers import Slots
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+os.kill(os.getpid(), signal.SIGTERM)
+Slots(1)(0)
+started = subprocess.Popen(["sleep", "60"])
+started.terminate()
+print(started.wait(10))
+"""
+    done = run_python(code)
+    assert (done.stdout, done.returncode) == (f"{-signal.SIGTERM}\n", 0), done.stderr

@@ -7,16 +7,20 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from small_runs import line, train
 from torch import nn
 
+import engine.job
+import engine.trials.trial
 from engine.errors import DeviceError, RecipeError
 from engine.recipe import Training
-from engine.training.backends import backends, compile_trouble, nondeterministic, place
+from engine.training.backends import backends, compile_trouble, nondeterministic, place, selected
 from engine.training.precision import Precision
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
@@ -47,6 +51,42 @@ def as_it_was() -> Iterator[None]:
     for owner, value in zip(NEWER, before, strict=False):
         owner.fp32_precision = value
     assert switches() == before
+
+
+class TestSelected:
+    @pytest.mark.parametrize("device", ["cpu", "mps", "meta"])
+    def test_what_is_no_cuda_device_leaves_cuda_alone(self, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delattr(torch.cuda, "device")
+        with selected(torch.device(device)):
+            assert not torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+
+    @pytest.mark.gpu
+    @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two NVIDIA GPUs")
+    def test_events_and_memory_are_of_the_runs_device_inside_and_of_the_first_outside(self) -> None:
+        with selected(torch.device("cuda", 1)):
+            assert torch.cuda.current_device() == 1
+        assert torch.cuda.current_device() == 0
+
+    def test_a_run_and_a_trial_are_within_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Without a second GPU it can only be seen that the device is selected while the model is made."""
+        within, seen = [], []
+
+        @contextmanager
+        def noted(device: torch.device) -> Iterator[None]:
+            within.append(device)
+            yield
+            within.pop()
+
+        for module in (engine.job, engine.trials.trial):
+            monkeypatch.setattr(module, "selected", noted)
+            assembling = module.assemble
+            monkeypatch.setattr(module, "assemble", lambda *a, f=assembling, **k: seen.append([*within]) or f(*a, **k))
+        train(line({"training.epochs": 1}), tmp_path)
+        with engine.trials.trial.trial(line(), lambda what, done, total: None) as tried:
+            list(tried.steps(1))
+            assert within == [CPU]
+        assert seen == [[CPU], [CPU]]
+        assert within == []
 
 
 class TestSwitches:

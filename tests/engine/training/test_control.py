@@ -3,7 +3,10 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 from small_runs import AtLook, digits, finish, line, resume, rows, stop_at, train, wait_for
@@ -210,6 +213,43 @@ class TestThreads:
         assert control.pending
         assert control.take() == [CheckpointNow()]
         assert not control.pending
+
+    def test_a_signal_handler_may_interrupt_it_at_any_line(self) -> None:
+        """A SIGHUP comes within the handler of a SIGTERM: both stop the run, in one thread."""
+        control, interrupted = Control(), []
+
+        def stop_again(frame: FrameType, event: str, argument: object) -> Callable[..., Any]:
+            if event == "line":
+                interrupted.append(frame.f_code.co_name)
+                control.stop()  # no line of this one is traced
+            return stop_again
+
+        def stop() -> None:
+            sys.settrace(stop_again)
+            control.stop()
+            sys.settrace(None)
+
+        thread = threading.Thread(target=stop, daemon=True)
+        thread.start()
+        thread.join(5)
+
+        assert not thread.is_alive(), f"it waits for itself: {interrupted}"
+        assert "_tell" in interrupted
+
+    def test_who_waits_is_woken_at_once_and_by_what_was_told_before_only_once(self) -> None:
+        control = Control()
+        control.checkpoint()
+        control.checkpoint()
+        began = time.monotonic()
+
+        control.wait(10)
+        assert time.monotonic() - began < 5
+        control.wait(0.2)
+        assert time.monotonic() - began >= 0.2
+
+        threading.Timer(0.05, control.resume).start()
+        control.wait(10)
+        assert time.monotonic() - began < 5
 
     def test_a_run_takes_commands_of_many_threads(self, job: Job) -> None:
         job.start()
