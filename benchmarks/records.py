@@ -76,7 +76,9 @@ def long_run(folder: Path, steps: int) -> tuple[float, float]:
 
 
 def _directory(folder: Path) -> RunDirectory:
-    recipe = Recipe.from_values({"task": "regression", "data": {"name": "line"}, "model": {"layers": [{"name": "Linear"}]}})
+    recipe = Recipe.from_values(
+        {"task": "regression", "data": {"name": "line"}, "model": {"layers": [{"name": "Linear"}]}}
+    )
     return RunDirectory.create(folder, "records", recipe, "cpu")
 
 

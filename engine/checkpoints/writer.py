@@ -131,13 +131,13 @@ class CheckpointWriter:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        if self._thread is None:
-            return True
-        self._thread.join(timeout)
+        if self._thread is not None:
+            self._thread.join(timeout)
         with self._changed:
             lost = bool(self._waiting)
             for waiting in [waiting for waiting in self._waiting if waiting is not self._writing]:
                 self._drop(waiting)
+        self._snapshots.close()
         return not lost and self.trouble is None
 
     def _start(self) -> None:

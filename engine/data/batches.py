@@ -6,6 +6,7 @@ this is many times faster than a DataLoader. Larger and user-defined datasets go
 
 from __future__ import annotations
 
+import multiprocessing
 import random
 import time
 import traceback
@@ -241,6 +242,8 @@ class LoaderBatches:
         slots = Slots(workers)
         self._watch = Watch(slots, patience_s) if workers else None
         self._fetch = _Fetch(data, index, derive(seed or 0, 2), slots)
+        if workers:  # torch is imported once, before they are forked, and not by each of them for seconds
+            multiprocessing.set_forkserver_preload([__name__])
         self._loader: DataLoader[Any] | None = DataLoader(
             self._fetch,
             batch_sampler=self._sampler,

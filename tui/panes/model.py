@@ -77,16 +77,11 @@ class ModelPane(Pane):
         self._count = 0
         self._layers: Sequence[LayerRow] = ()
         self._rows: list[tuple[Text, Text, Text]] = []
+        self._widths = (0, 0, 0)
 
     def compose(self) -> ComposeResult:
         yield LayerTable(cursor_type="row", id="layers", show_header=True, cell_padding=1)
         yield Static("Loading torch…", id="model-line")
-
-    def on_mount(self) -> None:
-        """Make the columns."""
-        table = self.query_one(DataTable)
-        for label, key in (("Layer", "layer"), ("Output", "output"), ("Params", "params")):
-            table.add_column(label, key=key)
 
     def show(self, rows: Sequence[LayerRow], parameters: int, problem: StudioError | None, *, editable: bool) -> None:
         """Show a traced model. `problem` is what is wrong with it; `editable` says whether it is made of layers."""
@@ -109,26 +104,29 @@ class ModelPane(Pane):
     def _draw(self) -> None:
         table = self.query_one(DataTable)
         drawn = [_cells(row) for row in self._layers]
-        others = sum(
+        output, parameters = (
             max([len(label), *(cells[i].cell_len for cells in drawn)]) for i, label in ((1, "Output"), (2, "Params"))
         )
-        room = max(
-            self.size.width - 2 - others - 6 - 1, 12
-        )  # a cell of padding on both sides of three columns, a scrollbar
+        # A cell of padding on both sides of three columns, and a scrollbar.
+        room = max(self.size.width - 2 - output - parameters - 6 - 1, 12)
         for layer, _, _ in drawn:
             layer.truncate(room, overflow="ellipsis", pad=True)
-        if len(drawn) != len(self._rows):
+        widths = (room if drawn else len("Layer"), output, parameters)
+        if len(drawn) != len(self._rows) or widths != self._widths:
             cursor = table.cursor_row
-            table.clear()
+            table.clear(columns=True)
+            # Widths of our own: on a busy machine a DataTable sometimes keeps those of the labels.
+            for label, width in zip(("Layer", "Output", "Params"), widths, strict=True):
+                table.add_column(label, key=label.lower(), width=width)
             for index, cells in enumerate(drawn):
                 table.add_row(*cells, key=str(index))
-            table.move_cursor(row=min(cursor, len(drawn) - 1))
+            table.move_cursor(row=max(min(cursor, len(drawn) - 1), 0))
         else:
             for index, (cells, before) in enumerate(zip(drawn, self._rows, strict=True)):
                 if cells != before:
                     for column, cell in zip(("layer", "output", "params"), cells, strict=True):
-                        table.update_cell(str(index), column, cell, update_width=True)
-        self._rows = drawn
+                        table.update_cell(str(index), column, cell)
+        self._rows, self._widths = drawn, widths
 
     def select(self, index: int) -> None:
         """Put the cursor on a layer."""

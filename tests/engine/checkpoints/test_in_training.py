@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -103,6 +104,7 @@ class TestDamage:
 
     def test_a_damaged_best_one_is_said_and_the_last_weights_are_tested(self, root: Path) -> None:
         def damage_best(control: Control) -> None:
+            time.sleep(0.5)  # for the writer, which may be writing this very one
             best = Checkpoints(next(root.iterdir()) / "checkpoints").best()
             assert best is not None
             assert best.epoch == 1
