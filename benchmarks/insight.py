@@ -28,7 +28,7 @@ _WITHOUT = {name: lambda self, *given, **named: None for name in ("mark", "begin
 def seconds(root: Path, *, insight: bool) -> float:
     """Of work, for a run of the digits' perceptron."""
     changes = {"training.epochs": _EPOCHS, "training.device": "cpu", "training.checkpoint_every": "1000 epochs"}
-    recipe = presets.load("digits-mlp").recipe.override({**changes, "training.health_every": 100 if insight else 0})
+    recipe = presets.load("digits-mlp").recipe.override({**changes, "training.health_every": 200 if insight else 0})
     monitor = Monitor()
     if insight:
         monitor.start()

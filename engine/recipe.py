@@ -200,7 +200,7 @@ class Training(Section):
     keep_checkpoints: Count = 2
     limit_batches: Annotated[int, Field(ge=0, lt=2**63)] = 0
     overfit_one_batch: bool = False
-    health_every: Annotated[int, Field(ge=0, lt=2**63)] = 100
+    health_every: Annotated[int, Field(ge=0, lt=2**63)] = 200
     compile: bool = False
     channels_last: bool = False
     deterministic: bool = False
