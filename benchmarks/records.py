@@ -21,7 +21,7 @@ import numpy as np
 from engine.recipe import Recipe
 from engine.runs.directory import RunDirectory
 from engine.runs.history import History
-from engine.training.recorder import Recorder
+from engine.runs.recorder import Recorder
 
 _STEPS, _READ, _ROUNDS = 200_000, 100, 5
 _NAMES = ("loss", "accuracy", "a", "b", "c", "d")

@@ -18,9 +18,9 @@ from engine.models.build import build_model, model_rows
 from engine.models.layers import LayerRow, shape_text
 from engine.optim.optimizers import make_optimizer
 from engine.optim.schedules import make_scheduler, warmup_steps
+from engine.policies.precision import Precision
 from engine.recipe import Recipe
-from engine.training.losses import fit_loss, make_loss
-from engine.training.precision import Precision
+from engine.tasks.losses import fit_loss, make_loss
 
 T = TypeVar("T")
 

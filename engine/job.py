@@ -18,16 +18,16 @@ from engine.checkpoints.manifest import prove
 from engine.devices.device import choose, describe
 from engine.devices.monitor import Monitor
 from engine.errors import RunError, StudioError, TrainingError, first_line
+from engine.policies.backends import backends, compile_trouble, nondeterministic, selected
+from engine.policies.splitting import is_out_of_memory
 from engine.recipe import Recipe, changed_settings
+from engine.resuming.branching import measured_otherwise
 from engine.runs.directory import RunDirectory, owner_facts
 from engine.runs.history import LIVE, History, Progress, Summary
 from engine.runs.metrics import forget_after
+from engine.runs.recorder import Recorder
 from engine.training.assemble import Assembled, assemble
-from engine.training.backends import backends, compile_trouble, nondeterministic, selected
-from engine.training.branching import measured_otherwise
 from engine.training.control import Control, Stopped
-from engine.training.recorder import Recorder
-from engine.training.splitting import is_out_of_memory
 from engine.training.trainer import Trainer
 
 

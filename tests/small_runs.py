@@ -20,9 +20,9 @@ from engine.recipe import Recipe
 from engine.runs.directory import RunDirectory
 from engine.runs.history import History
 from engine.runs.metrics import read_points
+from engine.runs.recorder import Recorder
+from engine.tasks.losses import make_task
 from engine.training.control import Control
-from engine.training.losses import make_task
-from engine.training.recorder import Recorder
 from engine.training.trainer import Trainer
 
 _REPOSITORY = Path(__file__).parent.parent

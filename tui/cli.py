@@ -49,6 +49,8 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # cuBLAS reads it once, as it starts: a deterministic run that follows another one in the studio would be too late.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # torch's profiler writes of GPUs that are not there to stderr; what matters is in its report.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     _tame_output()
     try:
         app(_spelled_out(sys.argv[1:]), prog_name="torch-tui")

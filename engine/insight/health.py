@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.insight.facts import Checkup, LayerHealth
-from engine.training.splitting import is_out_of_memory
+from engine.policies.splitting import is_out_of_memory
 
 
 class Health:

@@ -13,8 +13,8 @@ from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from engine.errors import RecipeError, TrainingError
 from engine.optim.optimizers import Both, make_optimizer, needs_closure
 from engine.optim.schedules import Schedule, warmup_steps
+from engine.policies.precision import Precision
 from engine.recipe import Recipe
-from engine.training.precision import Precision
 
 
 class Optim:

@@ -14,11 +14,11 @@ from engine.errors import RecipeError
 from engine.models.build import build_model
 from engine.models.layers import count_parameters
 from engine.models.recompute import recompute
+from engine.policies.backends import place
 from engine.recipe import Recipe, Training
-from engine.training.backends import place
+from engine.runs.recorder import Recorder
+from engine.tasks.losses import fit_loss, make_task
 from engine.training.control import Control
-from engine.training.losses import fit_loss, make_task
-from engine.training.recorder import Recorder
 from engine.training.trainer import Trainer
 
 _OVERFIT_STEPS = 100  # an epoch of one batch: enough to see whether the loss falls

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from engine.data.batches import Batch, Batches
+from engine.policies.averaging import Averaged
+from engine.policies.precision import Precision
+from engine.policies.splitting import Splitter
+from engine.resuming.randomness import preserved
 from engine.runs.history import State
+from engine.runs.recorder import Recorder
 from engine.tasks.base import Task
-from engine.training.averaging import Averaged
-from engine.training.precision import Precision
-from engine.training.randomness import preserved
-from engine.training.recorder import Recorder
-from engine.training.splitting import Splitter
 
 _TELL_S = 0.1
 

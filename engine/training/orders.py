@@ -7,6 +7,10 @@ from collections.abc import Callable, Sequence
 from engine.data.batches import Batches
 from engine.errors import StudioError, TrainingError, first_line
 from engine.insight.profiler import Profile
+from engine.policies.parking import Parking
+from engine.resuming.keeping import Keeper
+from engine.resuming.state import TrainingState
+from engine.runs.recorder import Recorder
 from engine.training.clock import Clock
 from engine.training.control import (
     CheckpointNow,
@@ -18,10 +22,6 @@ from engine.training.control import (
     SetWeightDecay,
     Stopped,
 )
-from engine.training.keeping import Keeper
-from engine.training.parking import Parking
-from engine.training.recorder import Recorder
-from engine.training.state import TrainingState
 
 
 class Orders:
@@ -176,7 +176,8 @@ class Orders:
     def _end_profile(self, profile: Profile) -> None:
         self._profile = None
         try:
-            report = profile.finish(self._recorder.directory.path)
+            with self._clock.stopped():  # writing the trace takes longer than what is in it
+                report = profile.finish(self._recorder.directory.path)
         except TrainingError as error:
             self._event("trouble", str(error))
             return

@@ -9,11 +9,11 @@ from torch import Tensor
 from engine.data.batches import Batch
 from engine.insight.health import Health
 from engine.insight.phases import Phases
+from engine.policies.nonfinite import FirstAid
+from engine.policies.precision import Precision
+from engine.policies.splitting import is_out_of_memory
+from engine.resuming.state import TrainingState
 from engine.tasks.base import Task
-from engine.training.nonfinite import FirstAid
-from engine.training.precision import Precision
-from engine.training.splitting import is_out_of_memory
-from engine.training.state import TrainingState
 
 
 class Stepper:

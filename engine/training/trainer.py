@@ -18,23 +18,23 @@ from engine.errors import TrainingError
 from engine.insight.health import Health
 from engine.insight.phases import Phases
 from engine.optim.optim import Optim
+from engine.policies.averaging import Averaged
+from engine.policies.early_stopping import Patience
+from engine.policies.nonfinite import FirstAid, NonFiniteError, all_finite
+from engine.policies.precision import Precision
+from engine.policies.splitting import Splitter
 from engine.recipe import Recipe
+from engine.resuming.branching import take_up
+from engine.resuming.keeping import Keeper, WentBackError
+from engine.resuming.state import Position, TrainingState
 from engine.runs.history import Summary
+from engine.runs.recorder import Recorder
 from engine.tasks.base import Metric, Task
-from engine.training.averaging import Averaged
-from engine.training.branching import take_up
 from engine.training.clock import Clock
 from engine.training.control import Control, Stopped
-from engine.training.early_stopping import Patience
 from engine.training.evaluation import Evaluator
-from engine.training.keeping import Keeper, WentBackError
 from engine.training.meter import Meter
-from engine.training.nonfinite import FirstAid, NonFiniteError, all_finite
 from engine.training.orders import Orders
-from engine.training.precision import Precision
-from engine.training.recorder import Recorder
-from engine.training.splitting import Splitter
-from engine.training.state import Position, TrainingState
 from engine.training.step import Stepper
 
 _READ_S = 0.1  # how often losses are read from the device; each read is a sync
@@ -192,7 +192,8 @@ class Trainer:
         trained = self._meter.epoch_summary()
         # A stop during validation leaves the epoch as it is: trained, not yet validated. A resumed run validates it.
         if self._average is not None:
-            self._average.end_epoch(self.at.epoch + 1, self._train, self._orders.obey)
+            parts = self._splitter.parts
+            self._average.end_epoch(self.at.epoch + 1, self._train, self._orders.obey, parts=parts)
         validated, averaged = self._evaluator.measure(self._val, "validating")
         for name, value in trained.items():
             self._recorder.value(f"epoch/{name}", self.at.step, value)
@@ -237,7 +238,7 @@ class Trainer:
             return
         self._recorder.values("train", values.steps, values.values)
         self._recorder.value("lr", int(values.steps[-1]), self._optim.learning_rate)
-        if self._optim.norm is not None:  # of the last step, where it was computed to clip
+        if self._optim.norm is not None:  # of the last step, where it was computed to clip; the device is in step now
             self._recorder.value("grad_norm", int(values.steps[-1]), self._optim.norm.item())
         for checkup in self._health.read():
             self._recorder.checkup(checkup)

@@ -16,15 +16,15 @@ from engine.data.load import Progress
 from engine.devices.device import choose
 from engine.devices.memory import breakdown, total_memory
 from engine.errors import TrainingError
+from engine.policies.backends import backends, selected
+from engine.policies.nonfinite import NonFiniteError
 from engine.recipe import Recipe
+from engine.resuming.randomness import preserved
 from engine.runs.directory import RunDirectory
 from engine.runs.history import History
+from engine.runs.recorder import Recorder
 from engine.training.assemble import assemble
-from engine.training.backends import backends, selected
 from engine.training.control import Control, Stopped
-from engine.training.nonfinite import NonFiniteError
-from engine.training.randomness import preserved
-from engine.training.recorder import Recorder
 from engine.training.trainer import Trainer
 
 _STEPS = 2

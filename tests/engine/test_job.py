@@ -31,7 +31,7 @@ from engine.errors import DeviceError, RunError, StudioError
 from engine.job import Job, explain
 from engine.models.layers import Chain
 from engine.recipe import Recipe
-from engine.training.recorder import Recorder
+from engine.runs.recorder import Recorder
 from engine.training.trainer import Trainer
 
 MODEL = """

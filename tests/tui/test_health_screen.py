@@ -11,7 +11,7 @@ from textual.widgets import DataTable
 from engine.insight.facts import Checkup, LayerHealth, Times
 from engine.runs.history import History
 from presets import load
-from tui.screens.health import time_bars, track, verdict
+from tui.dialogs.health import time_bars, track, verdict
 
 SHARES = {"data": 0.1, "copy": 0.0, "forward": 0.3, "backward": 0.4, "optimizer": 0.1, "metrics": 0.05, "other": 0.05}
 

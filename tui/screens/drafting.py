@@ -14,12 +14,12 @@ from engine.data.sources import find as find_source
 from engine.data.sources import sources
 from engine.errors import RecipeError, StudioError
 from engine.recipe import Part, Recipe
+from tui.dialogs.pick import Choice, PickScreen
 from tui.draft import Draft
 from tui.panes.data import DataPane
 from tui.panes.log import LogPane
 from tui.panes.model import ModelPane
 from tui.panes.settings import PARTS, SettingsPane
-from tui.screens.pick import Choice, PickScreen
 from tui.training import Desk
 from tui.widgets.field import Field
 
@@ -121,7 +121,7 @@ class DraftScreen(Screen[None]):
     @on(ModelPane.Add)
     @work
     async def _add_layer(self, event: ModelPane.Add) -> None:
-        from tui.screens.edit_part import EditPartScreen
+        from tui.dialogs.edit_part import EditPartScreen
 
         if not self.ready:
             return
@@ -142,7 +142,7 @@ class DraftScreen(Screen[None]):
     @on(ModelPane.Edit)
     @work
     async def _edit_layer(self, event: ModelPane.Edit) -> None:
-        from tui.screens.edit_part import EditPartScreen
+        from tui.dialogs.edit_part import EditPartScreen
 
         layers = self.draft.recipe.model.layers
         if not self.ready or event.index >= len(layers):

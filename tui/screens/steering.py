@@ -14,12 +14,12 @@ from textual.screen import ModalScreen
 
 from engine.errors import StudioError
 from engine.runs.directory import RunDirectory
+from tui.dialogs.pick import Choice, PickScreen
+from tui.dialogs.runs import RunChosen, RunsScreen
 from tui.draft import Draft, Origin
 from tui.news import News
 from tui.panes.log import LogPane
 from tui.screens.drafting import DraftScreen
-from tui.screens.pick import Choice, PickScreen
-from tui.screens.runs import RunChosen, RunsScreen
 from tui.training import Changes, Desk
 from tui.widgets.field import Field
 
@@ -121,7 +121,7 @@ class SteeringScreen(DraftScreen):
     @work(exclusive=True, group="dialog")
     async def action_change(self) -> None:
         """Ask for another learning rate, weight decay or length."""
-        from tui.screens.while_training import WhileTrainingScreen
+        from tui.dialogs.while_training import WhileTrainingScreen
 
         history = self.desk.history
         if not self.desk.live or history is None:
@@ -134,14 +134,14 @@ class SteeringScreen(DraftScreen):
 
     def action_health(self) -> None:
         """Show where the time goes and how the layers fare."""
-        from tui.screens.health import HealthScreen
+        from tui.dialogs.health import HealthScreen
 
         self.app.push_screen(HealthScreen(self.desk))
 
     @work(exclusive=True, group="dialog")
     async def action_find_lr(self) -> None:
         """Find a learning rate for the recipe on the desk."""
-        from tui.screens.find_lr import FindLrScreen
+        from tui.dialogs.find_lr import FindLrScreen
 
         if not self.desk.live and self._may_try("torch is still being loaded."):
             await self._find(FindLrScreen(self.desk, self.draft.recipe))
@@ -149,7 +149,7 @@ class SteeringScreen(DraftScreen):
     @work(exclusive=True, group="dialog")
     async def action_find_batch_size(self) -> None:
         """Find a batch size for the recipe on the desk."""
-        from tui.screens.find_batch import FindBatchScreen
+        from tui.dialogs.find_batch import FindBatchScreen
 
         if not self.desk.live and self._may_try("torch is still being loaded."):
             await self._find(FindBatchScreen(self.desk, self.draft.recipe))

@@ -19,6 +19,7 @@ from textual.widgets import Footer, Tab, Tabs
 from engine.recipe import Recipe
 from engine.runs.history import History
 from presets import presets
+from tui.dialogs.ask import AskScreen
 from tui.draft import Draft
 from tui.panes.curves import CurvesPane
 from tui.panes.data import DataPane
@@ -28,7 +29,6 @@ from tui.panes.model import ModelPane
 from tui.panes.presets import PresetsPane
 from tui.panes.progress import ProgressPane
 from tui.panes.settings import SettingsPane
-from tui.screens.ask import AskScreen
 from tui.screens.steering import SteeringScreen
 from tui.training import Desk
 

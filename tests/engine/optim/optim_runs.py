@@ -11,8 +11,8 @@ from small_runs import line, python_file
 from torch import Tensor, nn
 
 from engine.optim.optim import Optim
+from engine.policies.precision import Precision
 from engine.recipe import Recipe
-from engine.training.precision import Precision
 
 EPOCHS, STEPS = 3, 5
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from engine.errors import RecipeError, TrainingError
 from engine.optim.optim import Optim
-from engine.training.precision import Precision
+from engine.policies.precision import Precision
 
 
 class TestClipping:

@@ -19,9 +19,9 @@ from torch import nn
 import engine.job
 import engine.trials.trial
 from engine.errors import DeviceError, RecipeError
+from engine.policies.backends import backends, compile_trouble, nondeterministic, place, selected
+from engine.policies.precision import Precision
 from engine.recipe import Training
-from engine.training.backends import backends, compile_trouble, nondeterministic, place, selected
-from engine.training.precision import Precision
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 NEWER: list[Any] = [
@@ -189,7 +189,7 @@ class TestPlace:
 
     def test_a_missing_compiler_is_said_plainly(self, tmp_path: Path) -> None:
         program = (
-            "import torch\nfrom engine.training.backends import compile_trouble\n"
+            "import torch\nfrom engine.policies.backends import compile_trouble\n"
             "model = torch.nn.Sequential(torch.nn.Linear(3, 7), torch.nn.GELU())\nmodel.compile()\n"
             "try:\n    model(torch.ones(2, 3))\nexcept Exception as error:\n    print(compile_trouble(error))\n"
         )

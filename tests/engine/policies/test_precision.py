@@ -8,7 +8,7 @@ from small_runs import line, train, weights
 from torch import nn
 
 from engine.errors import DeviceError
-from engine.training.precision import Precision
+from engine.policies.precision import Precision
 
 CPU = torch.device("cpu")
 

@@ -21,7 +21,7 @@ from engine.models.build import build_model
 from engine.recipe import Recipe
 from engine.tasks.base import Task
 from engine.tasks.classification import Form, class_numbers, one_hot, signs
-from engine.training.losses import _try_on_classes, balanced, fit_loss, make_loss, make_task
+from engine.tasks.losses import _try_on_classes, balanced, fit_loss, make_loss, make_task
 from presets import load as preset
 
 CPU = torch.device("cpu")

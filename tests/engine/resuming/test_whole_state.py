@@ -11,9 +11,9 @@ from small_runs import AtLook, digits, line, python_file, resume, rows, same, st
 from torch import nn
 
 from engine.checkpoints.checkpoint import Checkpoints, load
+from engine.policies.averaging import Averaged
 from engine.recipe import Average
 from engine.runs.directory import RunDirectory
-from engine.training.averaging import Averaged
 from engine.training.control import Control
 
 EXACT = ("train/", "val/", "epoch/", "test/")

@@ -11,7 +11,7 @@ from textual.app import ComposeResult
 
 from engine.recipe import Recipe
 from tui.charts.chart import Chart, Line
-from tui.screens.trial import TrialScreen
+from tui.dialogs.trial import TrialScreen
 from tui.training import Desk
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from textual.app import ComposeResult
 from textual.widgets import DataTable
 
 from engine.recipe import Recipe
-from tui.screens.trial import TrialScreen
+from tui.dialogs.trial import TrialScreen
 from tui.training import Desk
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 from engine.checkpoints.snapshot import plain_name
 from engine.data.batches import Batches
 from engine.recipe import Average
-from engine.training.randomness import preserved
+from engine.resuming.randomness import preserved
 
 _PREFIX = "module."
 
@@ -53,10 +53,11 @@ class Averaged:
             torch._foreach_lerp_(statistics, fresh, 1 - self._decay)
             torch._foreach_copy_(fresh, statistics)
 
-    def end_epoch(self, epoch: int, train: Batches, look: Callable[[], None] = lambda: None) -> None:
+    def end_epoch(self, epoch: int, train: Batches, look: Callable[[], None] = lambda: None, *, parts: int = 1) -> None:
         """`epoch` epochs are trained. Told twice of one, as after a resume in its validation, it counts it once.
 
-        `look` is called after each batch that batch norm is measured on, and may raise.
+        Batch norm is measured on each batch in `parts`, so that what fits into memory in a step fits here; `look` is
+        called after each and may raise.
         """
         if self._ema or epoch <= self._start:
             return
@@ -66,7 +67,8 @@ class Averaged:
 
         def inputs() -> Iterator[Tensor]:
             for batch in train.epoch(epoch - 1):
-                yield batch.inputs
+                for part in batch.split(parts):
+                    yield part.inputs
                 look()
 
         with preserved(self._device):  # dropout draws

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.data.batches import Batches
-from engine.training.splitting import is_out_of_memory
+from engine.policies.splitting import is_out_of_memory
 
 _HOST = torch.device("cpu")
 

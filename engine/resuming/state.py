@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from engine.checkpoints.checkpoint import Loaded
 from engine.optim.optim import Optim
+from engine.policies.averaging import Averaged, load_named
+from engine.policies.early_stopping import Patience
+from engine.policies.splitting import Splitter
 from engine.recipe import Recipe
-from engine.training.averaging import Averaged, load_named
-from engine.training.early_stopping import Patience
+from engine.resuming.randomness import lasting_state, restore_random
 from engine.training.meter import Meter
-from engine.training.randomness import lasting_state, restore_random
-from engine.training.splitting import Splitter
 
 
 @dataclass

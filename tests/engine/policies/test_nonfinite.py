@@ -17,10 +17,10 @@ from engine.checkpoints.checkpoint import Checkpoints, load
 from engine.data.batches import Batch
 from engine.errors import TrainingError
 from engine.job import Job
+from engine.policies.nonfinite import all_finite, bad_samples, first_bad_layer
 from engine.recipe import Recipe
 from engine.tasks.base import Outcome
 from engine.tasks.regression import Regression
-from engine.training.nonfinite import all_finite, bad_samples, first_bad_layer
 from engine.training.trainer import Trainer
 
 DATA = """

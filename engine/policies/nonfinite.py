@@ -15,9 +15,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from engine.data.batches import Batch, Batches
+from engine.policies.precision import Precision
+from engine.policies.splitting import Splitter
 from engine.tasks.base import Task
-from engine.training.precision import Precision
-from engine.training.splitting import Splitter
 
 
 class NonFiniteError(Exception):

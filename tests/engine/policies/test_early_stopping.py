@@ -10,9 +10,9 @@ import pytest
 from small_runs import line, resume, rows, stop_at, train
 
 from engine.errors import RecipeError
+from engine.policies.early_stopping import Patience
 from engine.recipe import EarlyStopping
 from engine.tasks.base import Metric
-from engine.training.early_stopping import Patience
 
 METRICS = (Metric("accuracy", "max"),)
 STUCK = {

@@ -14,7 +14,7 @@ from torch import nn
 from engine.data.batches import Batch
 from engine.devices.memory import breakdown, describe_memory
 from engine.errors import TrainingError, words
-from engine.training.randomness import restore_torch, torch_state
+from engine.resuming.randomness import restore_torch, torch_state
 
 T = TypeVar("T")
 

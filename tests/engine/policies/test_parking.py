@@ -12,8 +12,8 @@ from small_runs import AtLook, digits, rows, same, train, weights
 from torch import nn
 
 from engine.checkpoints.checkpoint import Checkpoints
+from engine.policies.parking import Parking
 from engine.training.control import Control
-from engine.training.parking import Parking
 
 MPS = torch.device("mps")  # named only: nothing here touches it
 

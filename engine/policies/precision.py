@@ -17,7 +17,7 @@ class Precision:
     """Autocast and, for fp16, gradient scaling against underflow.
 
     Raises DeviceError for fp16 on the CPU, where torch has no gradient scaling worth its time, and for tf32 where there
-    is none. What makes fp32 and tf32 differ is a switch of the process: `engine.training.backends`.
+    is none. What makes fp32 and tf32 differ is a switch of the process: `engine.policies.backends`.
     """
 
     def __init__(self, name: str, device: torch.device) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from engine.checkpoints.checkpoint import Loaded
 from engine.errors import RunError, first_line
 from engine.recipe import Recipe, changed_settings
-from engine.training.state import TrainingState
+from engine.resuming.state import TrainingState
 
 _OPTIMIZER = "the optimizer begins afresh"
 _SCHEDULE = "the learning rate schedule begins afresh"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -60,21 +61,21 @@ class TrialScreen(ModalScreen[Mapping[str, Any] | None]):
         """However the dialog is left, the steps end."""
         self.control.stop()
 
+    @abstractmethod
     def body(self) -> ComposeResult:
         """The widgets that show what is measured."""
-        raise NotImplementedError
 
+    @abstractmethod
     def measure(self) -> None:
         """Take the steps. Runs in a thread of its own. Raises StudioError or Stopped."""
-        raise NotImplementedError
 
+    @abstractmethod
     def show_news(self) -> str:
         """Draw what was measured so far; the line below it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def offer(self) -> Mapping[str, Any] | None:
         """What `Use it` would set; None while there is nothing."""
-        raise NotImplementedError
 
     def action_leave(self) -> None:
         """End the steps, then close; pressed again, close at once."""

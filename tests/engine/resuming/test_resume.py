@@ -34,9 +34,9 @@ from engine.errors import RunError
 from engine.job import Job
 from engine.models.build import build_model
 from engine.recipe import Recipe
+from engine.resuming.randomness import random_state
 from engine.runs.directory import RunDirectory
 from engine.runs.history import LIVE, Series
-from engine.training.randomness import random_state
 
 # `digits` has eight steps, three validation batches and one end an epoch: twelve looks at the control.
 PLACES = {

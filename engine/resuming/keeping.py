@@ -7,11 +7,11 @@ import time
 from engine.checkpoints.checkpoint import Checkpoints, Loaded
 from engine.checkpoints.writer import CheckpointWriter
 from engine.errors import DiskFull, RunError, TrainingError
+from engine.policies.nonfinite import NonFiniteError, all_finite
+from engine.resuming.state import TrainingState
+from engine.runs.recorder import Recorder
 from engine.training.clock import Clock
 from engine.training.control import Control, Stopped
-from engine.training.nonfinite import NonFiniteError, all_finite
-from engine.training.recorder import Recorder
-from engine.training.state import TrainingState
 
 _LAST_WRITE_S = 60.0  # how long the end of a run waits for a disk that is slow but not in trouble
 _DISK_S = 2.0  # how often a full disk is tried again

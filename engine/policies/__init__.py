@@ -1,0 +1,1 @@
+"""What a training does when memory or numbers fail, and how exactly it computes."""

@@ -1,0 +1,42 @@
+"""Recipe: everything needed to train one thing, as a TOML file and as a validated object.
+
+This package loads no torch, so it checks form only: types, ranges, known keys. Whether `optimizer.name` exists and
+takes `momentum` is for `engine.catalog` to say, because only torch knows.
+"""
+
+from engine.recipe.recipe import Recipe, changed_settings
+from engine.recipe.sections import (
+    Average,
+    Data,
+    EarlyStopping,
+    Loss,
+    Model,
+    Optimizer,
+    Part,
+    Scheduler,
+    Section,
+    Split,
+    TaskName,
+    Training,
+)
+from engine.recipe.values import format_value, parse_override, parse_value
+
+__all__ = [
+    "Average",
+    "Data",
+    "EarlyStopping",
+    "Loss",
+    "Model",
+    "Optimizer",
+    "Part",
+    "Recipe",
+    "Scheduler",
+    "Section",
+    "Split",
+    "TaskName",
+    "Training",
+    "changed_settings",
+    "format_value",
+    "parse_override",
+    "parse_value",
+]

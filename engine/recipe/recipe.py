@@ -1,0 +1,159 @@
+"""The whole recipe: read, written, compared and changed by dotted keys."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+from pydantic import ValidationError
+
+from engine.errors import RecipeError
+from engine.recipe.problems import explain
+from engine.recipe.sections import Data, Loss, Model, Optimizer, Scheduler, Section, TaskName, Training
+
+
+class Recipe(Section):
+    """Everything needed to train one thing. Frozen: a change makes another recipe."""
+
+    title: str = ""
+    about: str = ""
+    task: TaskName = "classification"
+    data: Data
+    model: Model = Model()
+    loss: Loss = Loss()
+    optimizer: Optimizer = Optimizer()
+    scheduler: Scheduler | None = None
+    training: Training = Training()
+
+    @classmethod
+    def load(cls, path: Path | str) -> Recipe:
+        """Read a recipe file. Paths of Python files in it are taken from the file's own folder.
+
+        Raises RecipeError for a missing or malformed file and for every wrong key or value.
+        """
+        path = Path(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            what = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
+            raise RecipeError(str(path), str(what), "Check the path.") from error
+        return cls.from_toml(text, str(path), folder=path.parent)
+
+    @classmethod
+    def from_toml(cls, text: str, where: str = "recipe", *, folder: Path | None = None) -> Recipe:
+        """Read TOML; `where` names it in errors, `folder` is where relative Python files lie."""
+        try:
+            values = tomllib.loads(text)
+        except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
+            raise RecipeError(where, f"is not TOML: {error}", "Mend the line named here.") from error
+        if folder is not None:
+            for section in ("data", "model", "scheduler"):
+                _anchor(values.get(section), folder, everywhere=section == "scheduler")
+        return cls.from_values(values, where)
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any], where: str = "recipe") -> Recipe:
+        """Validate a nested dict of plain values; `where` names it in errors."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise explain(error, where, cls) from error
+
+    def values(self) -> dict[str, Any]:
+        """The recipe as nested plain values, defaults filled in, absent sections left out."""
+        return self.model_dump(mode="python", exclude_none=True)
+
+    def to_toml(self) -> str:
+        """The recipe as TOML, defaults filled in; `Recipe.from_toml` gives the same recipe back."""
+        return tomlkit.dumps(_plain(_without_empty(self, self.values())))
+
+    def override(self, changes: Mapping[str, Any], where: str = "recipe") -> Recipe:
+        """A recipe with dotted keys set: `{"optimizer.lr": 0.1, "model.layers.1.out_features": 64}`.
+
+        A value of None removes the key, so that its default returns.
+        """
+        values = self.values()
+        for key, value in changes.items():
+            _set(values, key, value, where)
+        return type(self).from_values(values, where)
+
+
+def changed_settings(before: Recipe, after: Recipe) -> dict[str, Any]:
+    """The dotted keys in which two recipes differ, with the value that each had before (None: it was not there)."""
+    ours, theirs = _flat(before.values()), _flat(after.values())
+    return {key: ours.get(key) for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)}
+
+
+def _anchor(section: object, folder: Path, *, everywhere: bool) -> None:
+    """Make a relative `python = "file.py:function"` absolute, seen from the recipe's folder.
+
+    `everywhere`: any text of that form inside the section is one, under whatever key.
+    """
+    items = section.items() if isinstance(section, dict) else enumerate(section) if isinstance(section, list) else ()
+    for key, value in list(items):
+        if not isinstance(value, str):
+            if everywhere:
+                _anchor(value, folder, everywhere=True)
+            continue
+        file, colon, function = value.rpartition(":")
+        if colon and (key == "python" or (everywhere and file.endswith(".py"))):
+            # Not resolve(): it raises for loops of links and null bytes, which loading the file names better.
+            section[key] = f"{os.path.abspath(folder / file)}:{function}"  # type: ignore[index]
+
+
+def _without_empty(section: Section, values: dict[str, Any]) -> dict[str, Any]:
+    """`values` of a section without its own empty text, tables and lists: each of them is a default, and noise.
+
+    What is passed on to torch or to a dataset stays: empty means something else there.
+    """
+    kept = {}
+    for key, item in values.items():
+        inner = getattr(section, key, None)
+        item = _without_empty(inner, item) if isinstance(inner, Section) else item
+        if key not in type(section).model_fields or item not in ("", {}, (), []):
+            kept[key] = item
+    return kept
+
+
+def _plain(value: Any) -> Any:
+    """`value` with tuples as lists, as TOML has no tuples."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _set(values: dict[str, Any], dotted: str, value: Any, where: str) -> None:
+    """Set or remove (None) the value at a dotted path; list items are addressed by their index."""
+    at: Any = values
+    *parents, last = dotted.split(".")
+    for depth, key in enumerate(parents):
+        if value is None and isinstance(at, dict) and key not in at:
+            return  # nothing there to remove
+        try:
+            at = at[int(key)] if isinstance(at, (list, tuple)) else at.setdefault(key, {})
+        except (IndexError, ValueError) as error:
+            here = ".".join(parents[: depth + 1])
+            raise RecipeError(f"{where}: {here}", f"there is no item {key}", f"There are {len(at)} of them.") from error
+        if not isinstance(at, (dict, list, tuple)):
+            here = ".".join(parents[: depth + 1])
+            raise RecipeError(f"{where}: {dotted}", f"{here} is a value and has no keys", f"Set {here} itself.")
+    if isinstance(at, (list, tuple)):
+        raise RecipeError(f"{where}: {dotted}", "names a whole list item", f"Name a key of it: {dotted}.name.")
+    if value is None:
+        at.pop(last, None)
+    else:
+        at[last] = value
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested tables as dotted keys; lists stay whole."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat

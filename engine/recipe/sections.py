@@ -1,0 +1,196 @@
+"""The tables of a recipe: their keys, types, ranges and defaults."""
+
+from __future__ import annotations
+
+import copy
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from engine.durations import Duration
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(gt=0, lt=2**63)]
+TaskName = Literal["classification", "regression"]
+
+
+def _duration(text: str) -> str:
+    Duration.parse(text)
+    return text
+
+
+def _optional_duration(text: str) -> str:
+    return _duration(text) if text else text
+
+
+DurationText = Annotated[str, AfterValidator(_duration)]
+OptionalDurationText = Annotated[str, AfterValidator(_optional_duration)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    """A table of the recipe. Unknown keys are errors; values are never bent to fit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Part(Section):
+    """A named class of torch with its parameters under torch's own names: `{ name = "Linear", out_features = 10 }`."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+    name: str = Field(min_length=1)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The parameters to hand to torch, without the name."""
+        return copy.deepcopy(self.__pydantic_extra__ or {})
+
+
+Parts = Annotated[tuple[Part, ...], Field(strict=False)]
+
+
+class Loss(Part):
+    """`[loss]`: any loss of torch.nn that fits the task.
+
+    `class_weights = "balanced"` weighs each class by n / (classes · n of the class), counted on the training samples.
+    """
+
+    name: str = "CrossEntropyLoss"
+    class_weights: Literal["none", "balanced"] = "none"
+
+
+class Optimizer(Part):
+    """`[optimizer]`: any class in torch.optim, its parameters under their own names, and what torch leaves to us.
+
+    Norms and biases are not decayed unless `weight_decay_on_norms`; everything before the last layer with weights
+    learns at `lr · backbone_lr_factor`; the rate rises linearly from nothing over `warmup`, a duration.
+    """
+
+    name: str = "AdamW"
+    lr: Positive = 1e-3
+    weight_decay_on_norms: bool = False
+    backbone_lr_factor: Positive = 1.0
+    warmup: OptionalDurationText = ""
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return {"lr": self.lr, **super().parameters}
+
+
+class Scheduler(Part):
+    """`[scheduler]`: any class in torch.optim.lr_scheduler, advanced every step or every epoch.
+
+    SequentialLR and ChainedScheduler take a list of `schedulers`.
+    """
+
+    every: Literal["step", "epoch"] = "epoch"
+    schedulers: Parts = ()
+
+
+class Split(Section):
+    """Shares of the samples. A dataset with a test set of its own keeps it, and only train and val are drawn."""
+
+    train: Annotated[float, Field(gt=0, le=1)] = 0.8
+    val: Fraction = 0.1
+    test: Fraction = 0.1
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+    @model_validator(mode="after")
+    def _at_most_everything(self) -> Self:
+        total = self.train + self.val + self.test
+        if total > 1 + 1e-9:
+            raise ValueError(f"train + val + test is {total:g}. Make them add up to at most 1.")
+        return self
+
+
+class Data(Section):
+    """`[data]`: which dataset, how it is split, transformed and served.
+
+    `python = "path/to/file.py:make_dataset"` takes the place of `name` for a dataset of one's own.
+    """
+
+    name: str = ""
+    python: str = ""
+    options: dict[str, Any] = {}
+    batch_size: Count = 64
+    split: Split = Split()
+    transforms: Parts = ()
+    augment: Parts = ()
+    standardize_target: bool = False
+    drop_last: bool = False
+    in_memory: bool = True
+    num_workers: Annotated[int, Field(ge=0, le=256)] = 0
+    worker_timeout: DurationText = "5 min"
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if bool(self.name) == bool(self.python):
+            raise ValueError("needs one dataset. Set either name or python.")
+        return self
+
+
+class Model(Section):
+    """`[model]`: layers, a torchvision model by name, or one's own function."""
+
+    layers: Parts = ()
+    zoo: str = ""
+    python: str = ""
+    options: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        given = [key for key in ("layers", "zoo", "python") if getattr(self, key)]
+        if len(given) > 1:
+            raise ValueError(f"has {' and '.join(given)}. Keep one of them.")
+        if self.options and not (self.zoo or self.python):
+            raise ValueError("has options, which only zoo and python take. Remove them.")
+        return self
+
+
+class EarlyStopping(Section):
+    """The run ends when `metric` in validation has not improved by more than `min_delta` for `patience` epochs.
+
+    A patience of 0 is off.
+    """
+
+    metric: Annotated[str, Field(min_length=1)] = "loss"
+    patience: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    min_delta: NotNegative = 0.0
+
+
+class Average(Section):
+    """Averaged weights, evaluated beside the raw ones (torch.optim.swa_utils).
+
+    `ema` moves by `1 - decay` towards the weights after every step; `swa` is the mean of the weights at the ends of the
+    epochs after the first `start`.
+    """
+
+    kind: Literal["none", "ema", "swa"] = "none"
+    decay: Annotated[float, Field(gt=0, lt=1)] = 0.999
+    start: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+
+class Training(Section):
+    """`[training]`: how long, how exactly, on what."""
+
+    epochs: Count = 10
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    device: str = "auto"
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
+    accumulate: Count = 1
+    clip_grad_norm: NotNegative = 0.0
+    clip_grad_value: NotNegative = 0.0
+    early_stopping: EarlyStopping = EarlyStopping()
+    average: Average = Average()
+    on_nan: Literal["stop", "skip", "rollback"] = "stop"
+    nan_lr_factor: Annotated[float, Field(gt=0, le=1)] = 0.5
+    checkpoint_every: DurationText = "1 epoch"
+    keep_checkpoints: Count = 2
+    limit_batches: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    overfit_one_batch: bool = False
+    health_every: Annotated[int, Field(ge=0, lt=2**63)] = 200
+    compile: bool = False
+    channels_last: bool = False
+    deterministic: bool = False
+    gradient_checkpointing: bool = False

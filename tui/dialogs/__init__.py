@@ -1,0 +1,1 @@
+"""Screens that ask or show one thing and go away again."""
