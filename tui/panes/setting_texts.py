@@ -1,6 +1,6 @@
-"""What the settings pane says about torch-tui's own keys: where they stand, what each does, its type and default.
+"""What the settings pane says about torch-tui's own keys: where they stand, what they do, type, range and default.
 
-Types and defaults are read from `engine.recipe`; written down is only what a section's class can't know.
+Types, ranges and defaults are read from `engine.recipe`; written down is only what a section's class can't know.
 """
 
 from __future__ import annotations
@@ -98,6 +98,8 @@ HELP = {
     "scheduler.schedulers": 'What it is made of: [{name = "LinearLR"}, {name = "StepLR", step_size = 5}].',
 }
 
+_BOUNDS = {"gt": "above", "ge": "from", "lt": "below", "le": "up to"}
+
 
 @cache
 def grouped() -> dict[str, tuple[str, ...]]:
@@ -119,13 +121,24 @@ def label(key: str) -> str:
 
 
 def setting_help(key: str) -> str:
-    """`early_stopping.patience: whole number, default 0. Epochs without …`."""
+    """`whole number from 0, default 0. Epochs without …`."""
     field = _field(key)
     default = field.get_default(call_default_factory=True)
     shown = (
         "" if default in ("", (), {}) else f", default {str(default) if default == 'none' else format_value(default)}"
     )
-    return f"{_type_text(field.annotation)}{shown}. {HELP.get(key, '')}".rstrip()
+    return f"{_type_text(field.annotation)}{_range_text(field)}{shown}. {HELP.get(key, '')}".rstrip()
+
+
+def _range_text(field: FieldInfo) -> str:
+    """` above 0 and up to 1`: what the recipe takes; limits that only keep a number in 64 bits are left out."""
+    said = []
+    for bound in field.metadata:
+        for kind, words in _BOUNDS.items():
+            limit = getattr(bound, kind, None)
+            if limit is not None and limit < 2**31:
+                said.append(f"{words} {format_value(limit)}")
+    return f" {' and '.join(said)}" if said else ""
 
 
 def _keys(section: str) -> list[str]:
