@@ -239,7 +239,7 @@ def test_a_sigterm_to_all_processes_at_once_stops_a_training_with_workers_as_usu
 def test_a_sigterm_to_all_processes_while_workers_start_is_no_failure(tmp_path: Path) -> None:
     """Each imports torch first; where that takes longer than ten seconds, the training is left as it began."""
     with told_to_end_with_all_its_processes(tmp_path, at_work=False) as process:
-        process.communicate(timeout=15)
+        process.communicate(timeout=60)
     assert process.returncode == 143
     assert the_run(tmp_path).status().state in ("stopped", "interrupted")
 
