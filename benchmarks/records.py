@@ -3,7 +3,9 @@
     python benchmarks/records.py
 
 Rows written a second and what the training thread spends on a step's values, beside a plain sqlite3 executemany of the
-same rows in the same run; then a run of 1,000,000 steps with six metrics: its file is opened, its curves are held.
+same rows in the same run; then runs of 1,000 and 1,000,000 steps with six metrics: how long it takes to open one that
+was closed, one that was killed just before its curves would have been kept again, and one from all its points, as those
+are opened that were recorded before curves were kept.
 """
 
 from __future__ import annotations
@@ -55,24 +57,51 @@ def ours(folder: Path) -> tuple[float, float]:
     return _STEPS / (time.perf_counter() - began), spent / (_STEPS / 2) * 1e6
 
 
-def long_run(folder: Path, steps: int) -> tuple[float, float]:
-    """(seconds to open, megabytes of the curves) of a run with `steps` steps of six metrics."""
+def record(folder: Path, steps: int) -> tuple[RunDirectory, Recorder]:
+    """A run with `steps` steps of six metrics that all lie on disk, not closed yet."""
     directory = _directory(folder)
     recorder = Recorder(History(), directory)
-    values = np.random.default_rng(0).random(10_000)
-    for first in range(0, steps, len(values)):
-        recorder.values("train", np.arange(first, first + len(values)), dict.fromkeys(_NAMES, values))
-    recorder.state("done", steps=steps)
+    values = np.random.default_rng(0).random(_READ)
+    for first in range(0, steps, _READ):
+        recorder.values("train", np.arange(first, first + _READ), dict.fromkeys(_NAMES, values))
+    recorder.facts(steps=steps)
+    while directory.status().facts.get("steps") != steps:
+        recorder.mark()()
+    return directory, recorder
+
+
+def opened(directory: RunDirectory, steps: int) -> float:
+    """Seconds to open a run, the median of a few."""
+    seconds = []
+    for _ in range(_ROUNDS):
+        began = time.perf_counter()
+        history = directory.history()
+        seconds.append(time.perf_counter() - began)
+        assert [series.count for series in history.series.values()] == [steps] * len(_NAMES)
+    return statistics.median(seconds)
+
+
+def long_run(folder: Path, steps: int) -> str:
+    """Seconds to open a run of `steps` steps in each of three ways, and how large it is in memory and on disk."""
+    directory, recorder = record(folder, steps - _READ)
+    killed = opened(directory, steps - _READ)
     recorder.close()
-    began = time.perf_counter()
-    directory.history()
-    seconds = time.perf_counter() - began
+    directory, recorder = record(folder, steps)
+    recorder.close()
+    closed = opened(directory, steps)
     tracemalloc.start()
     history = directory.history()
     held = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     assert len(history.series) == len(_NAMES)
-    return seconds, held / 1e6
+    with closing(sqlite3.connect(directory.metrics_file)) as connection, connection:
+        (kept,) = connection.execute("SELECT total(length(curve)) FROM curves").fetchone()
+        connection.execute("DELETE FROM curves")
+    size = directory.metrics_file.stat().st_size
+    return (
+        f"{closed:.3f} s to open · {killed:.3f} s killed · {opened(directory, steps):.3f} s from all points · "
+        f"{held / 1e6:.1f} MB of curves · {kept / 1e6:.1f} of {size / 1e6:.0f} MB on disk are kept curves"
+    )
 
 
 def _directory(folder: Path) -> RunDirectory:
@@ -95,8 +124,7 @@ def main() -> None:
         print(f"rows written      {rows:10,.0f}/s, {rows / plainly:.2f} of sqlite3 alone ({plainly:,.0f}/s)")
         print(f"training thread   {micro:10.2f} µs a step of two metrics, told in hundreds")
         for steps in (1_000, 1_000_000):
-            seconds, megabytes = long_run(Path(name), steps)
-            print(f"{steps:9,} steps   {seconds:10.3f} s to open, {megabytes:.1f} MB of curves")
+            print(f"{steps:9,} steps   {long_run(Path(name), steps)}")
 
 
 if __name__ == "__main__":

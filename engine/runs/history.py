@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 import time
 from collections import deque
@@ -31,6 +32,11 @@ State = Literal[
 LIVE: frozenset[State] = frozenset({"preparing", "downloading", "training", "validating", "testing", "paused"})
 
 _BUCKETS = 4096
+
+_HEAD = struct.Struct("<4q")  # format, width, last step, count
+_FORMAT = 1
+_FIELDS = [("bucket", "<i8"), ("sum", "<f8"), ("low", "<f8"), ("high", "<f8"), ("n", "<i8")]
+_NAMES, _ROW_BYTES = [name for name, _ in _FIELDS], 8 * len(_FIELDS)
 
 
 class Series:
@@ -78,6 +84,39 @@ class Series:
             used = slice(0, self._used)
             middle = self._bucket[used] * self.width + (self.width - 1) / 2
             return middle, self._low[used].copy(), self._high[used].copy()
+
+    def packed(self) -> bytes:
+        """The curve of at least one point as bytes, 40 a bucket. `last` is not among them."""
+        with self._lock:
+            rows = np.empty(self._used, _FIELDS)
+            for name, column in zip(_NAMES, self._columns, strict=True):
+                rows[name] = column[: self._used]
+            return _HEAD.pack(_FORMAT, self.width, self.last_step, self.count) + rows.tobytes()
+
+    @classmethod
+    def unpacked(cls, packed: object) -> Series | None:
+        """The series that was `packed`, without its `last`; None for what can't be one."""
+        if not isinstance(packed, bytes) or len(packed) < _HEAD.size or (len(packed) - _HEAD.size) % _ROW_BYTES:
+            return None
+        version, width, last_step, count = _HEAD.unpack_from(packed)
+        rows = np.frombuffer(packed[_HEAD.size :], _FIELDS)
+        if version != _FORMAT or width < 1 or width & (width - 1) or not _possible(rows, width, last_step, count):
+            return None
+        series = cls()
+        series.width, series.last_step, series.count, series._used = width, last_step, count, len(rows)
+        for name, column in zip(_NAMES, series._columns, strict=True):
+            column[: len(rows)] = rows[name]
+        return series
+
+    def cut(self, step: int) -> int:
+        """Take out the bucket that holds `step`, and all after it. Returns the first step of that bucket.
+
+        What is known from there to `step` is to be added again, and `count` to be corrected, by whoever has the points.
+        """
+        with self._lock:
+            bucket = step // self.width
+            self._used = int(np.searchsorted(self._bucket[: self._used], bucket))
+            return bucket * self.width
 
     def _append(self, steps: np.ndarray, values: np.ndarray) -> None:
         if not len(steps):
@@ -134,6 +173,19 @@ class Series:
         self._used = len(starts)
         for kept, column in zip(self._columns, merged, strict=True):
             kept[: self._used] = column
+
+
+def _possible(rows: np.ndarray, width: int, last_step: int, count: int) -> bool:
+    """Whether these can be the buckets of a series: in order, none with more points than it has steps."""
+    bucket, n = rows["bucket"], rows["n"]
+    return bool(
+        len(rows) <= _BUCKETS
+        and (np.diff(bucket) > 0).all()
+        and (rows["low"] <= rows["high"]).all()
+        and ((n >= 1) & (n <= width)).all()
+        and n.sum() <= count
+        and (bucket <= last_step // width).all()
+    )
 
 
 @dataclass(frozen=True)
@@ -205,14 +257,15 @@ class History:
         self._news: deque[Event] = deque(maxlen=1000)
         self._saying = threading.Lock()
 
-    def add(self, name: str, steps: np.ndarray, values: np.ndarray) -> None:
-        """Extend one series, made when it is new."""
+    def add(self, name: str, steps: np.ndarray, values: np.ndarray) -> Series:
+        """Extend one series, made when it is new, and return it."""
         series = self.series.get(name)
         if series is None:
             # A new dict instead of a changed one: a reader may be iterating over the old.
             series = Series()
             self.series = {**self.series, name: series}
         series.extend(steps, values)
+        return series
 
     def note(self, event: Event) -> None:
         """Append an event."""

@@ -12,10 +12,11 @@ import numpy as np
 from engine.devices.monitor import Monitor
 from engine.insight.facts import Checkup, Times
 from engine.runs.directory import RunDirectory
-from engine.runs.history import Event, History, Progress, State, Summary
+from engine.runs.history import Event, History, Progress, Series, State, Summary
 from engine.runs.metrics import MetricsWriter
 
 _SAMPLE_S = 5.0
+_LONG = 20_000  # points that are read back in 10 ms; of more of them, what they come to is kept as well
 
 
 class Recorder:
@@ -34,6 +35,8 @@ class Recorder:
         self.history = history
         self.directory = directory
         self._monitor, self._sampled = monitor, 0.0
+        self._kept: dict[str, int] = {}
+        """How many points each series had when its curve was kept last."""
         self._log = directory.log_file.open("a", encoding="utf-8", buffering=1)
         self._writer = MetricsWriter(directory.metrics_file, self.say, facts)
 
@@ -109,6 +112,7 @@ class Recorder:
 
     def rewind(self, step: int) -> None:
         """Forget what was recorded after `step`, on disk and in memory: the training goes back there."""
+        self._kept.clear()
         self._writer.forget_after(step)
         self._writer.flush()
         kept = self.directory.history()
@@ -117,6 +121,9 @@ class Recorder:
 
     def close(self) -> None:
         """Write everything out."""
+        for name, series in self.history.series.items():
+            if series.count >= _LONG:
+                self._keep(name, series)
         self._writer.close()
         self._log.close()
 
@@ -127,5 +134,12 @@ class Recorder:
             self._writer.sample(snapshot.time, asdict(snapshot))
 
     def _points(self, name: str, steps: np.ndarray, values: np.ndarray) -> None:
-        self.history.add(name, steps, values)
+        series = self.history.add(name, steps, values)
         self._writer.points(name, steps, values)
+        if series.count - self._kept.get(name, 0) >= _LONG:
+            self._keep(name, series)
+
+    def _keep(self, name: str, series: Series) -> None:
+        """Keep the curve of all points so far, so that opening the run need not read them."""
+        self._kept[name] = series.count
+        self._writer.curve(name, series.packed())
