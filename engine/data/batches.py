@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate, get_worker_info
 
+from engine.data.augmentation.augment import Augment
 from engine.data.load import MapDataset, Samples, as_tensor
-from engine.data.transforms import Augment
+from engine.data.transforms import Normalize, as_floats
 from engine.data.workers import Failed, Slots, Watch, unreadable
 from engine.errors import DataError, first_line
 from engine.python_file import Packed
@@ -104,11 +105,13 @@ class Finish:
 
     def inputs(self, raw: Tensor, seed: int = 0) -> Tensor:
         """Floats from raw inputs."""
-        inputs = raw.float() / 255 if raw.dtype == torch.uint8 else raw
-        if self.augment:
-            inputs = self.augment(inputs, seed)
+        inputs = as_floats(self.augment(raw, seed) if self.augment else raw)
+        ours = raw.dtype == torch.uint8  # the floats are new; others may be the dataset itself
         for transform in self.transforms:
-            inputs = transform(inputs)
+            if ours and isinstance(transform, Normalize):
+                inputs = transform.in_place(inputs)
+            else:
+                inputs, ours = transform(inputs), False
         return inputs
 
     def targets(self, raw: Tensor) -> Tensor:

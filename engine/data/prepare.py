@@ -10,10 +10,11 @@ import psutil
 import torch
 from torch import Tensor
 
+from engine.data.augmentation.augment import Augment
 from engine.data.batches import Batches, Finish, LoaderBatches, TensorBatches
 from engine.data.load import Loaded, MapDataset, Progress, Samples, load
 from engine.data.sources import Source, described
-from engine.data.transforms import Augment, Standardize, fixed
+from engine.data.transforms import Standardize, fixed
 from engine.data.workers import patience
 from engine.errors import DataError, RecipeError, first_line
 from engine.recipe import Data, Recipe

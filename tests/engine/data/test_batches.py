@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from engine.data.augmentation.augment import Augment
 from engine.data.batches import Batch, Batches, Finish, LoaderBatches, TensorBatches, collate
 from engine.data.load import MapDataset, Samples, load
-from engine.data.transforms import Augment
 from engine.errors import DataError
 from engine.recipe import Data, Part
 
@@ -175,7 +175,7 @@ def test_targets_are_standardized_where_asked() -> None:
 
 
 def test_serving_leaves_the_random_state_alone() -> None:
-    finish = Finish((), Augment([Part(name="ColorJitter", brightness=0.5)]))
+    finish = Finish((), Augment([Part(name="RandomPerspective")]))
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[union-attr]
     for batches in (tensor_batches(pictures(), finish=finish), loader_batches(pictures(), finish=finish)):
         list(batches.epoch(0))
@@ -244,7 +244,7 @@ def test_workers_serve_the_same_of_a_persons_dataset(persons_dice: MapDataset) -
 
 
 def test_tensors_loader_and_workers_serve_the_same_bits_and_workers_end() -> None:
-    finish = Finish((), Augment([Part(name="RandomCrop", size=4), Part(name="RandomRotation", degrees=20)]))
+    finish = Finish((), Augment([Part(name="RandomCrop", size=5), Part(name="RandomPerspective", distortion_scale=0.2)]))
     batches = loader_batches(pictures(), workers=2, finish=finish)
     before = children()
     for epoch in (0, 1):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from engine.data.augmentation.augment import Augment
 from engine.data.batches import Batch, Batches, Finish, LoaderBatches, TensorBatches
 from engine.data.limits import Limited, Repeated
 from engine.data.load import Samples
-from engine.data.transforms import Augment
 from engine.recipe import Part
 
 CPU = torch.device("cpu")

@@ -1,18 +1,20 @@
-"""Fixed transforms are the same for every sample; augmentation draws anew for each."""
+"""Which transforms a recipe can name, and that fixed ones are the same for every sample."""
 
 # B batch · C channels · H height · W width
 
 from __future__ import annotations
 
-from collections import Counter
+import inspect
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torchvision.transforms import v2
 
-from engine.data.transforms import Augment, Standardize, fixed, is_random, transforms
+from engine.data.augmentation.augment import Augment
+from engine.data.transforms import Normalize, Standardize, fixed, is_random, transforms
 from engine.errors import RecipeError
 from engine.recipe import Part
 
@@ -28,117 +30,6 @@ def augment(name: str, **parameters: Any) -> Augment:
 # One picture of which every pixel is another, many times.
 PICTURE = torch.arange(1, 1 + 3 * 6 * 6, dtype=torch.float32).reshape(3, 6, 6) / 200
 MANY = PICTURE.expand(2000, 3, 6, 6)
-
-
-def which(results: Tensor, possible: list[Tensor]) -> list[int]:
-    """Of each result the number of the possible one that it is; -1 for none."""
-    return [next((i for i, each in enumerate(possible) if torch.equal(result, each)), -1) for result in results]
-
-
-def is_uniform(chosen: list[int], of: int) -> bool:
-    """A chi-square test at about five standard deviations."""
-    expected = len(chosen) / of
-    counts = Counter(chosen)
-    statistic = sum((counts[i] - expected) ** 2 / expected for i in range(of))
-    return statistic <= of - 1 + 5 * (2 * (of - 1)) ** 0.5
-
-
-CROPS = [
-    ({"size": 4}, 0, (4, 4)),
-    ({"size": [3, 5]}, 0, (3, 5)),
-    ({"size": 6, "padding": 1}, 1, (6, 6)),
-    ({"size": 6}, 0, (6, 6)),
-]
-
-
-@pytest.mark.parametrize(("parameters", "padding", "size"), CROPS)
-def test_each_sample_gets_one_of_the_possible_crops_all_of_them_equally_often(
-    parameters: dict[str, Any], padding: int, size: tuple[int, int]
-) -> None:
-    padded = F.pad(PICTURE, [padding] * 4)
-    height, width = size
-    possible = [
-        padded[:, top : top + height, left : left + width]
-        for top in range(padded.shape[1] - height + 1)
-        for left in range(padded.shape[2] - width + 1)
-    ]
-    chosen = which(augment("RandomCrop", **parameters)(MANY, 0), possible)
-    assert -1 not in chosen
-    assert is_uniform(chosen, len(possible))
-
-
-def test_a_crop_that_is_not_uniform_would_be_noticed() -> None:
-    assert not is_uniform([0] * 1000 + [1] * 500, 2)
-    assert which(PICTURE.flip(-1)[None], [PICTURE]) == [-1]
-
-
-@pytest.mark.parametrize("padding", [[1, 2], [0, 1, 2, 3]])
-def test_sides_may_be_padded_differently(padding: list[int]) -> None:
-    # torchvision says left, top, right, bottom; two numbers are left/right and top/bottom.
-    left, top, right, bottom = padding if len(padding) == 4 else padding * 2
-    padded = F.pad(PICTURE, [left, right, top, bottom])
-    possible = [
-        padded[:, row : row + 6, column : column + 6]
-        for row in range(top + bottom + 1)
-        for column in range(left + right + 1)
-    ]
-    chosen = which(augment("RandomCrop", size=6, padding=padding)(MANY[:500], 0), possible)
-    assert set(chosen) == set(range(len(possible)))
-
-
-@pytest.mark.parametrize(("name", "dimension"), [("RandomHorizontalFlip", -1), ("RandomVerticalFlip", -2)])
-@pytest.mark.parametrize("probability", [0.0, 0.3, 1.0])
-def test_each_sample_is_flipped_or_not(name: str, dimension: int, probability: float) -> None:
-    chosen = which(augment(name, p=probability)(MANY, 0), [PICTURE, PICTURE.flip(dimension)])
-    assert -1 not in chosen
-    assert sum(chosen) / len(chosen) == pytest.approx(probability, abs=0.04)
-
-
-def test_a_crop_with_another_filling_is_drawn_sample_by_sample() -> None:
-    results = augment("RandomCrop", size=6, padding=2, padding_mode="reflect")(MANY[:30], 0)
-    assert results.shape == (30, 3, 6, 6)
-    assert (results > 0).all()  # no black border
-    assert len({tuple(result.flatten().tolist()) for result in results}) > 5
-
-
-STEPS = [
-    part("RandomCrop", size=4),
-    part("RandomHorizontalFlip"),
-    part("RandomVerticalFlip"),
-    part("ColorJitter", brightness=0.5, contrast=0.5),
-    part("RandomRotation", degrees=30),
-    part("RandomErasing", p=0.5),
-    part("GaussianNoise", sigma=0.2),
-    part("RandomResizedCrop", size=4),
-]
-
-
-@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
-def test_a_seed_decides_the_draw_of_every_sample(step: Part) -> None:
-    make = Augment([step])
-    batch = MANY[:40]
-    results = make(batch, 1)
-    assert torch.equal(results, make(batch, 1))
-    assert not torch.equal(results, make(batch, 2))
-    assert len({tuple(result.flatten().tolist()) for result in results}) > 1
-
-
-@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
-def test_augmenting_leaves_the_random_state_alone(step: Part) -> None:
-    before = torch.get_rng_state()
-    Augment([step])(MANY[:4], 1)
-    assert torch.equal(before, torch.get_rng_state())
-
-
-def test_two_steps_of_one_kind_draw_apart() -> None:
-    twice = Augment([part("RandomHorizontalFlip"), part("RandomHorizontalFlip")])(MANY[:200], 0)
-    # With the same draws the second flip would undo the first everywhere.
-    assert 50 < sum(which(twice, [PICTURE, PICTURE.flip(-1)])) < 150
-
-
-def test_no_steps_are_nothing() -> None:
-    assert not Augment([])
-    assert augment("RandomHorizontalFlip")
 
 
 @pytest.mark.parametrize(
@@ -198,3 +89,80 @@ def test_a_constant_column_is_centred_and_keeps_its_scale() -> None:
     standardize = Standardize()
     standardize.fit(torch.full((10, 1), 7.0))
     assert standardize(torch.tensor([[7.0], [9.0]])).tolist() == [[0.0], [2.0]]
+
+
+OWN = [name for name, entry in transforms().items() if entry.target.__module__.startswith("engine.")]
+
+
+@pytest.mark.parametrize("name", sorted(set(OWN) - {"Standardize"}))
+def test_our_own_transforms_take_what_torchvisions_take(name: str) -> None:
+    """So a release of torchvision that adds a parameter is noticed here."""
+    ours, theirs = (
+        {
+            parameter.name: tuple(parameter.default) if isinstance(parameter.default, list) else parameter.default
+            for parameter in inspect.signature(target).parameters.values()
+            if parameter.name != "inplace"
+        }
+        for target in (transforms()[name].target, getattr(v2, name))
+    )
+    assert ours == theirs
+    assert list(ours) == list(theirs)
+
+
+def test_a_recipe_that_only_normalises_and_flips_does_not_import_torchvision() -> None:
+    program = """
+import sys
+from engine.data.augmentation.augment import Augment
+from engine.data.transforms import fixed
+from engine.recipe import Part
+fixed([Part(name="Normalize", mean=[0.5], std=[0.5])])
+Augment([Part(name="RandomHorizontalFlip"), Part(name="RandomErasing")])
+assert "torchvision" not in sys.modules
+fixed([Part(name="Grayscale")])
+assert "torchvision" in sys.modules, "or the assertion before says nothing"
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(5, 3, 7, 9), (3, 4, 4), (2, 5, 1, 6, 6), (4, 3, 0, 2)])
+@pytest.mark.parametrize(("mean", "std"), [([0.491, 0.482, 0.447], [0.247, 0.243, 0.262]), ([0.13], [0.31])])
+def test_normalised_values_are_torchvisions_to_the_last_bit(
+    mean: list[float], std: list[float], shape: tuple[int, ...], dtype: torch.dtype
+) -> None:
+    inputs = torch.rand(shape).to(dtype)
+    before = inputs.clone()
+    expected = v2.Normalize(mean, std)(inputs)
+    ours = Normalize(mean, std)
+    for _ in range(2):  # the second time with the constants that were kept
+        assert torch.equal(ours(inputs), expected)
+        assert torch.equal(ours(inputs.double()), v2.Normalize(mean, std)(inputs.double()))
+    assert torch.equal(inputs, before)
+    assert ours(inputs).dtype == dtype
+    assert torch.equal(ours.in_place(inputs), expected)
+
+
+def test_normalize_refuses_what_torchvisions_refuses() -> None:
+    ours = Normalize([0.5], [0.5])
+    with pytest.raises(TypeError, match=r"should be a float tensor\. Got torch\.uint8"):
+        ours(torch.zeros(1, 2, 2, dtype=torch.uint8))
+    with pytest.raises(ValueError, match="Expected tensor to be a tensor image"):
+        ours(torch.zeros(2, 2))
+    with pytest.raises(RecipeError, match=r"data\.transforms\.0: Normalize refuses its parameters: std .* zero"):
+        fixed([part("Normalize", mean=[0.5, 0.5], std=[0.5, 0.0])])
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "complaint"),
+    [
+        ("RandomHorizontalFlip", {"p": 1.5}, r"`p` should be .* \[0\.0, 1\.0\]"),
+        ("RandomErasing", {"p": -1}, r"`p` should be"),
+        ("RandomErasing", {"scale": [0.5, 1.5]}, "Scale should be between 0 and 1"),
+        ("RandomErasing", {"ratio": [3.0, 1.0]}, "ratio should be two numbers, the lesser first"),
+        ("RandomErasing", {"ratio": [0, 1.0]}, "ratio should be above 0"),
+        ("RandomErasing", {"value": "rnd"}, "'rnd' is not"),
+    ],
+)
+def test_values_out_of_range_are_refused(name: str, parameters: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(RecipeError, match=complaint):
+        augment(name, **parameters)

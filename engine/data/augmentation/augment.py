@@ -1,0 +1,85 @@
+"""The recipe's `augment`: which step is done by which code, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from torch import Tensor
+
+from engine.data.augmentation import colour, filters, geometry, moves
+from engine.data.augmentation.chosen import Chosen, sharpness
+from engine.data.augmentation.erasing import erasing
+from engine.data.augmentation.moves import Move, Moves
+from engine.data.augmentation.resized_crop import resized_crop
+from engine.data.augmentation.steps import Make, SampleBySample, Step, Transform
+from engine.data.transforms import as_floats, checked, is_random
+from engine.errors import RecipeError
+from engine.recipe import Part
+from engine.seeds import derive
+
+MOVES: Mapping[str, Callable[[Transform], Move | None]] = {
+    "RandomHorizontalFlip": moves.horizontal_flip,
+    "RandomVerticalFlip": moves.vertical_flip,
+    "RandomCrop": moves.crop,
+}
+STEPS: Mapping[str, Make] = {
+    "ColorJitter": colour.jitter,
+    "GaussianBlur": filters.blur,
+    "GaussianNoise": filters.noise,
+    "RandomAdjustSharpness": sharpness,
+    "RandomAffine": geometry.affine,
+    "RandomAutocontrast": Chosen,
+    "RandomChannelPermutation": colour.channel_permutation,
+    "RandomEqualize": Chosen,
+    "RandomErasing": erasing,
+    "RandomGrayscale": Chosen,
+    "RandomInvert": Chosen,
+    "RandomPosterize": Chosen,
+    "RandomResizedCrop": resized_crop,
+    "RandomRotation": geometry.rotation,
+    "RandomSolarize": Chosen,
+}
+
+
+class Augment:
+    """The recipe's `augment`: random changes of pictures (B, C, H, W), drawn for each sample from one seed.
+
+    Raises RecipeError for an unknown transform or parameter, and for one that draws nothing.
+    """
+
+    def __init__(self, parts: Sequence[Part], where: str = "data.augment") -> None:
+        self._steps: list[Moves | Step] = []
+        for index, part in enumerate(parts):
+            self._add(part, f"{where}.{index}")
+        self.draws_globally = any(step.draws_globally for step in self._steps)
+        """Whether it uses the process's random number generators: then only the engine thread may call it."""
+
+    def __bool__(self) -> bool:
+        return bool(self._steps)
+
+    def __call__(self, inputs: Tensor, seed: int) -> Tensor:
+        """Floats in [0, 1] or bytes. Bytes stay bytes as long as they are only moved, which is less to move."""
+        done = 0  # each part of the recipe has a seed by its number
+        for step in self._steps:
+            if isinstance(step, Moves):
+                inputs = inputs if step.keeps_bytes else as_floats(inputs)
+                inputs = step(inputs, [derive(seed, done + index) for index in range(len(step))])
+                done += len(step)
+            else:
+                inputs = step(as_floats(inputs), derive(seed, done))
+                done += 1
+        return inputs
+
+    def _add(self, part: Part, where: str) -> None:
+        entry = checked(part, where)
+        if not is_random(entry):
+            raise RecipeError(where, f"{part.name} draws nothing", "Put it into data.transforms.")
+        transform = entry.make(part.parameters, where)
+        move = MOVES[part.name](transform) if part.name in MOVES else None
+        if move is None:
+            make = STEPS.get(part.name)
+            self._steps.append((make(transform) if make else None) or SampleBySample(transform))
+        elif self._steps and isinstance(last := self._steps[-1], Moves) and last.takes(move):
+            self._steps[-1] = last.then(move)
+        else:
+            self._steps.append(Moves([move]))
