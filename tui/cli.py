@@ -7,15 +7,13 @@ Nothing heavy is imported before a command needs it: `torch-tui --help` answers 
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engine.errors import StudioError
-from tui.commands.complaints import complain, complain_of_fault
+from engine.start import before_screen
+from tui.main import on_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,30 +39,6 @@ Changes = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, such as optimizer.lr=0.1; repeatable."),
 ]
-
-
-def main() -> None:
-    """The console command `torch-tui`."""
-    # Else two intra-op threads spin when another thread wants a core: on two cores a 1 ms step took 10 to 200 ms.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # cuBLAS reads it once, as it starts: a deterministic run that follows another one in the studio would be too late.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # torch's profiler writes of GPUs that are not there to stderr; what matters is in its report.
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
-    _tame_output()
-    try:
-        app(_spelled_out(sys.argv[1:]), prog_name="torch-tui")
-    except StudioError as error:
-        complain(error)
-        sys.exit(2)
-    except Exception as error:  # a traceback never reaches the screen
-        complain_of_fault(error)
-        sys.exit(1)
-
-
-def _spelled_out(arguments: list[str]) -> list[str]:
-    """`torch-tui my.toml` is short for `torch-tui open my.toml`: no command ends in .toml."""
-    return ["open", *arguments] if arguments and arguments[0].endswith(".toml") else arguments
 
 
 def _version(wanted: bool) -> None:
@@ -94,7 +68,8 @@ def studio(
     """
     if context.invoked_subcommand is not None:
         return
-    if sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") not in (None, "dumb", "unknown"):
+    if on_terminal():
+        before_screen()
         from tui.app import run_studio
 
         raise typer.Exit(run_studio(runs, None))
@@ -111,6 +86,7 @@ def open_studio(
 ) -> None:
     """Open the studio on a recipe, like `torch-tui FILE.toml`."""
     name, chosen = _find_recipe(recipe)
+    before_screen()
     from tui.app import run_studio
 
     raise typer.Exit(run_studio(runs, chosen, name))
@@ -338,17 +314,3 @@ def _resume_command(runs: Path | None) -> str:
     import shlex
 
     return "torch-tui resume" + (f" --runs {shlex.quote(str(runs))}" if runs else "")
-
-
-def _tame_output() -> None:
-    """Each line leaves at once, and a character that the terminal can't show becomes a question mark."""
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream is None:  # closed by the caller: `torch-tui runs >&-`
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
-        elif hasattr(stream, "reconfigure"):
-            stream.reconfigure(line_buffering=True, errors="replace")
-
-
-if __name__ == "__main__":
-    main()

@@ -16,7 +16,8 @@ from engine.insight.facts import HEALTH, Checkup, LayerHealth
 from engine.recipe import Recipe
 from engine.runs.directory import RunDirectory
 from engine.runs.history import LIVE, Event, History
-from engine.runs.metrics import read_points
+from engine.runs.metrics import read_last
+from engine.start import importing
 from engine.training.control import Control, Stopped
 from tui.draft import Origin
 
@@ -68,11 +69,12 @@ class Desk:
     def load(self) -> None:
         """Import torch and everything that needs it."""
         began = time.monotonic()
-        import engine.check
-        import engine.data.preview
-        import engine.job
-        import engine.trials.batch_finder
-        import engine.trials.lr_finder  # noqa: F401
+        with importing():
+            import engine.check
+            import engine.data.preview
+            import engine.job
+            import engine.trials.batch_finder
+            import engine.trials.lr_finder  # noqa: F401
 
         self.lines.append(f"torch {version('torch')} is loaded ({time.monotonic() - began:.1f} s)")
 
@@ -299,9 +301,8 @@ def last_checkup(directory: RunDirectory) -> Checkup | None:
     """How the layers of a run fared when they were looked at last, as it lies on disk. Raises RunError."""
     layers: dict[str, dict[str, float]] = {}
     last = 0
-    for name, steps, values in read_points(directory.metrics_file, without="train/"):  # the longest, and not wanted
-        if name.startswith(HEALTH):
-            layer, _, kind = name.removeprefix(HEALTH).rpartition("/")
-            layers.setdefault(layer, {})[kind] = float(values[-1])
-            last = max(last, int(steps[-1]))
+    for name, step, value in read_last(directory.metrics_file, HEALTH):
+        layer, _, kind = name.removeprefix(HEALTH).rpartition("/")
+        layers.setdefault(layer, {})[kind] = value
+        last = max(last, step)
     return Checkup(last, [LayerHealth(name, **kinds) for name, kinds in layers.items()]) if layers else None

@@ -244,6 +244,8 @@ class Trainer:
             self._recorder.checkup(checkup)
         self._recorder.times(self._phases.times())
         rate = self._clock.rate.per_second(self._last_read)
+        if rate:
+            self._recorder.value("samples_per_second", int(values.steps[-1]), rate)
         ahead = (self._state.epochs - self.at.epoch) * self._train.samples - self.at.samples
         self._recorder.progress(
             step=self.at.step,

@@ -62,7 +62,9 @@ class Studio:
 
     async def until_state(self, *states: str) -> None:
         await self.until(lambda: self.state in states, f"state {states}, now {self.state}")
-        await self.pilot.pause(0.6)  # two ticks, so that the panes have drawn it
+        await self.pilot.pause(0.3)  # what follows the state, such as the last rows
+        self.screen.catch_up()
+        await self.pilot.pause()
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import operator
 import os
 import re
 
@@ -38,6 +39,10 @@ class ChartApp(App[None]):
 def curve(values, label="train", colour="primary", points=False, x=None) -> Line:
     y = np.array(values, float)
     return Line(label, np.arange(len(y), dtype=float) if x is None else np.array(x, float), y, colour, points)
+
+
+def painted(chart):
+    return [chart.render_line(y) for y in range(chart.size.height)]
 
 
 def rows(chart: Chart) -> list[str]:
@@ -222,11 +227,40 @@ async def test_showing_the_same_again_paints_nothing():
     async with app.run_test(size=(60, 15)):
         chart = app.query_one(Chart)
         chart.show([curve([2.0, np.nan, 0.5])])
-        before = chart.render_line(3)
+        before = painted(chart)
         chart.show([curve([2.0, np.nan, 0.5])])
-        assert chart.render_line(3) is before
+        assert all(map(operator.is_, painted(chart), before))
         chart.show([curve([2.0, np.nan, 0.6])])
-        assert chart.render_line(3) is not before
+        assert not all(map(operator.is_, painted(chart), before))
+
+
+async def test_only_rows_that_differ_are_painted_again():
+    app = ChartApp()
+    async with app.run_test(size=(60, 15)) as pilot:
+        chart = app.query_one(Chart)
+        steady = [1.0] * 30
+        chart.show([curve([*steady, 0.0, 2.0])], x_max=100)
+        await pilot.pause()
+        before = painted(chart)
+        chart.show([curve([*steady, 0.0, 2.0, 1.9])], x_max=100)
+        differ = [y for y, (old, new) in enumerate(zip(before, painted(chart), strict=True)) if old is not new]
+        assert 0 in differ, "the newest value is in the legend"
+        assert 1 <= len(differ) <= 4, "a point next to the last one touches the rows it passes"
+        assert [strip.text for strip in before] != [strip.text for strip in painted(chart)]
+
+
+async def test_a_chart_that_is_not_on_the_screen_is_painted_when_it_comes_back():
+    app = ChartApp()
+    async with app.run_test(size=(60, 15)) as pilot:
+        chart = app.query_one(Chart)
+        chart.show([curve([2.0, 1.0])])
+        await pilot.pause()
+        chart.display = False
+        await pilot.pause()
+        chart.show([curve([2.0, 1.0, 7.5])])
+        chart.display = True
+        await pilot.pause()
+        assert "7.500" in rows(chart)[0]
 
 
 async def test_what_the_caller_writes_into_its_arrays_later_is_seen_as_a_change():

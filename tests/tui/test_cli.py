@@ -16,7 +16,7 @@ import pytest
 import presets as shipped
 from engine.recipe import Recipe
 from engine.runs.directory import RunDirectory
-from tui import cli
+from tui import main
 from tui.commands import doctor
 
 HEAVY = ("torch", "torchvision", "textual", "plotext", "rich")
@@ -25,11 +25,11 @@ HEAVY = ("torch", "torchvision", "textual", "plotext", "rich")
 def run(
     *arguments: str, folder: Path, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """`python -m tui.cli …` in `folder`."""
-    root = Path(cli.__file__).parents[1]
+    """`python -m tui.main …` in `folder`."""
+    root = Path(main.__file__).parents[1]
     clean = {key: value for key, value in os.environ.items() if not key.startswith("TORCH_TUI_")}
     return subprocess.run(
-        [sys.executable, "-m", "tui.cli", *arguments],
+        [sys.executable, "-m", "tui.main", *arguments],
         cwd=folder,
         env={**clean, "PYTHONPATH": str(root), **(environment or {})},
         stdin=subprocess.DEVNULL,
@@ -46,7 +46,7 @@ def loaded_by(code: str, folder: Path) -> set[str]:
     done = subprocess.run(
         [sys.executable, "-c", script],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": str(Path(main.__file__).parents[1])},
         capture_output=True,
         text=True,
         check=True,
@@ -63,12 +63,12 @@ def unmade_run(root: Path) -> RunDirectory:
 
 
 def test_importing_the_command_line_loads_nothing_heavy(tmp_path: Path) -> None:
-    assert not loaded_by("import tui.cli", tmp_path) & {*HEAVY, "numpy", "pydantic"}
+    assert not loaded_by("import tui.main, tui.cli", tmp_path) & {*HEAVY, "numpy", "pydantic"}
 
 
 @pytest.mark.parametrize("command", ["--help", "train --help", "presets", "runs", "runs --json", "check x", "train x"])
 def test_commands_that_only_look_load_neither_torch_nor_textual(command: str, tmp_path: Path) -> None:
-    code = f"import tui.cli; sys.argv = ['torch-tui', *{command.split()!r}]; tui.cli.main()"
+    code = f"import tui.main; sys.argv = ['torch-tui', *{command.split()!r}]; tui.main.main()"
     assert not loaded_by(code, tmp_path) & {"torch", "torchvision", "textual", "plotext"}
 
 
@@ -81,12 +81,12 @@ def test_threads_are_told_to_wait_passively_unless_the_person_says_otherwise(
         if before:
             monkeypatch.setenv("OMP_WAIT_POLICY", before)
         with pytest.raises(SystemExit):
-            cli.main()
+            main.main()
         assert os.environ["OMP_WAIT_POLICY"] == after
 
 
 def test_cublas_is_told_to_be_deterministic_unless_the_person_says_otherwise(tmp_path: Path) -> None:
-    code = "import tui.cli; sys.argv = ['torch-tui', 'presets']\ntry: tui.cli.main()\nexcept SystemExit: pass\n"
+    code = "import tui.main; sys.argv = ['torch-tui', 'presets']\ntry: tui.main.main()\nexcept SystemExit: pass\n"
     code = f"import os, sys\n{code}print(os.environ['CUBLAS_WORKSPACE_CONFIG'], 'torch' in sys.modules)"
     kept = {key: value for key, value in os.environ.items() if key != "CUBLAS_WORKSPACE_CONFIG"}
     for own, used in (({}, ":4096:8"), ({"CUBLAS_WORKSPACE_CONFIG": ":16:8"}, ":16:8")):
@@ -164,7 +164,7 @@ def test_a_fault_of_our_own_costs_one_line_and_a_file(
     monkeypatch.setattr(sys, "argv", ["torch-tui", "presets"])
     monkeypatch.setattr(shipped, "presets", broken)
     with pytest.raises(SystemExit) as left:
-        cli.main()
+        main.main()
     assert left.value.code == 1
     said = capsys.readouterr().err
     assert said.count("\n") == 1

@@ -109,6 +109,8 @@ def training() -> History:
     epochs = np.arange(63, 901, 63)
     history.add("val/loss", epochs, 2.0 * np.exp(-epochs / 150) + 0.25)
     history.add("val/accuracy", epochs, 0.94 - 0.5 * np.exp(-epochs / 120))
+    history.add("lr", steps, np.where(steps < 500, 0.01, 0.02))
+    history.add("samples_per_second", steps[::20], 81_000 + 4_000 * np.sin(steps[::20] / 90))
     history.note(Event(500, "lr", "learning rate 0.01 → 0.02"))
     history.times = Times(
         {
@@ -167,7 +169,8 @@ async def settle(pilot: Pilot[Any]) -> None:
         await pilot.pause(0.05)
         if screen.ready and screen.checked and screen.preview:
             break
-    await pilot.pause(0.7)
+    screen.catch_up()
+    await pilot.pause(0.3)
 
 
 class StillApp(StudioApp):

@@ -418,7 +418,6 @@ async def test_a_download_shows_how_far_it_is(tmp_path: Path) -> None:
         history = History()
         history.progress = Progress("downloading", "train-images: 4.0 of 10.0 MB", 0.4)
         opened.app.desk.history = history
-        await opened.pilot.pause(0.6)
-        assert "train-images: 4.0 of 10.0 MB" in opened.text("#bars")
+        await opened.until(lambda: "train-images: 4.0 of 10.0 MB" in opened.text("#bars"), "how far it is")
         bar = opened.text("#bars").split("MB")[1]
         assert bar.count("━") / (bar.count("━") + bar.count("╸") + bar.count("─")) == pytest.approx(0.4, abs=0.05)

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from tui import cli
+from tui import main
 
-ROOT = Path(cli.__file__).parents[1]
+ROOT = Path(main.__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
     def run(*arguments: str) -> Said:
         monkeypatch.setattr(sys, "argv", ["torch-tui", *arguments])
         with pytest.raises(SystemExit) as left:
-            cli.main()
+            main.main()
         code = left.value.code
         return Said(code if isinstance(code, int) else 0, *capfd.readouterr())
 
@@ -263,7 +263,7 @@ def test_ctrl_c_ends_each_of_them_at_once_or_after_the_step(tmp_path: Path) -> N
     temporary.mkdir()
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", "tui.cli", command, "custom.toml"],
+            [sys.executable, "-m", "tui.main", command, "custom.toml"],
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TMPDIR": str(temporary)},
             stdin=subprocess.DEVNULL,

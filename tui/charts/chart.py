@@ -6,15 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual.color import Color
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
@@ -23,6 +22,9 @@ from tui.charts.axis import Limits, log_limits, value_label, x_limits, y_limits
 from tui.charts.frame import LEAST_HEIGHT, LEAST_WIDTH, Frame, draw_frame
 from tui.charts.line import Line
 from tui.charts.raster import ACROSS, BRAILLE, draw_line, draw_markers, to_braille
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["Chart", "Line", "Mark"]
 
@@ -78,8 +80,13 @@ class Chart(Widget):
         self._x_max: float | None = None
         self._x_limits: Limits | None = None
         self._y_limits: Limits | None = None
-        self._strips: list[Strip] | None = None
+        self._strips: list[Strip] = []
+        self._stale = True
         self._painted_size = Size()
+        self._header_strip: Strip | None = None
+        self._grid: Grid | None = None
+        self._parts: dict[str, Style] = {}
+        self._dressed_styles: dict[Style | None, Style] = {}
 
     def show(self, lines: Sequence[Line], *, marks: Sequence[Mark] = (), x_max: float | None = None) -> None:
         """Show these curves from now on. Costs nothing to speak of when they are what is shown already.
@@ -96,14 +103,19 @@ class Chart(Widget):
         self._x_max = x_max
         self._repaint()
 
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """The strips as they are: there is no border and no padding that Textual would have to add to each."""
+        strips = self._painted()[crop.y : crop.bottom]
+        left, right = crop.column_span
+        return strips if (left, right) == (0, self.size.width) else [strip.crop(left, right) for strip in strips]
+
     def render_line(self, y: int) -> Strip:
-        if self._strips is None or self._painted_size != self.size:
-            self._strips = [strip.apply_style(self.rich_style) for strip in self._paint(self.size)]
-            self._painted_size = self.size
-        return self._strips[y] if y < len(self._strips) else Strip.blank(self.size.width, self.rich_style)
+        return self._painted()[y]
 
     def notify_style_update(self) -> None:
-        self._strips = None  # another theme: colours are in the strips, the frame has none
+        self._stale = True  # another theme: colours are in the strips, the frame has none
+        self._parts.clear()
+        self._dressed_styles.clear()
         super().notify_style_update()
 
     def watch_title(self) -> None:
@@ -117,16 +129,36 @@ class Chart(Widget):
         self._repaint()
 
     def _repaint(self) -> None:
-        self._strips = None
-        self.refresh()
+        """Paint anew; on the screen only the rows that differ."""
+        self._stale = True
+        if not self.is_mounted or not self.is_on_screen or self._painted_size != self.size:
+            self.refresh()
+            return
+        before, width = self._strips, self.size.width
+        after = self._painted()
+        rows = [y for y, (old, new) in enumerate(zip(before, after, strict=True)) if old is not new]
+        if rows:
+            self.refresh(*(Region(0, y, width, 1) for y in rows))
+
+    def _painted(self) -> list[Strip]:
+        """Every row of the widget. A row that is as it was before is the same object as before."""
+        if self._stale or self._painted_size != self.size:
+            strips = self._paint(self.size)[: self.size.height]
+            blank = self._dressed(Strip.blank(self.size.width))
+            self._strips = [*strips, *[blank] * (self.size.height - len(strips))]
+            self._painted_size, self._stale = self.size, False
+        return self._strips
+
+    def _dressed(self, strip: Strip) -> Strip:
+        return Strip([Segment(text, self._dress(style)) for text, style, _ in strip], strip.cell_length)
 
     def _paint(self, size: Size) -> list[Strip]:
         if size.width < LEAST_WIDTH or size.height < LEAST_HEIGHT + 1:
-            return self._small(size)
+            return [self._dressed(strip) for strip in self._small(size)]
         header = self._header(size.width)
         lines = [self._visible(line) for line in self._lines]
         if not any(len(line.x) for line in lines):
-            return [header, *self._centred(self._why_empty(), size.width, size.height - 1)]
+            return [header, *map(self._dressed, self._centred(self._why_empty(), size.width, size.height - 1))]
         frame = self._frame(lines, size.width, size.height - 1)
         return [header, *self._canvas(lines, frame)]
 
@@ -176,7 +208,8 @@ class Chart(Widget):
                 apart = np.diff(columns // _MARKER_SPACING, append=-1) != 0  # the newest of each group
                 characters[canvas][rows[apart], columns[apart]] = ord(line.marker)
                 styles[canvas][rows[apart], columns[apart]] = style
-        return _to_strips(characters, styles, self._styles([line.colour for line in lines]))
+        self._grid = Grid(characters, styles, self._styles([line.colour for line in lines]), self._grid)
+        return self._grid.strips
 
     def _draw_marks(self, characters: NDArray[np.uint32], styles: NDArray[np.int64], frame: Frame) -> None:
         """A rule through the canvas for each mark in sight, its character on the axis."""
@@ -190,10 +223,17 @@ class Chart(Widget):
                 styles[: frame.rows + 1, column] = _MARK
 
     def _header(self, width: int) -> Strip:
-        """Title and legend in one row; entries that don't fit are left out, from the last."""
-        segments = [Segment(self.title, self.get_component_rich_style("chart--title"))]
+        """Title and legend in one row, the same strip as before if it says the same."""
+        strip = self._dressed(self._legends(width))
+        if strip != self._header_strip:
+            self._header_strip = strip
+        return self._header_strip or strip
+
+    def _legends(self, width: int) -> Strip:
+        """Entries that don't fit are left out, from the last."""
+        segments = [Segment(self.title, self._part("title"))]
         if self.log_scale:
-            segments.append(Segment(" log", self.get_component_rich_style("chart--tick")))
+            segments.append(Segment(" log", self._part("tick")))
         for line in self._lines:
             entry = [Segment("  "), *self._legend(line)]
             if sum(cell_len(segment.text) for segment in [*segments, *entry]) > width:
@@ -202,18 +242,18 @@ class Chart(Widget):
         return Strip(segments).crop_extend(0, width, None)
 
     def _legend(self, line: Line) -> list[Segment]:
-        colour = Style(color=self._colour(line.colour).rich_color)
+        colour = self._coloured(line.colour)
         return [
             Segment(f"{line.glyph} ", colour),
-            Segment(f"{line.label} ", self.get_component_rich_style("chart--tick")),
+            Segment(f"{line.label} " if line.label else "", self._part("tick")),
             Segment(value_label(line.last()), colour + Style(bold=True)),
         ]
 
     def _small(self, size: Size) -> list[Strip]:
         """Where no axes fit: the title and the newest values, one below the other if they don't fit in a row."""
         if size.width >= LEAST_WIDTH or size.height == 1:
-            return [self._header(size.width)][: size.height]
-        title = Segment(self.title, self.get_component_rich_style("chart--title"))
+            return [self._legends(size.width)][: size.height]
+        title = Segment(self.title, self._part("title"))
         rows = [[title], *(self._legend(line) for line in self._lines)]
         return [Strip(row).crop_extend(0, size.width, None) for row in rows[: size.height]]
 
@@ -223,22 +263,44 @@ class Chart(Widget):
         return "No value above 0 to show on a log axis" if self.log_scale else "No finite value yet"
 
     def _centred(self, text: str, width: int, height: int) -> list[Strip]:
-        style = self.get_component_rich_style("chart--tick")
+        style = self._part("tick")
         row = Strip([Segment(" " * max(0, (width - cell_len(text)) // 2)), Segment(text, style)])
         strips = [Strip.blank(width)] * height
         strips[(height - 1) // 2] = row.crop_extend(0, width, None)
         return strips
 
     def _styles(self, colours: Sequence[str]) -> list[Style]:
-        """One style for each number in the grid of styles."""
-        parts = [self.get_component_rich_style(f"chart--{part}") for part in ("axis", "tick", "mark")]
-        return [*parts, *(Style(color=self._colour(colour).rich_color) for colour in colours)]
+        """One style for each number in the grid of styles, as the terminal will get it."""
+        return [self._dress(self._part(part)) for part in ("axis", "tick", "mark")] + [
+            self._dress(self._coloured(colour)) for colour in colours
+        ]
 
-    def _colour(self, variable: str) -> Color:
+    # Textual asks a widget's ancestors for what a style comes to. It comes to the same until `notify_style_update`.
+
+    def _part(self, name: str) -> Style:
+        """The style of a part of the chart."""
+        if name not in self._parts:
+            self._parts[name] = self.get_component_rich_style(f"chart--{name}")
+        return self._parts[name]
+
+    def _coloured(self, variable: str) -> Style:
         """A variable of the theme on this widget's background; text's own colour if the theme lacks it."""
-        variables = self.app.theme_variables
-        _, background = self.background_colors
-        return background + Color.parse(variables.get(variable, variables["foreground"]))
+        key = f"${variable}"
+        if key not in self._parts:
+            variables = self.app.theme_variables
+            _, background = self.background_colors
+            colour = background + Color.parse(variables.get(variable, variables["foreground"]))
+            self._parts[key] = Style(color=colour.rich_color)
+        return self._parts[key]
+
+    def _dress(self, style: Style | None) -> Style:
+        """The style on this widget's background, in colours that the terminal has."""
+        if style not in self._dressed_styles:
+            segments = [Segment(" ", self.rich_style + style)]
+            for each in self.get_line_filters():
+                segments = each.apply(segments, self.background_colors[1])
+            self._dressed_styles[style] = segments[0].style or Style()
+        return self._dressed_styles[style]
 
 
 def _log10(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -246,12 +308,31 @@ def _log10(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.log10(values, where=values > 0, out=np.full(len(values), np.nan))
 
 
-def _to_strips(characters: NDArray[np.uint32], styles: NDArray[np.int64], table: Sequence[Style]) -> list[Strip]:
-    """Rows of characters as strips, neighbours of one style in one segment."""
-    strips = []
-    width = characters.shape[1]
-    for codes, row in zip(characters, styles, strict=True):
-        text = codes.tobytes().decode("utf-32-le")
-        edges = [0, *(np.flatnonzero(np.diff(row)) + 1).tolist(), width]
-        strips.append(Strip([Segment(text[start:end], table[row[start]]) for start, end in pairwise(edges)], width))
-    return strips
+class Grid:
+    """Rows of characters as strips; a row that is as it was in the grid `before` is its strip again.
+
+    `characters` and `styles`, numbers of `table`, are (rows, width).
+    """
+
+    def __init__(
+        self,
+        characters: NDArray[np.uint32],
+        styles: NDArray[np.int64],
+        table: Sequence[Style],
+        before: Grid | None = None,
+    ) -> None:
+        self._characters, self._styles, self._table = characters, styles, table
+        if before is None or before._table != table or before._characters.shape != characters.shape:
+            self.strips = [self._strip(row) for row in range(len(characters))]
+            return
+        differs = ((characters != before._characters) | (styles != before._styles)).any(axis=1)
+        self.strips = [
+            self._strip(row) if differs[row] else strip  # a strip keeps what the terminal is sent for it
+            for row, strip in enumerate(before.strips)
+        ]
+
+    def _strip(self, row: int) -> Strip:
+        """Neighbours of one style are one segment."""
+        text, styles = self._characters[row].tobytes().decode("utf-32-le"), self._styles[row]
+        edges = [0, *(np.flatnonzero(np.diff(styles)) + 1).tolist(), len(text)]
+        return Strip([Segment(text[a:b], self._table[styles[a]]) for a, b in pairwise(edges)], len(text))

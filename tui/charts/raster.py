@@ -6,18 +6,21 @@ In here R is rows of cells, C columns of cells, N points. A picture of dots has 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-Dots = NDArray[np.bool_]  # (4R, 2C)
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+if TYPE_CHECKING:  # nothing of NumPy is used at import, so that it can come after the first frame; see engine.start
+    from numpy.typing import NDArray
+
+    Dots = NDArray[np.bool_]  # (4R, 2C)
+    Floats = NDArray[np.float64]
+    Ints = NDArray[np.int64]
 
 ACROSS, DOWN = 2, 4  # dots in a cell
 BRAILLE = 0x2800
 # Unicode numbers the dots of a cell down the left column, down the right one, and the bottom pair last.
-_BITS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]], dtype=np.uint8)
+_BITS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def to_braille(dots: Dots) -> NDArray[np.uint8]:
     """Which of the 256 braille patterns each cell shows, 0 where it is empty; (R, C)."""
     high, wide = dots.shape
     cells = dots.reshape(high // DOWN, DOWN, wide // ACROSS, ACROSS)
-    patterns: NDArray[np.uint8] = np.einsum("rdca,da->rc", cells.view(np.uint8), _BITS)
+    patterns: NDArray[np.uint8] = np.einsum("rdca,da->rc", cells.view(np.uint8), np.array(_BITS, np.uint8))
     return patterns
 
 

@@ -10,6 +10,7 @@ from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.start import importing
 from tui.commands.complaints import complain
 from tui.commands.json_report import JsonReport
 from tui.commands.reports import LineReport, LiveReport, Report
@@ -36,7 +37,8 @@ def train(
     """
 
     def create() -> Job:
-        from engine.job import Job  # torch takes 1.7 s to import
+        with importing():
+            from engine.job import Job  # torch takes 1.7 s to import
 
         job = Job.create(recipe, root, name)
         if profile:
@@ -50,7 +52,8 @@ def resume(directory: RunDirectory, report: Report, *, resume_with: str) -> int:
     """Go on with a run; the exit status. Raises RunError when it can't be resumed."""
 
     def create() -> Job:
-        from engine.job import Job  # torch takes 1.7 s to import
+        with importing():
+            from engine.job import Job  # torch takes 1.7 s to import
 
         return Job.resumed(directory)
 
@@ -66,7 +69,8 @@ def branch(
     """
 
     def create() -> Job:
-        from engine.job import Job  # torch takes 1.7 s to import
+        with importing():
+            from engine.job import Job  # torch takes 1.7 s to import
 
         return Job.branched(origin, checkpoint, recipe, root, name)
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from textual.app import ComposeResult
 
 from engine.recipe import Recipe
@@ -15,6 +14,8 @@ from tui.dialogs.trial import TrialScreen
 from tui.training import Desk
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from engine.trials.lr_finder import RateRange
 
 

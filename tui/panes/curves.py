@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.containers import Horizontal
+from textual.containers import Grid
+from textual.events import Resize
 from textual.reactive import var
 
 from engine.runs.history import History
@@ -23,15 +24,23 @@ _MARKS = {
     "rollback": "↶",
 }
 
+# What else a training is steered by, where there is room: series → title.
+_BESIDE = {"lr": "learning rate", "samples_per_second": "samples/s"}
+_ROOM = 20  # rows for two charts above each other
+
 
 class CurvesPane(Pane):
-    """Draws what a History holds. Training is a line of every step, validation a point an epoch."""
+    """Draws what a History holds. Training is a line of every step, validation a point an epoch.
+
+    Four charts where there is room for two rows of them, else two.
+    """
 
     BORDER_TITLE = "Curves [dim]5[/]"
     HELP = """Training is measured at every step, validation ◆ at the end of every epoch; ◇ is the same with averaged
     weights (ema, swa). Marks under the curve: η a changed learning rate, ω weight decay, → more or fewer epochs,
     ‖ a pause, ▽ out of memory and split, ✗ a loss that is no number, ↶ gone back to a checkpoint. `y` switches the
-    loss to a logarithmic axis, `e` smooths the training curves."""
+    loss to a logarithmic axis, `e` smooths the training curves. In a pane of 20 rows, such as after `m`, the learning
+    rate and the speed are shown too."""
     BINDINGS = [
         Binding("y", "log_scale", "Log", tooltip="Loss on a logarithmic axis", id="curves.log_scale"),
         Binding("e", "smooth", "Smooth", tooltip="Training as a moving average", id="curves.smooth", show=False),
@@ -43,11 +52,15 @@ class CurvesPane(Pane):
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
         self._seen: tuple[object, ...] = ()
+        self._titled = ""
+        self._roomy = False
 
     def compose(self) -> ComposeResult:
-        with Horizontal():
+        with Grid():
             yield Chart("loss", id="loss-chart")
             yield Chart("accuracy", id="metric-chart")
+            for name, title in _BESIDE.items():
+                yield Chart(title, id=f"{name}-chart", classes="beside")
 
     def action_smooth(self) -> None:
         """Show training as a moving average, or step by step again."""
@@ -79,7 +92,8 @@ class CurvesPane(Pane):
         events = sorted((e for e in history.events if e.kind in _MARKS), key=lambda e: list(_MARKS).index(e.kind))
         marks = [(float(event.step), _MARKS[event.kind]) for event in events]
         ends = float(history.progress.steps) or None
-        self.border_subtitle = name
+        if name != self._titled:  # setting it repaints the whole pane, the same or not
+            self.border_subtitle = self._titled = name
         loss = self.query_one("#loss-chart", Chart)
         loss.show(_lines(history, "loss", average, smooth=self.smooth), marks=marks, x_max=ends)
         chart = self.query_one("#metric-chart", Chart)
@@ -87,6 +101,16 @@ class CurvesPane(Pane):
         for each in (loss, chart):
             each.empty_text = "No value yet"
         chart.show(_lines(history, metric, average, smooth=self.smooth), marks=marks, x_max=ends)
+        for series_name in _BESIDE:
+            found = history.series.get(series_name)
+            lines = [Line("", *found.curve(), colour="accent")] if found is not None and self._roomy else []
+            self.query_one(f"#{series_name}-chart", Chart).show(lines, x_max=ends)
+
+    def on_resize(self, event: Resize) -> None:
+        """More charts in a taller pane."""
+        self._roomy = event.size.height >= _ROOM
+        self.set_class(self._roomy, "-roomy")
+        self._seen = ()
 
 
 def _lines(history: History, name: str, average: str, *, smooth: bool) -> list[Line]:

@@ -36,6 +36,7 @@ class DevicesPane(VerticalScroll, Zoomable, can_focus=True):
         super().__init__(name=name, id=id, classes=classes, disabled=disabled)
         self._history: tuple[Snapshot, ...] = ()
         self._painted = Content()
+        self._rows = 0
 
     def compose(self) -> ComposeResult:
         yield Static()
@@ -59,4 +60,5 @@ class DevicesPane(VerticalScroll, Zoomable, can_focus=True):
         content = Content("\n").join(lines)
         if not content.is_same(self._painted):
             self._painted = content
-            self.meters.update(content)
+            self.meters.update(content, layout=len(lines) != self._rows)  # a new layout is of the whole screen
+            self._rows = len(lines)

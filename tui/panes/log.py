@@ -5,9 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from textual.app import ComposeResult
+from textual.geometry import Size
+from textual.reactive import Reactive
 from textual.widgets import RichLog
 
 from tui.panes.pane import Pane
+
+
+class Lines(RichLog):
+    """A log whose growth is its own affair: RichLog asks for a new layout of the whole screen at every line."""
+
+    virtual_size = Reactive(Size(0, 0))
+
+    def watch_virtual_size(self, before: Size, after: Size) -> None:
+        """A layout only where a scrollbar comes or goes."""
+        height = self.scrollable_content_region.height
+        if (before.height > height) != (after.height > height):
+            self.refresh(layout=True)
+            return
+        if self.show_vertical_scrollbar:
+            self.vertical_scrollbar.window_virtual_size = after.height
+        self.refresh()
 
 
 class LogPane(Pane):
@@ -17,7 +35,7 @@ class LogPane(Pane):
     HELP = "What the run and the libraries print. All of it, with tracebacks, is in the run's log.txt."
 
     def compose(self) -> ComposeResult:
-        yield RichLog(max_lines=1000, wrap=True, min_width=20, id="log-lines")
+        yield Lines(max_lines=1000, wrap=True, min_width=20, id="log-lines")
 
     def add(self, lines: Sequence[str]) -> None:
         """Append lines."""

@@ -46,6 +46,7 @@ class ProgressPane(Vertical):
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
         self._drawn: tuple[object, ...] = ()
+        self._line = Text()
 
     def compose(self) -> ComposeResult:
         with Horizontal(id="controls"):
@@ -55,21 +56,29 @@ class ProgressPane(Vertical):
             yield Static(id="state-line")
         yield Static(id="bars")
 
-    def show(self, history: History | None, name: str, run: str, *, live: bool, next_from: str = "") -> None:
+    def show(
+        self, history: History | None, name: str, run: str, *, live: bool, next_from: str = "", cost: str = ""
+    ) -> None:
         """Show a run's progress; nothing is done when it is the same as before.
 
-        `next_from` says where the recipe on the desk would go on from.
+        `next_from` says where the recipe on the desk would go on from, `cost` what the studio itself takes.
         """
         progress = history.progress if history else None
         summary = history.summary if history else None
         width = self.size.width
-        drawn = (progress, summary, name, run, live, next_from, width)
+        drawn = (progress, summary, name, run, live, next_from, cost, width)
         if drawn == self._drawn:
             return
         self._drawn = drawn
         self._buttons(progress, live)
-        self.query_one("#state-line", Static).update(_state_line(progress, name, "" if live else next_from))
-        self.query_one("#bars", Static).update(_bars(history, run, max(width - 2, 20)))
+        line = _state_line(progress, name, "" if live else next_from)
+        if cost:
+            line = Text.assemble((f"{cost}   ", "dim"), line)
+        # Their places stay: a new layout of the whole screen would cost more than all the charts.
+        if line != self._line:
+            self._line = line
+            self.query_one("#state-line", Static).update(line, layout=False)
+        self.query_one("#bars", Static).update(_bars(history, run, max(width - 2, 20)), layout=False)
 
     def _buttons(self, progress: Progress | None, live: bool) -> None:
         paused = progress is not None and progress.state == "paused"

@@ -14,6 +14,7 @@ from engine.data.sources import find as find_source
 from engine.data.sources import sources
 from engine.errors import RecipeError, StudioError
 from engine.recipe import Part, Recipe
+from engine.start import load_deferred
 from tui.dialogs.pick import Choice, PickScreen
 from tui.draft import Draft
 from tui.panes.data import DataPane
@@ -215,6 +216,7 @@ class DraftScreen(Screen[None]):
 
     @work(exclusive=True, group="engine", exit_on_error=False)
     async def load_engine(self) -> None:
+        load_deferred()
         try:
             await asyncio.to_thread(self.desk.load)
         except Exception as error:  # a broken installation of torch raises anything, also OSError for a library

@@ -26,6 +26,7 @@ from tui.widgets.field import Field
 _STAMP = re.compile(r"-\d{8}-\d{6}(-\d+)?$")
 _FOR_LIVE = frozenset({"pause", "park", "stop", "checkpoint", "change", "profile"})
 _FOR_IDLE = frozenset({"train", "find_lr", "find_batch_size"})
+_ANSWER_S = 0.05
 
 
 class SteeringScreen(DraftScreen):
@@ -40,6 +41,13 @@ class SteeringScreen(DraftScreen):
 
     def run_started(self) -> None:
         """Called when another run has come to the desk."""
+
+    def catch_up(self) -> None:
+        """Show all news now."""
+
+    def _answer_soon(self) -> None:
+        """Show what the engine does with an order as soon as it has obeyed, whatever the pace of the frames is."""
+        self.set_timer(_ANSWER_S, self.catch_up)
 
     def engine_loaded(self) -> None:
         """Start what was asked for before torch was there."""
@@ -94,23 +102,27 @@ class SteeringScreen(DraftScreen):
         if self.desk.live:
             self.desk.toggle_pause()
             self.refresh_bindings()
+            self._answer_soon()
 
     def action_park(self) -> None:
         """Hold the training and give the device's memory back."""
         if self.desk.live:
             self.desk.park()
             self.refresh_bindings()
+            self._answer_soon()
 
     def action_stop(self) -> None:
         """End the training with a checkpoint."""
         if self.desk.live:
             self.desk.stop()
+            self._answer_soon()
             self.notify("Stopping after this step, with a checkpoint.")
 
     def action_checkpoint(self) -> None:
         """Write a checkpoint now."""
         if self.desk.live:
             self.desk.checkpoint()
+            self._answer_soon()
 
     def action_profile(self) -> None:
         """Profile the next steps; where the trace lies is told when it is there."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from engine.runs.history import History
 from presets import presets
 from tui.dialogs.ask import AskScreen
 from tui.draft import Draft
+from tui.pace import Pace
 from tui.panes.curves import CurvesPane
 from tui.panes.data import DataPane
 from tui.panes.devices import DevicesPane
@@ -33,7 +35,7 @@ from tui.screens.steering import SteeringScreen
 from tui.training import Desk
 
 PANES = ("presets", "model", "data", "settings", "curves", "devices", "log")
-_FRAME_S = 0.25
+_TELL_S = 0.45
 _PATIENCE_S = 10.0  # how long a run may take to stop before one may leave without it
 _DEFAULT_METRIC = {"classification": "accuracy", "regression": "r2"}
 
@@ -59,6 +61,14 @@ class StudioScreen(SteeringScreen):
         Binding("question_mark", "app.help", "Help", tooltip="Keys and what the focused pane shows", id="app.help"),
         Binding("P", "park", "Park", tooltip="Hold the training, give the device's memory back", id="studio.park"),
         Binding("x", "profile", "Profile", tooltip="Profile the next steps", id="studio.profile"),
+        Binding(
+            "w",
+            "cost",
+            "Cost",
+            tooltip="What the studio itself costs: frames, share of a core",
+            id="studio.cost",
+            show=False,
+        ),
         Binding("f", "find_lr", "Find learning rate", tooltip="A range test of real steps", id="recipe.find_lr"),
         Binding("b", "find_batch_size", "Find batch size", tooltip="How much fits, how fast", id="recipe.find_batch"),
         *(
@@ -76,10 +86,18 @@ class StudioScreen(SteeringScreen):
         draft = Draft(first.name, first.recipe) if recipe is None else Draft(name or "recipe", recipe)
         super().__init__(runs_root, draft, desk)
         self._opened = recipe
+        self._pace = Pace()
+        self._shows_cost = False
+        self._told = 0.0
+        self._state_told: tuple[str, str, bool] | None = None
         self._drafts = {draft.name: draft} if recipe is None or self._is_preset(recipe) else {}
         """One draft a preset, so that looking at another loses no edit."""
 
     def compose(self) -> ComposeResult:
+        # Textual adds these when it hears of the size, and styles all a second time.
+        width, height = self.app.size
+        for size, breakpoints in ((width, self.HORIZONTAL_BREAKPOINTS), (height, self.VERTICAL_BREAKPOINTS)):
+            self.add_class(next(name for least, name in reversed(breakpoints) if size >= least))
         yield Tabs(*(Tab(f"{number} {name.title()}", id=f"tab-{name}") for number, name in enumerate(PANES, 1)))
         with Container(id="panes"):
             yield PresetsPane(presets(), id="presets")
@@ -97,9 +115,12 @@ class StudioScreen(SteeringScreen):
         self._go_to("presets")
         if self._is_preset(self.draft.recipe):
             self.query_one(PresetsPane).choose(self.draft.name)
+        self._frame()
+        self.call_after_refresh(self._after_first_frame)
+
+    def _after_first_frame(self) -> None:
         self.show_what_is_known()
-        self.set_interval(_FRAME_S, self._tick)
-        self.call_after_refresh(self.load_engine)
+        self.load_engine()
 
     @staticmethod
     def _is_preset(recipe: Recipe) -> bool:
@@ -139,7 +160,7 @@ class StudioScreen(SteeringScreen):
             self._go_to("curves")
         else:
             self.query_one(CurvesPane).focus()
-        self._tick()
+        self.catch_up()
 
     @work(exclusive=True, group="dialog")
     async def ask_to_quit(self) -> None:
@@ -160,26 +181,53 @@ class StudioScreen(SteeringScreen):
         self.desk.close()
         self.app.exit(return_code=0)
 
-    def _tick(self) -> None:
-        """Ask the engine for news and give them to the panes; panes that got none do not repaint."""
-        desk = self.desk
+    def _frame(self) -> None:
+        """One frame, and the next when the pace allows it."""
+        self.set_timer(self._pace.next(), self._frame)
+        self._tick(everything=False)
+
+    def catch_up(self) -> None:
+        """Show all news now, whatever the pace."""
+        self._tick(everything=True)
+
+    def action_cost(self) -> None:
+        """Show what the studio costs the training, or hide it."""
+        self._shows_cost = not self._shows_cost
+        self.catch_up()
+
+    def _tick(self, *, everything: bool) -> None:
+        """Ask the engine for news and give them to the panes; panes that got none do not repaint.
+
+        The curves get theirs at every frame. What is read, and not watched, is told twice a second, and when the state
+        changes: what Textual composes is the least rectangle around all that has changed.
+        """
+        desk, history = self.desk, self.desk.history
+        now, progress = time.monotonic(), history.progress if history else None
+        state = (progress.state, progress.text, desk.live) if progress else None
         with self.app.batch_update():
             try:
-                self.query_one(DevicesPane).show(desk.monitor.history())
-                self.query_one(LogPane).add(desk.new_lines())
-                self.show_download(desk.download)
-                history = desk.history
-                origin = str(self.draft.origin or "") if desk.name != self.draft.name else ""
-                self.query_one(ProgressPane).show(
-                    history, desk.name or self.draft.name, desk.where, live=desk.live, next_from=origin
-                )
-                if history is not None:
+                if everything or state != self._state_told or now - self._told > _TELL_S:
+                    self._told, self._state_told = now, state
+                    self._tell(history)
+                if history is not None:  # last, so that a run that is shown as done is shown whole
                     self.query_one(CurvesPane).show(history, self._metric(history), desk.name, desk.average)
             except NoMatches:
                 return  # the screen is being taken down
         self.tell_news()
         if desk.ended():
             self._announce(desk.history)
+
+    def _tell(self, history: History | None) -> None:
+        """Show what is read: numbers, words, lines."""
+        desk = self.desk
+        self.query_one(DevicesPane).show(desk.monitor.history())
+        self.query_one(LogPane).add(desk.new_lines())
+        self.show_download(desk.download)
+        cost = str(self._pace) if self._shows_cost else ""
+        origin = str(self.draft.origin or "") if desk.name != self.draft.name else ""
+        self.query_one(ProgressPane).show(
+            history, desk.name or self.draft.name, desk.where, live=desk.live, next_from=origin, cost=cost
+        )
 
     def _metric(self, history: History) -> str:
         if history.summary is not None and history.summary.metric:

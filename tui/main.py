@@ -1,0 +1,63 @@
+"""The console command `torch-tui`: what must be set before anything is imported, and the shortest way to the studio."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from engine.errors import StudioError
+from engine.start import before_screen, importing
+from tui.commands.complaints import complain, complain_of_fault
+
+
+def main() -> None:
+    """Obey the command line."""
+    # Else two intra-op threads spin when another thread wants a core: on two cores a 1 ms step took 10 to 200 ms.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # cuBLAS reads it once, as it starts: a deterministic run that follows another one in the studio would be too late.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # torch's profiler writes of GPUs that are not there to stderr; what matters is in its report.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    _tame_output()
+    try:
+        if len(sys.argv) == 1 and on_terminal():
+            before_screen()
+            from tui.app import run_studio  # typer takes 35 ms to import, and there is nothing to parse
+
+            sys.exit(run_studio())
+        with importing():
+            from tui.cli import app
+        app(_spelled_out(sys.argv[1:]), prog_name="torch-tui")
+    except StudioError as error:
+        complain(error)
+        sys.exit(2)
+    except Exception as error:  # a traceback never reaches the screen
+        complain_of_fault(error)
+        sys.exit(1)
+
+
+def on_terminal() -> bool:
+    """Whether there is a terminal to open the studio on."""
+    ends = (sys.stdin, sys.stdout)  # None where the caller has closed it
+    if not all(end is not None and end.isatty() for end in ends):
+        return False
+    return os.environ.get("TERM") not in (None, "dumb", "unknown")
+
+
+def _spelled_out(arguments: list[str]) -> list[str]:
+    """`torch-tui my.toml` is short for `torch-tui open my.toml`: no command ends in .toml."""
+    return ["open", *arguments] if arguments and arguments[0].endswith(".toml") else arguments
+
+
+def _tame_output() -> None:
+    """Each line leaves at once, and a character that the terminal can't show becomes a question mark."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by the caller: `torch-tui runs >&-`
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(line_buffering=True, errors="replace")
+
+
+if __name__ == "__main__":
+    main()
