@@ -3,12 +3,14 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: help run test lint screenshots snapshots clean
+.PHONY: help run test lint bench bench-frameworks screenshots snapshots clean
 
 help:
 	@echo "make run          install into $(VENV) and open the studio (without a terminal: train the default preset)"
 	@echo "make test         install and run the tests"
 	@echo "make lint         ruff, mypy and the import contracts"
+	@echo "make bench        race torch-tui against loops written by hand and the frameworks that are there (about an hour)"
+	@echo "make bench-frameworks   install those frameworks, each apart from the project: about 1 GB"
 	@echo "make screenshots  draw the pictures of the README and the docs anew"
 	@echo "make snapshots    take the studio's looks as they are now for right"
 	@echo "make clean        remove $(VENV)"
@@ -24,6 +26,12 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: $(VENV)/.installed
+	$(BIN)/python benchmarks/loops.py --all $(BENCH)
+
+bench-frameworks: $(VENV)/.installed
+	$(BIN)/python benchmarks/environments.py
 
 screenshots: $(VENV)/.installed-dev
 	$(BIN)/python docs/make_screenshots.py

@@ -1,144 +1,195 @@
-"""The tutorial's loop, a hand-tuned loop and torch-tui over the same work: samples a second, interleaved, medians.
+"""Whole training loops over the same files: torch-tui, loops written by hand, and what else people train with.
 
-    python benchmarks/loops.py [W1 W2 W3 W4] [--rounds 5]
+    python benchmarks/loops.py [W1 W2 W3 W4] [--rounds 5] [--contestants NAME… | --all] [--steps N] [--threads N]
 
-The tutorial loop is the one of PyTorch's own tutorials: a torchvision dataset that transforms each sample, a DataLoader
-without workers, `loss.item()` every step. The hand-tuned loop holds the data as one tensor, normalised ahead, and never
-reads the loss. What is timed is training alone: no validation, no start.
+Without names: the tutorials' loop, the hand-tuned loop and torch-tui. Each contestant is a process of its own, a short
+script in benchmarks/contestants that trains as the documentation of its framework has it. They take turns; each round
+has another seed, the same for all. What is timed is training alone: no start, no validation. `make bench-frameworks`
+installs what others have written.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from unittest.mock import patch
-
-# As `torch-tui` itself does, before torch loads: two threads on two cores stall each other otherwise.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-import torch
-import torch.nn.functional as F
-import torchvision
-from torch import Tensor
-from torch.utils.data import DataLoader
-from torchvision import transforms
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from benchmarks.environments import PACKAGES, installed, python_of
 from benchmarks.made_data import write_cifar, write_mnist
 from benchmarks.works import WORKS, Work
-from engine.checkpoints.checkpoint import Checkpoints
-from engine.job import Job
-from engine.recipe import Recipe
+
+_ROOT = Path(__file__).parent.parent
+_PATIENCE_S = 900
 
 
-def tutorial(work: Work, root: Path) -> float:
-    """Samples a second of the tutorial's loop."""
-    augment = [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip()] if work.augment else []
-    steps = transforms.Compose([*augment, transforms.ToTensor(), transforms.Normalize(*work.normal)])
-    dataset = getattr(torchvision.datasets, work.data)(root, train=True, transform=steps)
-    loader = DataLoader(dataset, batch_size=work.batch, shuffle=True)
-    torch.manual_seed(0)
-    model = work.make()
-    optimizer, criterion = work.optimizer(model), torch.nn.CrossEntropyLoss()
-    running = 0.0
-    batches = iter(loader)
-    next(batches)
-    began = time.perf_counter()
-    for _ in range(work.steps[0]):
-        inputs, targets = next(batches)
-        optimizer.zero_grad()
-        loss = criterion(model(inputs), targets)
-        loss.backward()
-        optimizer.step()
-        running += loss.item()
-    return work.steps[0] * work.batch / (time.perf_counter() - began)
+@dataclass(frozen=True)
+class Contestant:
+    """A script of benchmarks/contestants. `threads` are torch's where it does not choose for itself."""
+
+    script: str
+    threads: int | None = None
+
+    @property
+    def python(self) -> Path:
+        return python_of(self.script) if self.script in PACKAGES else Path(sys.executable)
+
+    @property
+    def installed(self) -> bool:
+        return self.script not in PACKAGES or installed(self.script)
 
 
-def tuned(work: Work, root: Path) -> float:
-    """Samples a second of a loop made for this very work."""
-    dataset = getattr(torchvision.datasets, work.data)(root, train=True)
-    pixels = torch.as_tensor(dataset.data)
-    pixels = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
-    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in work.normal)
-    inputs, targets = (pixels.float() / 255 - mean) / std, torch.as_tensor(dataset.targets)
-    torch.manual_seed(0)
-    model = work.make().train()
-    optimizer = work.optimizer(model)
-    began = time.perf_counter()
-    order = torch.randperm(len(inputs))
-    for step in range(work.steps[1]):
-        index = order[step * work.batch : (step + 1) * work.batch]
-        batch = inputs[index]
-        if work.augment:
-            batch = _augmented(batch)
-        loss = F.cross_entropy(model(batch), targets[index])
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-    return work.steps[1] * work.batch / (time.perf_counter() - began)
+CONTESTANTS = {
+    "tutorial": Contestant("tutorial"),
+    "tuned": Contestant("tuned"),
+    "tuned-1-thread": Contestant("tuned", threads=1),
+    "torch-tui": Contestant("torch_tui"),
+    "torch-tui-studio": Contestant("torch_tui_studio"),
+    **{name: Contestant(name) for name in PACKAGES},
+}
+_BY_HAND = ("tutorial", "tuned", "tuned-1-thread", "torch-tui")
 
 
-def _augmented(batch: Tensor) -> Tensor:
-    """A crop of its own for each sample after four pixels of padding, and a flip of half of them."""
-    count, _, height, width = batch.shape
-    padded = F.pad(batch, (4, 4, 4, 4))
-    rows = torch.randint(9, (count, 1)) + torch.arange(height)
-    columns = torch.randint(9, (count, 1)) + torch.arange(width)
-    flipped = torch.rand(count, 1) < 0.5
-    columns = torch.where(flipped, columns.flip(1), columns)
-    sample = torch.arange(count)[:, None, None]
-    return padded[sample, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+class FailedError(Exception):
+    """A contestant that did not come to its end."""
 
 
-def ours(work: Work, root: Path) -> float:
-    """Samples a second of torch-tui, headless: by the run's own clock, which leaves out nothing of the training."""
-    with tempfile.TemporaryDirectory() as runs:
-        job = Job.create(Recipe.from_values(work.recipe()), Path(runs), "speed")
-        job.start()
-        job.join()
-        assert job.history.error is None, job.history.error
-        # The last checkpoint is taken at the end of the epoch: the test of the weights, which follows, is left out.
-        position = Checkpoints(job.directory.checkpoints).load_newest(print)[1].state["position"]
-        return work.steps[1] * work.batch / float(position["seconds"])
+@dataclass
+class Results:
+    """Of one contestant in one work, by round."""
+
+    speeds: dict[int, float] = field(default_factory=dict)
+    accuracies: dict[int, float] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    trouble: str = ""
+
+    def times(self, other: Results | None) -> str:
+        """How many times as fast as another: the median over the rounds that both have run."""
+        both = self.speeds.keys() & other.speeds.keys() if other else ()
+        ratios = [self.speeds[number] / other.speeds[number] for number in both] if other else []
+        return f"{statistics.median(ratios):.2f}×" if ratios else "–"
 
 
-CONTESTANTS: dict[str, Callable[[Work, Path], float]] = {"tutorial": tutorial, "tuned": tuned, "torch-tui": ours}
+def trained(contestant: Contestant, work: str, root: Path, seed: int, chosen: argparse.Namespace) -> dict[str, Any]:
+    """What a contestant has printed. Raises FailedError."""
+    # Two threads that spin on two cores stall each other; torch-tui sets this for itself. No contestant sees a GPU.
+    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "CUDA_VISIBLE_DEVICES": ""}
+    if threads := chosen.threads or contestant.threads:
+        environment["OMP_NUM_THREADS"] = str(threads)
+    module = f"benchmarks.contestants.{contestant.script}"
+    command = [str(contestant.python), "-m", module, work, str(root), "--seed", str(seed)]
+    command += ["--epochs", str(chosen.epochs), "--workers", str(chosen.workers)]
+    command += ["--steps", str(chosen.steps)] if chosen.steps else []
+    try:
+        done = subprocess.run(
+            command, cwd=_ROOT, env=environment, capture_output=True, text=True, timeout=_PATIENCE_S, check=True
+        )
+        return json.loads(done.stdout.strip().splitlines()[-1])
+    except subprocess.CalledProcessError as error:
+        said = [line.strip() for line in error.stderr.splitlines() if line.strip()]
+        raise FailedError(said[-1] if said else f"exit status {error.returncode}") from error
+    except subprocess.TimeoutExpired as error:
+        raise FailedError(f"did not finish within {_PATIENCE_S} s") from error
+    except (IndexError, ValueError) as error:
+        raise FailedError("printed no result") from error
+
+
+def race(work: str, names: list[str], root: Path, chosen: argparse.Namespace) -> dict[str, Results]:
+    """All rounds of a work. Who fails once is left out of the rounds that follow."""
+    results = {name: Results() for name in names}
+    for number in range(chosen.rounds):
+        for name in names:
+            result = results[name]
+            if result.trouble:
+                continue
+            try:
+                told = trained(CONTESTANTS[name], work, root, number, chosen)
+            except FailedError as error:
+                result.trouble = str(error)
+                print(f"  {work} round {number + 1}  {name:18} failed: {error}", file=sys.stderr, flush=True)
+                continue
+            speed, accuracy = float(told["samples_per_second"]), float(told["accuracy"])
+            result.speeds[number], result.accuracies[number] = speed, accuracy
+            result.versions |= told["versions"]
+            said = f"{speed:10,.0f}/s  {told['threads']} threads  accuracy {accuracy:.4f}"
+            print(f"  {work} round {number + 1}  {name:18}{said}", file=sys.stderr, flush=True)
+    return results
+
+
+def print_table(work: Work, results: dict[str, Results], chosen: argparse.Namespace) -> None:
+    """Medians, ratios of the same round, and what was learnt."""
+    steps = chosen.steps or work.steps
+    epochs = f"{chosen.epochs} × " if chosen.epochs > 1 else ""
+    print(f"\n{work.name}: {epochs}{steps} steps of {work.batch} samples, {chosen.rounds} rounds", flush=True)
+    print(f"{'':18}{'samples/s':>11}{'/ tutorial':>12}{'/ tuned':>10}{'accuracy':>12}")
+    for name, result in results.items():
+        if not result.speeds:
+            print(f"{name:18}  failed: {result.trouble}")
+            continue
+        speed, accuracy = statistics.median(result.speeds.values()), statistics.fmean(result.accuracies.values())
+        tutorial, tuned = (result.times(results.get(other)) for other in ("tutorial", "tuned"))
+        failed = f"  then failed: {result.trouble}" if result.trouble else ""
+        print(f"{name:18}{speed:11,.0f}{tutorial:>12}{tuned:>10}{accuracy:12.4f}{failed}")
+    print(learning(results))
+
+
+def learning(results: dict[str, Results]) -> str:
+    """Whether all have learnt as well as the first, within the noise that the seeds make."""
+    several = {name: list(each.accuracies.values()) for name, each in results.items() if len(each.accuracies) > 1}
+    if len(several) < 2:
+        return "accuracy: of one round, or of one contestant; nothing is said of noise"
+    noise = statistics.fmean(statistics.variance(values) for values in several.values()) ** 0.5
+    first, *others = several
+    apart = {}
+    for name in others:
+        error = noise * (1 / len(several[first]) + 1 / len(several[name])) ** 0.5
+        difference = statistics.fmean(several[name]) - statistics.fmean(several[first])
+        if abs(difference) > 3 * error:
+            apart[name] = difference
+    if not apart:
+        return f"accuracy: all learn alike; a seed makes ± {noise:.4f}"
+    told = ", ".join(f"{name} {difference:+.4f}" for name, difference in apart.items())
+    return f"accuracy: a seed makes ± {noise:.4f}; further from {first} than three standard errors: {told}"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("works", nargs="*", default=list(WORKS))
+    parser = argparse.ArgumentParser(formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__)
+    parser.add_argument("works", nargs="*", metavar="WORK", help=f"{' '.join(WORKS)}; all, if none is named")
     parser.add_argument("--rounds", type=int, default=5)
+    who = parser.add_mutually_exclusive_group()
+    who.add_argument("--contestants", nargs="+", metavar="NAME", choices=CONTESTANTS, default=list(_BY_HAND))
+    who.add_argument("--all", action="store_true", help="every contestant that is installed")
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--steps", type=int, help="of an epoch; else as many as the work says")
+    parser.add_argument("--threads", type=int, help="of every contestant; else each has torch's or its own choice")
+    parser.add_argument("--workers", type=int, default=0, help="of each DataLoader; 0 is torch's own choice")
     chosen = parser.parse_args()
-    print(f"{torch.get_num_threads()} threads, {chosen.rounds} rounds, medians of samples a second")
-    print(f"{'':28}{'tutorial':>10}{'tuned':>10}{'torch-tui':>11}{'/ tutorial':>12}{'/ tuned':>9}")
+    works = chosen.works or list(WORKS)
+    if unknown := set(works) - set(WORKS):
+        parser.error(f"no such work: {', '.join(sorted(unknown))}. There are: {' '.join(WORKS)}")
+    names = list(CONTESTANTS) if chosen.all else chosen.contestants
+    missing = [name for name in names if not CONTESTANTS[name].installed]
+    names = [name for name in names if name not in missing]
+    versions: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        os.environ["TORCH_TUI_DATA"] = folder
-        write_mnist(root)
-        write_cifar(root)
-        # The hashes are those of the real files.
-        with patch.object(torchvision.datasets.cifar, "check_integrity", lambda *given: True):
-            for name in chosen.works:
-                work = WORKS[name]
-                measured: dict[str, list[float]] = {each: [] for each in CONTESTANTS}
-                for _ in range(chosen.rounds):
-                    for each, run in CONTESTANTS.items():
-                        measured[each].append(run(work, root))
-                plain, best, own = (statistics.median(values) for values in measured.values())
-                pairs = {
-                    each: statistics.median(a / b for a, b in zip(measured["torch-tui"], measured[each], strict=True))
-                    for each in ("tutorial", "tuned")
-                }
-                shares = f"{pairs['tutorial']:11.2f}×{pairs['tuned']:9.2f}"
-                print(f"{work.name:28}{plain:10,.0f}{best:10,.0f}{own:11,.0f}{shares}")
+        write_mnist(Path(folder))
+        write_cifar(Path(folder))
+        for work in works:
+            results = race(work, names, Path(folder), chosen)
+            print_table(WORKS[work], results, chosen)
+            for result in results.values():
+                versions |= result.versions
+    print(f"\n{', '.join(f'{name} {version}' for name, version in versions.items())}; {os.cpu_count()} cores")
+    if missing:
+        print(f"not installed: {', '.join(missing)}. `make bench-frameworks` installs them, apart from the project.")
 
 
 if __name__ == "__main__":

@@ -41,17 +41,17 @@ def residual() -> nn.Module:
 
 @dataclass(frozen=True)
 class Work:
-    """`steps` are those of a timed run: of the tutorial loop, of the others."""
+    """`steps` are those of a timed run: a whole epoch where it is short, fewer where that would take minutes."""
 
     name: str
     data: str
     make: Callable[[], nn.Module]
     batch: int
-    steps: tuple[int, int]
+    steps: int
     augment: bool = False
 
-    def recipe(self) -> dict[str, Any]:
-        """The same work for torch-tui, whose model is this very one."""
+    def recipe(self, epochs: int = 1, steps: int | None = None, seed: int = 0) -> dict[str, Any]:
+        """The same work for torch-tui, whose model is this very one; `steps` of each epoch."""
         mean, std = self.normal
         augment = [{"name": "RandomCrop", "size": 32, "padding": 4}, {"name": "RandomHorizontalFlip"}]
         return {
@@ -65,7 +65,7 @@ class Work:
             },
             "model": {"python": f"{__file__}:{self.make.__name__}"},
             "optimizer": {"name": "SGD", "lr": 0.01, "momentum": 0.9},
-            "training": {"epochs": 1, "device": "cpu", "limit_batches": self.steps[1]},
+            "training": {"epochs": epochs, "seed": seed, "device": "cpu", "limit_batches": steps or self.steps},
         }
 
     @property
@@ -78,8 +78,8 @@ class Work:
 
 
 WORKS = {
-    "W1": Work("W1 perceptron", "MNIST", perceptron, 64, (150, 930)),
-    "W2": Work("W2 convolutions", "MNIST", convolutional, 64, (40, 80)),
-    "W3": Work("W3 resnet18, crop and flip", "CIFAR10", residual, 128, (5, 5), augment=True),
-    "W4": Work("W4 two-layer GRU", "MNIST", Recurrent, 64, (40, 50)),
+    "W1": Work("W1 perceptron", "MNIST", perceptron, 64, 937),
+    "W2": Work("W2 convolutions", "MNIST", convolutional, 64, 200),
+    "W3": Work("W3 resnet18, crop and flip", "CIFAR10", residual, 128, 60, augment=True),
+    "W4": Work("W4 two-layer GRU", "MNIST", Recurrent, 64, 200),
 }

@@ -20,6 +20,7 @@ from engine.devices.monitor import Monitor
 from engine.errors import RunError, StudioError, TrainingError, first_line
 from engine.policies.backends import backends, compile_trouble, nondeterministic, selected
 from engine.policies.splitting import is_out_of_memory
+from engine.policies.threads import own_threads
 from engine.recipe import Recipe, changed_settings
 from engine.resuming.branching import measured_otherwise
 from engine.runs.directory import RunDirectory, owner_facts
@@ -49,7 +50,7 @@ class Job:
         self.history.progress = replace(self.history.progress, state="preparing", text="")
         self._resume = resume
         self._loaded: Loaded | None = None
-        self._step, self._from = 0, ""
+        self._step, self._from, self._threads = 0, "", 0
         self._monitor = monitor
         self._thread = threading.Thread(target=self._main, name=f"engine {directory.name}", daemon=True)
 
@@ -156,6 +157,8 @@ class Job:
         if checkpoints.any():
             checkpoint, self._loaded = checkpoints.load_newest(say)
             self._step, epoch, self._from = checkpoint.step, checkpoint.epoch, checkpoint.name
+            known = self.directory.status().facts.get("threads")
+            self._threads = known if isinstance(known, int) and 0 < known <= 1024 else 0
         if self.directory.metrics_file.exists():  # a process may have been killed before it made one
             forget_after(self.directory.metrics_file, self._step if self._loaded else -1)
             fresh = self.directory.history()
@@ -169,13 +172,14 @@ class Job:
         assembled: Assembled | None = None
         try:
             device = choose(self.recipe.training.device)
-            with selected(device), backends(self.recipe.training, device):
+            with selected(device), backends(self.recipe.training, device), own_threads():
                 assembled = assemble(
                     self.recipe,
                     control=self.control,
                     recorder=recorder,
                     checkpoints=Checkpoints(self.directory.checkpoints, self.recipe.training.keep_checkpoints),
                     progress=lambda what, done, total: self._downloading(recorder, what, done, total),
+                    threads=self._threads,
                 )
                 self._take_up(assembled.trainer, recorder)
                 summary = assembled.trainer.run()

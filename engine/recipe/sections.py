@@ -190,6 +190,7 @@ class Training(Section):
     limit_batches: Annotated[int, Field(ge=0, lt=2**63)] = 0
     overfit_one_batch: bool = False
     health_every: Annotated[int, Field(ge=0, lt=2**63)] = 200
+    threads: Annotated[int, Field(ge=0, le=1024)] = 0
     compile: bool = False
     channels_last: bool = False
     deterministic: bool = False

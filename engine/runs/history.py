@@ -247,6 +247,8 @@ class History:
         self.events: tuple[Event, ...] = ()
         self.times: Times | None = None
         """Where the time of the last seconds went."""
+        self.threads = 0
+        """How many threads share an operation on the CPU; 0 where another device computes, or before it is known."""
         self.checkup: Checkup | None = None
         """How the layers fared at the last step that was looked at."""
         self.log: deque[str] = deque(maxlen=1000)

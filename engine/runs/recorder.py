@@ -88,6 +88,12 @@ class Recorder:
         """Facts about the run, on disk."""
         self._writer.facts(facts)
 
+    def threads(self, count: int, why: str) -> None:
+        """How many threads the training uses, and why."""
+        self.history.threads = count
+        self._writer.facts({"threads": count})
+        self.say(why)
+
     def summary(self, summary: Summary) -> None:
         """What the run has come to so far."""
         self.history.summary = summary

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import torch
+
 from engine.checkpoints.checkpoint import Checkpoints
 from engine.data.limits import Limited, Repeated
 from engine.data.load import Progress
@@ -15,6 +17,7 @@ from engine.models.build import build_model
 from engine.models.layers import count_parameters
 from engine.models.recompute import recompute
 from engine.policies.backends import place
+from engine.policies.threads import choose_threads
 from engine.recipe import Recipe, Training
 from engine.runs.recorder import Recorder
 from engine.tasks.losses import fit_loss, make_task
@@ -38,9 +41,17 @@ class Assembled:
 
 
 def assemble(
-    recipe: Recipe, *, control: Control, recorder: Recorder, checkpoints: Checkpoints, progress: Progress
+    recipe: Recipe,
+    *,
+    control: Control,
+    recorder: Recorder,
+    checkpoints: Checkpoints,
+    progress: Progress,
+    threads: int = 0,
 ) -> Assembled:
-    """Build everything. Raises a StudioError that names the key at fault, or whatever a person's own code raises."""
+    """Build everything. `threads` is how many the run used before, if it is resumed.
+
+    Raises a StudioError that names the key at fault, or whatever a person's own code raises."""
     training = recipe.training
     device = choose(training.device)
     _, facts = describe(recipe)
@@ -49,6 +60,11 @@ def assemble(
     model = build_model(recipe, facts)
     if training.gradient_checkpointing:
         recorder.say(f"{recompute(model)} parts of the model are computed twice, to save memory")
+    batch = max(1, recipe.data.batch_size // training.accumulate)
+    shared = choose_threads(training.threads, threads, model, facts.shape, batch, device)
+    if shared is not None:
+        torch.set_num_threads(shared.count)
+        recorder.threads(shared.count, str(shared))
     data = limited(prepare(recipe, device, progress), training)
     model = place(model, training, device)
     if data.facts.shape != facts.shape or data.facts.outputs != facts.outputs:

@@ -18,6 +18,7 @@ from engine.devices.memory import breakdown, total_memory
 from engine.errors import TrainingError
 from engine.policies.backends import backends, selected
 from engine.policies.nonfinite import NonFiniteError
+from engine.policies.threads import own_threads
 from engine.recipe import Recipe
 from engine.resuming.randomness import preserved
 from engine.runs.directory import RunDirectory
@@ -101,6 +102,7 @@ def trial(recipe: Recipe, progress: Progress, control: Control | None = None) ->
         tempfile.TemporaryDirectory(prefix="torch-tui-trial-") as folder,
         selected(device),
         backends(recipe.training, device),
+        own_threads(),
         preserved(device),
     ):
         directory = RunDirectory.create(Path(folder), "trial", recipe, str(device))

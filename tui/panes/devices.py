@@ -19,7 +19,8 @@ class DevicesPane(VerticalScroll, Zoomable, can_focus=True):
     HELP = """Memory bars are split by owner: █ this process, ▒ others, ░ free.
 
     `alloc` is what torch's allocator has given out to this process, `reserved` or `resv` what it holds, `peak` the
-    most it ever gave out. Graphs show the last minute: temperature from 20 to 100 °C, power up to the board's limit,
+    most it ever gave out. `threads` are those that share an operation of a training on the CPU: small ones are done
+    sooner by one. Graphs show the last minute: temperature from 20 to 100 °C, power up to the board's limit,
     torch's memory up to the most it held. `m` shows this pane alone, and with taller graphs."""
     BORDER_TITLE = "Devices [dim]6[/]"
     ALLOW_MAXIMIZE = True  # VerticalScroll refuses
@@ -37,14 +38,18 @@ class DevicesPane(VerticalScroll, Zoomable, can_focus=True):
         self._history: tuple[Snapshot, ...] = ()
         self._painted = Content()
         self._rows = 0
+        self._threads = 0
 
     def compose(self) -> ComposeResult:
         yield Static()
 
-    def show(self, history: tuple[Snapshot, ...]) -> None:
-        """Show these snapshots, oldest first; paints only what differs from what is there."""
-        if history is not self._history:
-            self._history = history
+    def show(self, history: tuple[Snapshot, ...], threads: int = 0) -> None:
+        """Show these snapshots, oldest first; paints only what differs from what is there.
+
+        `threads` share an operation of the training on the CPU; 0 where there is none.
+        """
+        if history is not self._history or threads != self._threads:
+            self._history, self._threads = history, threads
             self._paint()
 
     def on_resize(self) -> None:
@@ -54,9 +59,9 @@ class DevicesPane(VerticalScroll, Zoomable, can_focus=True):
         width, height = self.size
         if not width:
             return  # not laid out yet; on_resize comes when it is
-        lines = draw(self._history, width, height)
+        lines = draw(self._history, width, height, self._threads)
         if len(lines) > height:
-            lines = draw(self._history, width - self.styles.scrollbar_size_vertical, height)
+            lines = draw(self._history, width - self.styles.scrollbar_size_vertical, height, self._threads)
         content = Content("\n").join(lines)
         if not content.is_same(self._painted):
             self._painted = content

@@ -32,6 +32,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "memory and speed": (
         "training.device",
         "training.precision",
+        "training.threads",
         "training.compile",
         "training.channels_last",
         "training.gradient_checkpointing",
@@ -74,6 +75,7 @@ HELP = {
     "training.health_every": "Steps between two looks at the layers (h); 0 is never.",
     "training.device": "auto, cpu, cuda, cuda:1 or mps.",
     "training.precision": "fp32 is exact; tf32 and bf16 are faster on new GPUs; fp16 scales gradients, on a GPU.",
+    "training.threads": "On the CPU: cores that share an operation; 0 is as many as its size keeps busy.",
     "training.compile": "torch.compile: slow first steps, then faster ones. Worth it for long runs.",
     "training.channels_last": "Pictures in memory as H×W×C: convolutions in half precision are faster on a GPU.",
     "training.gradient_checkpointing": "Compute activations twice and keep few: much less memory, a third slower.",

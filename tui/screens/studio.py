@@ -220,7 +220,7 @@ class StudioScreen(SteeringScreen):
     def _tell(self, history: History | None) -> None:
         """Show what is read: numbers, words, lines."""
         desk = self.desk
-        self.query_one(DevicesPane).show(desk.monitor.history())
+        self.query_one(DevicesPane).show(desk.monitor.history(), history.threads if history else 0)
         self.query_one(LogPane).add(desk.new_lines())
         self.show_download(desk.download)
         cost = str(self._pace) if self._shows_cost else ""

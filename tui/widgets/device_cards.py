@@ -22,18 +22,21 @@ MUTED = "$foreground 60%"  # $text-muted is an "auto" colour, which text with st
 LEGENDS = "█ this process ▒ others ░ free", "█ this ▒ others ░ free"
 
 
-def draw(history: History, width: int, height: int) -> list[Content]:
-    """The pane's lines, in the richest form that fits `height`; only the plainest may be longer."""
+def draw(history: History, width: int, height: int, threads: int = 0) -> list[Content]:
+    """The pane's lines, in the richest form that fits `height`; only the plainest may be longer.
+
+    `threads` share an operation of the training on the CPU; 0 where there is none.
+    """
     if not history:
         return [Content.styled("Waiting for the first sample…", MUTED)]
     latest = history[-1]
     reason = [Content.styled(line, MUTED) for line in wrap(latest.no_gpu or "", width)]
     if not latest.gpus:
-        return [*_host_card(history, width, (height - 3 - len(reason)) // 2), *reason]
+        return [*_host_card(history, width, (height - 3 - len(reason)) // 2, threads), *reason]
     gpus = sorted(latest.gpus, key=_torch_first)
     rows = (height - 1 - len(reason)) // len(gpus)
     cards = next(form for form in _forms(history, gpus, width, rows) if form is not None)
-    return [*(line for card in cards for line in card), _host_line(latest.host, width), *reason]
+    return [*(line for card in cards for line in card), _host_line(latest.host, width, threads), *reason]
 
 
 def _forms(history: History, gpus: list[GpuSample], width: int, rows: int) -> Iterator[list[list[Content]] | None]:
@@ -45,7 +48,7 @@ def _forms(history: History, gpus: list[GpuSample], width: int, rows: int) -> It
     yield [_gpu_line(history, gpu, width) for gpu in gpus]
 
 
-def _host_card(history: History, width: int, graph_rows: int) -> list[Content]:
+def _host_card(history: History, width: int, graph_rows: int, threads: int) -> list[Content]:
     host = history[-1].host
     own = min(host.process_ram, host.ram_used)
     cpu = Meter("cpu", _percent(host.cpu), (host.cpu, 0.0), LOAD, lambda snapshot: snapshot.host.cpu)
@@ -56,19 +59,25 @@ def _host_card(history: History, width: int, graph_rows: int) -> list[Content]:
         MEMORY,
         lambda snapshot: snapshot.host.ram_used / snapshot.host.ram_total,
     )
-    return [*_meters(history, (cpu, ram), width, graph_rows), _with_legend(_process(host), width)]
+    return [*_meters(history, (cpu, ram), width, graph_rows), _with_legend(_process(host, width, threads), width)]
 
 
-def _host_line(host: HostSample, width: int) -> Content:
+def _host_line(host: HostSample, width: int, threads: int) -> Content:
     """CPU and RAM in one line, and this process's part of them where there is room."""
     line = Content.assemble(
         ("cpu ", MUTED), _percent(host.cpu), (" · ram ", MUTED), _used_of(host.ram_used, host.ram_total)
     )
-    return _spread(line, _process(host), width)
+    return _spread(line, _process(host, width, threads), width)
 
 
-def _process(host: HostSample) -> Content:
-    return Content.assemble(("process ", MUTED), f"{_size(host.process_ram)} · {_figures(host.process_cpu)} cores")
+def _process(host: HostSample, width: int, threads: int) -> Content:
+    """This process; how many threads its training shares an operation among, as far as there is room."""
+    used = f"{_size(host.process_ram)} · {_figures(host.process_cpu)} cores"
+    shared = f" · {threads} thread{'s' if threads > 1 else ''}" if threads else ""
+    label = ("process ", MUTED)
+    if len(label[0]) + len(used) + len(shared) > width:
+        return Content(used + shared) if shared and len(used) + len(shared) <= width else Content.assemble(label, used)
+    return Content.assemble(label, used + shared)
 
 
 def _cards(

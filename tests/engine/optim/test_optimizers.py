@@ -178,6 +178,39 @@ class TestGroups:
             make_optimizer(line({"optimizer": {"name": "LBFGS", "backbone_lr_factor": 0.1}}), network())
 
 
+class TestFused:
+    def fused(self, model: nn.Module, name: str = "AdamW", **more: Any) -> object:
+        return make_optimizer(line({"optimizer": {"name": name, **more}}), model).param_groups[0].get("fused")
+
+    @pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "Adagrad"])
+    def test_a_step_is_one_kernel_where_torch_has_one(self, name: str) -> None:
+        assert self.fused(network(), name) is True
+        assert self.fused(network(), "RMSprop") is None
+
+    @pytest.mark.parametrize("said", [{"fused": False}, {"foreach": True}])
+    def test_what_the_recipe_says_is_left_alone(self, said: dict[str, bool]) -> None:
+        assert self.fused(network(), **said) in (False, None)
+
+    def test_sparse_gradients_have_no_kernel(self) -> None:
+        words = nn.Sequential(nn.Embedding(3, 4, sparse=True), nn.Linear(4, 2))
+        optimizer = make_optimizer(line({"optimizer": {"name": "SGD"}}), words)
+        words(torch.tensor([0, 2])).sum().backward()
+        optimizer.step()
+        assert not optimizer.param_groups[0]["fused"]
+
+    def test_it_comes_to_the_same_as_torchs_plain_step(self) -> None:
+        ours, theirs = network(), network()
+        optim = make(line({"optimizer": {"name": "AdamW", "lr": 0.05, "weight_decay_on_norms": True}}), ours)
+        plain = torch.optim.AdamW(theirs.parameters(), lr=0.05, fused=False)
+        for _ in range(3):
+            optim.step(gradients_of(ours, optim))
+            gradients_of(theirs, optim)()
+            plain.step()
+            plain.zero_grad()
+        for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+            torch.testing.assert_close(a, b)
+
+
 class TestMatricesOnly:
     def recipe(self, **more: Any) -> Any:
         return line({"optimizer": {"name": "Muon", "lr": 0.05, **more}})
@@ -202,7 +235,7 @@ class TestMatricesOnly:
         optim = make(self.recipe(weight_decay_on_norms=True), ours)
         matrices = [theirs[0].weight, theirs[3].weight]
         others = [p for p in theirs.parameters() if all(p is not m for m in matrices)]
-        alone = [torch.optim.Muon(matrices, lr=0.05), torch.optim.AdamW(others, lr=0.05, weight_decay=0.1)]
+        alone = [torch.optim.Muon(matrices, lr=0.05), torch.optim.AdamW(others, lr=0.05, weight_decay=0.1, fused=True)]
         for _ in range(3):
             optim.step(gradients_of(ours, optim))
             gradients_of(theirs, optim)()
