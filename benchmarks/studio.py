@@ -2,10 +2,10 @@
 
     python benchmarks/studio.py [cost] [keys] [start] [--rounds 5] [--epochs 8]
 
-`cost` trains W1 headless and under the studio, which is painted into a pty of 200 × 60, with four charts, whose other end
-is read and thrown away, as a terminal at the end of an SSH connection would be. Both are timed by the run's own clock.
-`keys` types letters into a filter while W1 trains and waits for each to appear. `start` is timed from the start of the
-process; its second row of figures is what torch alone takes to be imported, and to make the first optimizer.
+`cost` trains W1 headless and under the studio, which is painted into a pty of 200 × 60, with four charts, whose other
+end is read and thrown away, as a terminal at the end of an SSH connection would be. Both are timed by the run's own
+clock. `keys` types letters into a filter while W1 trains and waits for each to appear. `start` is timed from the start of
+the process; its last figures are what torch alone takes to be imported, and to make the first optimizer.
 """
 
 from __future__ import annotations

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import time
+from collections import deque
 from collections.abc import Callable
 
 BUDGET = 0.02
 FASTEST_S, SLOWEST_S = 0.1, 1.0
-_MEMORY_S = 5.0  # the share that is shown is that of about the last five seconds
+_MEMORY_S = 5.0  # the share that is shown is that of the last five seconds
 
 
 class Pace:
@@ -22,23 +22,26 @@ class Pace:
     ) -> None:
         """`worked` are the CPU seconds of the thread that calls."""
         self._clock, self._worked = clock, worked
-        self._last, self._done = clock(), worked()
-        self.share = 0.0
-        """Of one core's time."""
+        self._looks = deque([(clock(), worked())])
         self.interval = FASTEST_S
 
     def next(self) -> float:
         """Seconds until the next frame; to be called once a frame, before it is painted."""
         now, done = self._clock(), self._worked()
-        passed, cost = now - self._last, done - self._done  # the cost of the last frame, and of the keys since
-        self._last, self._done = now, done
-        if passed > 0:
-            keep = math.exp(-passed / _MEMORY_S)
-            self.share = keep * self.share + (1 - keep) * cost / passed
+        cost = done - self._looks[-1][1]  # of the last frame, and of the keys since
+        self._looks.append((now, done))
+        while now - self._looks[1][0] > _MEMORY_S:
+            self._looks.popleft()
         # Half way to what this frame asks for: one that is dear, such as a dialog that opens, is no reason to stall.
         wanted = min(max(cost / BUDGET, FASTEST_S), SLOWEST_S)
         self.interval = (self.interval + wanted) / 2
         return self.interval
+
+    @property
+    def share(self) -> float:
+        """Of one core's time, in the last seconds."""
+        (began, before), (now, done) = self._looks[0], self._looks[-1]
+        return (done - before) / (now - began) if now > began else 0.0
 
     def __str__(self) -> str:
         return f"studio {1 / self.interval:.1f} frames/s · {self.share:.1%} of a core"

@@ -19,6 +19,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from tui.charts.axis import Limits, log_limits, value_label, x_limits, y_limits
+from tui.charts.direct import send_rows
 from tui.charts.frame import LEAST_HEIGHT, LEAST_WIDTH, Frame, draw_frame
 from tui.charts.line import Line
 from tui.charts.raster import ACROSS, BRAILLE, draw_line, draw_markers, to_braille
@@ -136,8 +137,8 @@ class Chart(Widget):
             return
         before, width = self._strips, self.size.width
         after = self._painted()
-        rows = [y for y, (old, new) in enumerate(zip(before, after, strict=True)) if old is not new]
-        if rows:
+        rows = {y: new for y, (old, new) in enumerate(zip(before, after, strict=True)) if old is not new}
+        if rows and not send_rows(self, rows):
             self.refresh(*(Region(0, y, width, 1) for y in rows))
 
     def _painted(self) -> list[Strip]:

@@ -35,7 +35,7 @@ from tui.screens.steering import SteeringScreen
 from tui.training import Desk
 
 PANES = ("presets", "model", "data", "settings", "curves", "devices", "log")
-_TELL_S = 0.45
+_TELL_S = 0.95
 _PATIENCE_S = 10.0  # how long a run may take to stop before one may leave without it
 _DEFAULT_METRIC = {"classification": "accuracy", "regression": "r2"}
 
@@ -198,21 +198,21 @@ class StudioScreen(SteeringScreen):
     def _tick(self, *, everything: bool) -> None:
         """Ask the engine for news and give them to the panes; panes that got none do not repaint.
 
-        The curves get theirs at every frame. What is read, and not watched, is told twice a second, and when the state
+        The curves get theirs at every frame. What is read, and not watched, is told once a second, and when the state
         changes: what Textual composes is the least rectangle around all that has changed.
         """
         desk, history = self.desk, self.desk.history
         now, progress = time.monotonic(), history.progress if history else None
         state = (progress.state, progress.text, desk.live) if progress else None
-        with self.app.batch_update():
-            try:
-                if everything or state != self._state_told or now - self._told > _TELL_S:
-                    self._told, self._state_told = now, state
+        try:
+            if everything or state != self._state_told or now - self._told > _TELL_S:
+                self._told, self._state_told = now, state
+                with self.app.batch_update():
                     self._tell(history)
-                if history is not None:  # last, so that a run that is shown as done is shown whole
-                    self.query_one(CurvesPane).show(history, self._metric(history), desk.name, desk.average)
-            except NoMatches:
-                return  # the screen is being taken down
+            if history is not None:  # last, so that a run that is shown as done is shown whole
+                self.query_one(CurvesPane).show(history, self._metric(history), desk.name, desk.average)
+        except NoMatches:
+            return  # the screen is being taken down
         self.tell_news()
         if desk.ended():
             self._announce(desk.history)

@@ -1,0 +1,108 @@
+"""Rows of a chart go straight to the terminal only where nothing lies over them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+from textual.app import App, ComposeResult
+from textual.containers import VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from tui.charts import chart as module
+from tui.charts import direct
+from tui.charts.chart import Chart, Line
+
+
+class Dialog(ModalScreen[None]):
+    CSS = "Dialog { align: right bottom; } Static { width: 5; height: 1; }"
+
+    def compose(self) -> ComposeResult:
+        yield Static("hello")
+
+
+class Charts(App[None]):
+    CSS = "Chart { height: 12; }"
+
+    def compose(self) -> ComposeResult:
+        with VerticalScroll():
+            yield Chart("loss")
+            yield Static("\n" * 30)
+
+
+def grow(app: App[None], values: list[float]) -> None:
+    y = np.array(values)
+    app.screen_stack[0].query_one(Chart).show([Line("train", np.arange(len(y), dtype=float), y, "primary")], x_max=50)
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[list[int] | None]:
+    """The rows of each attempt to send some; None where it was refused."""
+    attempts: list[list[int] | None] = []
+
+    def send_rows(widget: Chart, rows: Mapping[int, Any]) -> bool:
+        done = direct.send_rows(widget, rows)
+        attempts.append(list(rows) if done else None)
+        return done
+
+    monkeypatch.setattr(module, "send_rows", send_rows)
+    return attempts
+
+
+async def test_rows_that_changed_are_sent_and_composing_shows_the_same(sent: list[list[int] | None]) -> None:
+    app = Charts()
+    async with app.run_test(size=(60, 20)) as pilot:
+        grow(app, [2.0, 1.0, 1.5])
+        await pilot.pause()
+        sent.clear()
+        grow(app, [2.0, 1.0, 1.5, 1.4])
+        (rows,) = sent
+        assert rows
+        assert len(rows) < 12
+        chart = app.query_one(Chart)
+        composed = [strip.text for strip in app.screen._compositor.render_strips()]
+        assert all(chart.render_line(row).text in composed[row] for row in rows)
+
+
+@pytest.mark.parametrize("over", ["notification", "dialog", "scrolled"])
+async def test_they_go_textuals_way_where_something_lies_over_them(sent: list[list[int] | None], over: str) -> None:
+    app = Charts()
+    async with app.run_test(size=(60, 14), notifications=True) as pilot:
+        grow(app, [2.0, 1.0, 1.5])
+        await pilot.pause()
+        if over == "notification":
+            app.notify("something " * 30, timeout=60)
+        elif over == "dialog":
+            await app.push_screen(Dialog())
+        else:
+            app.query_one(VerticalScroll).scroll_to(y=3, animate=False)
+        await pilot.pause(0.3)
+        sent.clear()
+        grow(app, [2.0, 1.0, 1.5, 1.4])
+        assert sent in ([None], [])  # a chart on another screen is not even painted
+        await pilot.pause()
+        shown = "\n".join(strip.text for strip in app.screen_stack[0]._compositor.render_strips())
+        assert "1.400" in shown or over == "scrolled"
+
+
+def test_each_row_is_put_where_it_belongs() -> None:
+    from textual.geometry import Region
+    from textual.strip import Strip
+
+    text = direct._Rows(Region(4, 2, 10, 5), {3: Strip.blank(3)}).render_segments(Console())
+    assert text.startswith("\x1b[6;5H")
+
+
+async def test_a_textual_that_is_made_otherwise_inside_costs_speed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = Charts()
+    async with app.run_test(size=(60, 20)) as pilot:
+        grow(app, [2.0, 1.0])
+        await pilot.pause()
+        monkeypatch.setattr(direct, "_free_place", lambda widget: widget.there_is_no_such_thing)
+        grow(app, [2.0, 1.0, 0.5])
+        await pilot.pause()
+        assert any("0.5000" in strip.text for strip in app.screen._compositor.render_strips())

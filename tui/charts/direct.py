@@ -1,0 +1,64 @@
+"""Rows of a widget straight to the terminal: the cheapest way for what moves several times a second.
+
+Textual composes the least rectangle around all that has changed, from every widget it meets there, line by line. For
+four charts beside a training that takes 5 ms a frame, most of it for lines that are as they were, and holds the GIL
+meanwhile; sending the changed rows alone takes 0.5 ms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.control import Control
+from textual._compositor import CompositorUpdate
+from textual.geometry import Region
+from textual.strip import Strip
+from textual.widget import Widget
+
+
+def send_rows(widget: Widget, rows: Mapping[int, Strip]) -> bool:
+    """Send rows of `widget`, by their number in it, to the terminal; False if they have to go Textual's way.
+
+    So it is where a layout is due, where anything lies over the widget (a dialog, a notification, a tooltip) or a part
+    of it is out of sight, or where a Textual to come is made otherwise inside. `widget.render_lines` must give the same
+    rows from now on: Textual keeps no picture of the screen, and asks for them whenever it composes there.
+    """
+    try:
+        place = _free_place(widget)
+        if place is None:
+            return False
+        widget.app._display(widget.screen, _Rows(place, rows))  # type: ignore[arg-type]
+    except AttributeError:
+        return False
+    return True
+
+
+def _free_place(widget: Widget) -> Region | None:
+    """Where the widget is on the terminal, if all of it can be seen."""
+    app, screen = widget.app, widget.screen
+    if app.screen is not screen or app.is_inline or app._batch_count or screen._layout_required:
+        return None
+    visible = screen._compositor.visible_widgets  # what lies on top comes first
+    if widget not in visible:
+        return None
+    place, clip = visible[widget]
+    for above, (region, above_clip) in visible.items():
+        if above is widget:
+            return place if clip.contains_region(place) else None
+        if region.intersection(above_clip).overlaps(place):
+            return None
+    return None
+
+
+class _Rows(CompositorUpdate):
+    """Rows of one place on the terminal."""
+
+    def __init__(self, place: Region, rows: Mapping[int, Strip]) -> None:
+        self._place, self._rows = place, rows
+
+    def render_segments(self, console: Console) -> str:
+        return "".join(
+            Control.move_to(self._place.x, self._place.y + row).segment.text + strip.render(console)
+            for row, strip in self._rows.items()
+        )
