@@ -4,8 +4,8 @@
 
 `cost` trains W1 headless and under the studio, which is painted into a pty of 200 × 60, with four charts, whose other
 end is read and thrown away, as a terminal at the end of an SSH connection would be. Both are timed by the run's own
-clock. `keys` types letters into a filter while W1 trains and waits for each to appear. `start` is timed from the start of
-the process; its last figures are what torch alone takes to be imported, and to make the first optimizer.
+clock. `keys` types letters into a filter while W1 trains and waits for each to appear. `start` is timed from the start
+of the process; its last figures are what torch alone takes to be imported, and to make the first optimizer.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def training(folder: Path) -> Iterator[tuple[Studio, Path]]:
         try:
             moment, _ = studio.wait_for("784", studio.began)  # the shapes are known: torch is loaded
             studio.press("t")
-            studio.wait_for("samples/s", moment)
+            studio.wait_for("step [1-9]", moment)
             yield studio, Path(runs)
         finally:
             studio.close()
@@ -243,15 +243,16 @@ def start(folder: Path, rounds: int) -> None:
                 shown, _ = studio.wait_for("Presets", studio.began)
                 frame.append(shown - studio.began)
                 pressed = studio.press("/")
-                answer.append(studio.wait_for("filter presets", pressed)[0] - studio.began)
+                # Its first letter is the cursor's.
+                answer.append(studio.wait_for("ilter presets", pressed)[0] - studio.began)
             finally:
                 studio.close()
             studio = Studio(folder, TORCH_TUI_RUNS=runs)
             try:
                 shown, _ = studio.wait_for("Presets", studio.began)
                 studio.press("t")
-                # The first number of steps other than 0 that is read on the screen.
-                step.append(studio.wait_for(r"step [1-9]", shown)[0] - studio.began)
+                # The first number of steps other than 0, or the end of so short a run.
+                step.append(studio.wait_for(r"step [1-9]|✓ done", shown)[0] - studio.began)
             finally:
                 studio.close()
     measured = {"first frame": frame, "a key is answered": answer, "first step is seen": step, **bare}

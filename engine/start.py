@@ -13,7 +13,6 @@ import importlib
 import importlib.util
 import os
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -21,23 +20,29 @@ from typing import Any
 
 # In the order in which torch itself loads them; the first makes CUDA's symbols visible to the others.
 _LIBRARIES = ("libtorch_global_deps.so", "libtorch_cpu.so", "libtorch_cuda.so")
+_TURN_S = 0.0002
 
 
 def before_screen() -> None:
     """To be called before the studio is imported; `Desk.load` ends what begins here."""
     without_collector()
     defer_numpy()
-    link_torch()
 
 
 @contextlib.contextmanager
 def importing() -> Iterator[None]:
-    """Much is imported inside: nothing of it is garbage, now or later."""
+    """Much is imported inside: nothing of it is garbage, now or later. Other threads get their turn at once.
+
+    A key of the studio goes through dozens of turns of its event loop, and each would wait for the usual 5 ms.
+    """
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_TURN_S)
     without_collector()
     try:
         yield
     finally:
         settled()
+        sys.setswitchinterval(before)
 
 
 def without_collector() -> None:
@@ -81,28 +86,14 @@ class _Deferred(ModuleType):
         return sys.modules[self.__name__]
 
 
-def link_torch() -> threading.Thread | None:
-    """Let a thread link torch's libraries while others work; None where that can't be done.
+def link_torch() -> None:
+    """Link torch's libraries without holding the GIL: `import torch` finds them there then. Nothing of torch runs yet.
 
-    `import torch` finds them there then. Nothing of torch runs before.
+    Not beside the first frame: page faults and imports wait for the same lock of the kernel.
     """
     folder = _libraries() if sys.platform == "linux" and "torch" not in sys.modules else None
     if folder is None:
-        return None
-    thread = threading.Thread(target=_link, args=(folder,), name="link-torch", daemon=True)
-    thread.start()
-    return thread
-
-
-def _libraries() -> Path | None:
-    with contextlib.suppress(ImportError, ValueError):
-        spec = importlib.util.find_spec("torch")
-        if spec is not None and spec.origin:
-            return Path(spec.origin).parent / "lib"
-    return None
-
-
-def _link(folder: Path) -> None:
+        return
     import ctypes
 
     # The function called through ctypes, as CDLL(path) itself holds the GIL. What fails here fails again in the import,
@@ -112,3 +103,11 @@ def _link(folder: Path) -> None:
     for name in _LIBRARIES:
         if (folder / name).exists():
             dlopen(os.fsencode(folder / name), os.RTLD_NOW | (os.RTLD_GLOBAL if name == _LIBRARIES[0] else 0))
+
+
+def _libraries() -> Path | None:
+    with contextlib.suppress(ImportError, ValueError):
+        spec = importlib.util.find_spec("torch")
+        if spec is not None and spec.origin:
+            return Path(spec.origin).parent / "lib"
+    return None

@@ -17,7 +17,7 @@ from engine.recipe import Recipe
 from engine.runs.directory import RunDirectory
 from engine.runs.history import LIVE, Event, History
 from engine.runs.metrics import read_last
-from engine.start import importing
+from engine.start import importing, link_torch
 from engine.training.control import Control, Stopped
 from tui.draft import Origin
 
@@ -70,7 +70,19 @@ class Desk:
         """Import torch and everything that needs it."""
         began = time.monotonic()
         with importing():
-            import plotext  # noqa: F401  # 0.14 s that the screen would stand still at the first curve
+            link_torch()
+            # 0.14 s that the screen would stand still at the first curve.
+            import plotext  # noqa: F401
+
+            from engine.loaded import load_the_rest
+
+            load_the_rest()
+
+            import engine.check
+            import engine.data.preview
+            import engine.job
+            import engine.trials.batch_finder
+            import engine.trials.lr_finder  # noqa: F401
 
         self.lines.append(f"torch {version('torch')} is loaded ({time.monotonic() - began:.1f} s)")
 

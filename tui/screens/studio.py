@@ -36,6 +36,7 @@ from tui.training import Desk
 
 PANES = ("presets", "model", "data", "settings", "curves", "devices", "log")
 _TELL_S = 0.95
+_SETTLES_S = 0.1
 _PATIENCE_S = 10.0  # how long a run may take to stop before one may leave without it
 _DEFAULT_METRIC = {"classification": "accuracy", "regression": "r2"}
 
@@ -120,7 +121,8 @@ class StudioScreen(SteeringScreen):
 
     def _after_first_frame(self) -> None:
         self.show_what_is_known()
-        self.load_engine()
+        # Not at once: the form of the settings is being made, and keys are waiting that were pressed meanwhile.
+        self.set_timer(_SETTLES_S, self.load_engine)
 
     @staticmethod
     def _is_preset(recipe: Recipe) -> bool:
