@@ -7,6 +7,7 @@ out of the way the longest hold is 0.05 s, and the import takes two thirds of th
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import importlib
@@ -54,6 +55,8 @@ def settled() -> None:
     """What is there stays: later collections don't walk over it, which would hold up training and screen alike."""
     gc.freeze()
     gc.enable()
+    atexit.unregister(gc.unfreeze)
+    atexit.register(gc.unfreeze)  # extension modules count what is left of theirs at the end, and complain on stderr
 
 
 def defer_numpy() -> None:

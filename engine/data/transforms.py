@@ -51,9 +51,10 @@ class Normalize:
     Args:
         mean (sequence): the mean of each channel, or one for all.
         std (sequence): the standard deviation of each channel, or one for all.
+        inplace (bool): has no effect: a dataset is never written into.
     """
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(self, mean: Sequence[float], std: Sequence[float], inplace: bool = False) -> None:
         if not all(std):
             raise ValueError("std evaluated to zero, leading to division by zero.")
         self._mean, self._std = tuple(mean), tuple(std)
@@ -119,6 +120,7 @@ class RandomErasing:
         scale (tuple): least and greatest share of the sample's area.
         ratio (tuple): least and greatest quotient of the sides.
         value (float): what stands there then: one number, one a channel, or "random" for normal noise.
+        inplace (bool): has no effect: a dataset is never written into.
     """
 
     # torchvision takes all three as `value`, but annotates a float, by which a recipe could not say the others.
@@ -128,6 +130,7 @@ class RandomErasing:
         scale: Sequence[float] = (0.02, 0.33),
         ratio: Sequence[float] = (0.3, 3.3),
         value: float | Sequence[float] | Literal["random"] = 0.0,
+        inplace: bool = False,
     ) -> None:
         _check_probability(p)
         for name, limits in (("scale", scale), ("ratio", ratio)):

@@ -131,7 +131,12 @@ class Optim:
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Take up where `state` was taken."""
+        # How a step is done belongs to this machine and this torch, not to what was done before.
+        kernels = [group.get("fused") for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
+        for group, fused in zip(self.optimizer.param_groups, kernels, strict=True):
+            if "fused" in group:
+                group["fused"] = fused
         self._schedule.load_state(state["schedule"])
         self._scaler.load_state_dict(dict(state["scaler"]))
         self._steps, self._warmup = state["steps"], state["warmup"]

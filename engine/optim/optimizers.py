@@ -30,7 +30,7 @@ def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     entry.check(part.parameters, "optimizer")
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise RecipeError("model", "has no parameter to train", "Add a layer with weights, such as Linear.")
-    optimizer = _make(entry, part, model)
+    optimizer = _make(entry, part, model, fused=not recipe.model.python)  # whose gradients may be sparse
     _try_a_step(entry, part)
     return optimizer
 
@@ -103,11 +103,11 @@ def _trained(module: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in module.parameters(recurse=False) if parameter.requires_grad]
 
 
-def _make(entry: Entry, part: Part, model: nn.Module) -> torch.optim.Optimizer:
+def _make(entry: Entry, part: Part, model: nn.Module, *, fused: bool = True) -> torch.optim.Optimizer:
     roles = _roles(model)
     values: Mapping[str, Any] = part.parameters
-    if any(getattr(module, "sparse", False) for module in model.modules()) and "fused" not in values:
-        values = {**values, "fused": False} if entry.parameter("fused") else values  # no kernel for sparse gradients
+    if not fused or any(getattr(module, "sparse", False) for module in model.modules()):
+        values = _unfused(entry, values)  # there is no kernel for sparse gradients
     if part.backbone_lr_factor != 1 and _closure_required(entry.target):
         what = f"{entry.name} has one rate for all parameters"
         raise RecipeError("optimizer.backbone_lr_factor", what, f"Remove it, or choose {_WITH_MATRICES}.")
@@ -120,6 +120,7 @@ def _make(entry: Entry, part: Part, model: nn.Module) -> torch.optim.Optimizer:
         raise RecipeError("optimizer.name", what, f"Use {_WITH_MATRICES}.")
     rest = catalog.optimizers()[_WITH_MATRICES]
     alike = {"lr": part.lr, **({"weight_decay": _decay(entry, values)} if entry.parameter("weight_decay") else {})}
+    alike = alike if fused else _unfused(rest, alike)
     # The head's group comes first: group 0 is the one whose rate is shown.
     return Both(_over(rest, alike, part, others), _over(entry, values, part, matrices))
 
@@ -144,6 +145,10 @@ def _over(entry: Entry, values: Mapping[str, Any], part: Part, roles: Sequence[_
     return entry.make(values, "optimizer", made)  # type: ignore[no-any-return]
 
 
+def _unfused(entry: Entry, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {"fused": False, **values} if entry.parameter("fused") else dict(values)
+
+
 def _can_be_fused(entry: Entry, values: Mapping[str, Any], parameters: Sequence[Tensor]) -> bool:
     """Whether torch can do the step in one kernel, and the recipe leaves the choice to us.
 
@@ -154,7 +159,10 @@ def _can_be_fused(entry: Entry, values: Mapping[str, Any], parameters: Sequence[
     return (
         entry.parameter("fused") is not None
         and not {"fused", "foreach", "capturable", "differentiable"} & set(values)
-        and all(each.is_floating_point() and each.device.type in devices for each in parameters)
+        # The kernels walk memory: weights that are laid out otherwise than their loaded moments would get another's.
+        and all(
+            each.is_floating_point() and each.is_contiguous() and each.device.type in devices for each in parameters
+        )
     )
 
 

@@ -18,6 +18,8 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+CORES = torch.get_num_threads()
+"""What the process may use. Read before a thread is told otherwise: each that touches torch keeps what it was told."""
 GRAIN = 32e6
 """Floating point operations of the typical operation that a thread must have to do."""
 _SAMPLES = 2  # whose work is counted and multiplied: batch norm can't do with one
@@ -43,7 +45,7 @@ def choose_threads(
     sum over other parts is rounded otherwise, and a resumed run is to be the same to the bit. Decided by the work of
     the operations and not by the clock, so that a recipe gives the same numbers each time.
     """
-    cores = torch.get_num_threads()
+    cores = CORES
     if device.type != "cpu":
         return None
     if asked:
@@ -63,12 +65,11 @@ def choose_threads(
 
 @contextmanager
 def own_threads() -> Iterator[None]:
-    """What is set inside by torch.set_num_threads is undone."""
-    before = torch.get_num_threads()
+    """What is set inside by torch.set_num_threads is undone: all cores again."""
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(CORES)
 
 
 def typical_work(model: nn.Module, shape: tuple[int, ...]) -> float:
@@ -79,7 +80,7 @@ def typical_work(model: nn.Module, shape: tuple[int, ...]) -> float:
     """
     try:
         trial = copy.deepcopy(model).eval()
-        with torch.no_grad(), _Counted() as counted:
+        with _Counted() as counted:  # not without gradients: a Transformer would be one operator that nobody can count
             trial(torch.zeros(_SAMPLES, *shape))
     except Exception:  # a person's module may raise anything; the training itself will say what
         return 0.0

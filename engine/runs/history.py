@@ -118,6 +118,11 @@ class Series:
             self._used = int(np.searchsorted(self._bucket[: self._used], bucket))
             return bucket * self.width
 
+    @property
+    def fits_finer(self) -> bool:
+        """Whether buckets of half the width would do."""
+        return self.width > 1 and self._used < _BUCKETS // 2
+
     def _append(self, steps: np.ndarray, values: np.ndarray) -> None:
         if not len(steps):
             return
@@ -162,7 +167,7 @@ class Series:
         """Double the width."""
         self.width *= 2
         buckets = self._bucket[: self._used] // 2
-        starts = np.flatnonzero(np.diff(buckets, prepend=buckets[0] - 1))
+        starts = np.flatnonzero(np.diff(buckets, prepend=-1))
         merged = (
             buckets[starts],
             np.add.reduceat(self._sum[: self._used], starts),

@@ -191,7 +191,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
     try:
         with closing(_connect(path)) as connection:
             yield connection
-    except sqlite3.Error as error:
+    except (sqlite3.Error, ValueError, TypeError, OverflowError) as error:  # sqlite keeps text in columns of numbers
         raise RunError(str(path), f"can't be read: {error}", "The run may be damaged.") from error
 
 
@@ -281,7 +281,10 @@ def _cut(connection: sqlite3.Connection, number: int, packed: object, step: int)
         counted = "SELECT count(*) FROM points WHERE series = ? AND step BETWEEN ? AND ?"
         series.count -= connection.execute(counted, (number, first, ended)).fetchone()[0]
         series.extend(*_points(connection, number, first, last))
-        connection.execute(_SET_CURVE, (number, series.packed()))
+        if series.fits_finer:  # what is left of a long run, in its wide buckets: all points are looked at once more
+            connection.execute("DELETE FROM curves WHERE series = ?", (number,))
+        else:
+            connection.execute(_SET_CURVE, (number, series.packed()))
 
 
 def _curve(connection: sqlite3.Connection, number: int, packed: object) -> Series:

@@ -117,7 +117,7 @@ def test_without_a_terminal_the_default_preset_is_trained(
     assert run.name.startswith("digits-mlp-")
     lines = done.stdout.splitlines()
     assert len([line for line in lines if re.search(r"epoch \d+/30 ", line)]) == 30
-    assert len(lines) < 40, "a line an epoch and a few more"
+    assert len(lines) < 42, "a line an epoch and a few more"
     ending = dict(line.split(maxsplit=1) for line in lines[-4:])
     accuracy = re.match(r"accuracy (0\.\d+)", ending["test"])
     assert accuracy is not None

@@ -27,7 +27,7 @@ def first_losses(name: str, **changes: object) -> list[float]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        recipe = presets.load(name).recipe.override({"training.device": "cpu", **changes})
+        recipe = presets.load(name).recipe.override({"training.device": "cpu", "training.threads": 1, **changes})
         with trial(recipe, lambda what, done, total: None) as tried:
             return list(tried.steps(_STEPS))
     finally:

@@ -54,6 +54,7 @@ class CurvesPane(Pane):
         self._seen: tuple[object, ...] = ()
         self._titled = ""
         self._roomy = False
+        self._shown: tuple[History, str, str, str] | None = None
 
     def compose(self) -> ComposeResult:
         with Grid():
@@ -65,7 +66,7 @@ class CurvesPane(Pane):
     def action_smooth(self) -> None:
         """Show training as a moving average, or step by step again."""
         self.smooth = not self.smooth
-        self._seen = ()
+        self._show_again()
 
     def action_log_scale(self) -> None:
         """Switch the loss axis."""
@@ -77,7 +78,7 @@ class CurvesPane(Pane):
 
         `average` is the kind of its averaged weights: ema or swa.
         """
-        series = history.series
+        series, self._shown = history.series, (history, metric, name, average)
         seen = (
             id(history),
             metric,
@@ -98,7 +99,7 @@ class CurvesPane(Pane):
         loss.show(_lines(history, "loss", average, smooth=self.smooth), marks=marks, x_max=ends)
         chart = self.query_one("#metric-chart", Chart)
         chart.title = metric
-        for each in (loss, chart):
+        for each in self.query(Chart):
             each.empty_text = "No value yet"
         chart.show(_lines(history, metric, average, smooth=self.smooth), marks=marks, x_max=ends)
         for series_name in _BESIDE:
@@ -110,7 +111,13 @@ class CurvesPane(Pane):
         """More charts in a taller pane."""
         self._roomy = event.size.height >= _ROOM
         self.set_class(self._roomy, "-roomy")
+        self._show_again()
+
+    def _show_again(self) -> None:
+        """What was shown last, in another way."""
         self._seen = ()
+        if self._shown is not None:
+            self.show(*self._shown)
 
 
 def _lines(history: History, name: str, average: str, *, smooth: bool) -> list[Line]:

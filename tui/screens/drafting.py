@@ -216,8 +216,8 @@ class DraftScreen(Screen[None]):
 
     @work(exclusive=True, group="engine", exit_on_error=False)
     async def load_engine(self) -> None:
-        load_deferred()
         try:
+            load_deferred()
             await asyncio.to_thread(self.desk.load)
         except Exception as error:  # a broken installation of torch raises anything, also OSError for a library
             self.query_one(LogPane).add([f"torch can't be loaded: {error}"])

@@ -198,6 +198,20 @@ class TestFused:
         optimizer.step()
         assert not optimizer.param_groups[0]["fused"]
 
+    def test_weights_laid_out_otherwise_are_not_walked(self) -> None:
+        model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4, 2)).to(memory_format=torch.channels_last)
+        assert not self.fused(model)
+        model = nn.Linear(4, 2)
+        model.weight = nn.Parameter(torch.randn(2, 8)[:, ::2])
+        assert not self.fused(model)
+
+    def test_a_state_from_elsewhere_does_not_decide_how_a_step_is_done(self) -> None:
+        plain, ours = network(), network()
+        saved = make(line({"optimizer": {"name": "AdamW", "fused": False}}), plain).state()
+        optim = make(line({"optimizer": {"name": "AdamW"}}), ours)
+        optim.load_state(saved)
+        assert {group["fused"] for group in optim.optimizer.param_groups} == {True}
+
     def test_it_comes_to_the_same_as_torchs_plain_step(self) -> None:
         ours, theirs = network(), network()
         optim = make(line({"optimizer": {"name": "AdamW", "lr": 0.05, "weight_decay_on_norms": True}}), ours)

@@ -12,6 +12,7 @@ from small_runs import line, train
 from torch import Tensor, nn
 
 from engine.job import Job
+from engine.policies import threads
 from engine.policies.threads import choose_threads, own_threads, typical_work
 from engine.runs.directory import RunDirectory
 
@@ -22,15 +23,16 @@ CPU = torch.device("cpu")
 def four_cores(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     before = torch.get_num_threads()
+    monkeypatch.setattr(threads, "CORES", 4)
     torch.set_num_threads(4)
     yield
     torch.set_num_threads(before)
 
 
 def chosen(model: nn.Module, shape: tuple[int, ...], batch: int = 64, **given: Any) -> int:
-    threads = choose_threads(given.get("asked", 0), given.get("before", 0), model, shape, batch, CPU)
-    assert threads is not None
-    return threads.count
+    found = choose_threads(given.get("asked", 0), given.get("before", 0), model, shape, batch, CPU)
+    assert found is not None
+    return found.count
 
 
 def perceptron(width: int) -> nn.Module:
@@ -52,6 +54,11 @@ def test_recurrent_layers_are_counted_step_by_step() -> None:
     work = typical_work(nn.GRU(28, 32, batch_first=True), (28, 28))
     # The hidden state's product is a step's; that of the inputs is one for all 28 steps.
     assert 2 * 32 * 96 <= work <= 28 * 2 * 28 * 96
+
+
+def test_a_transformer_is_counted_although_torch_has_one_operator_for_it() -> None:
+    encoder = nn.TransformerEncoderLayer(64, 4, 256, batch_first=True)
+    assert typical_work(encoder, (16, 64)) >= 2 * 16 * 64 * 64
 
 
 def test_small_operations_are_one_threads_and_large_ones_are_shared() -> None:

@@ -277,12 +277,12 @@ class TestForget:
     def test_a_curve_that_is_not_cut_would_be_seen(self, path: Path) -> None:
         write(path, waves(5000), waves(700, 5001))
         stale = packed(path)
-        forget_after(path, 3000)
+        forget_after(path, 4500)
         assert packed(path) not in (None, stale)
         assert_as_all_points(path)
 
         writer = MetricsWriter(path, pytest.fail)
-        writer.points(NAME, *waves(4000, 3001, factor=2.0))
+        writer.points(NAME, *waves(4000, 4501, factor=2.0))
         writer.close()
         assert_as_all_points(path)
         change(path, "UPDATE curves SET curve = ?", stale)
@@ -292,13 +292,20 @@ class TestForget:
     def test_a_branch_has_the_curve_up_to_where_it_begins(self, path: Path, tmp_path: Path) -> None:
         write(path, waves(50_000), waves(700, 50_001))
 
-        copy_until(path, tmp_path / "branch.sqlite", 20_000)
+        copy_until(path, tmp_path / "branch.sqlite", 40_000)
 
         assert_as_all_points(tmp_path / "branch.sqlite")
         branch = Series.unpacked(packed(tmp_path / "branch.sqlite"))
         assert branch is not None
-        assert (branch.last_step, branch.count) == (20_000, 20_000)
+        assert (branch.last_step, branch.count) == (40_000, 40_000)
         assert_same(read_curves(path)[NAME], made(*waves(50_700)))
+
+    def test_of_a_long_run_cut_early_every_step_is_seen(self, path: Path) -> None:
+        write(path, waves(50_000), waves(700, 50_001))
+
+        forget_after(path, 1500)
+
+        assert len(read_curves(path)[NAME].curve()[0]) > 1400  # some of the waves are not finite
 
     def test_a_cut_between_two_points_keeps_the_curve_up_to_the_first(self, path: Path) -> None:
         write(path, waves(5000), waves(700, 9001), waves(700, 9701))
