@@ -123,6 +123,23 @@ class TestExact:
             pytest.param({"loss.class_weights": "balanced"}, id="class weights"),
             pytest.param({"training.gradient_checkpointing": True}, id="gradient checkpointing"),
             pytest.param({"optimizer": {"name": "Muon", "lr": 0.01}, "scheduler": None}, id="muon"),
+            pytest.param(
+                {
+                    "training.channels_last": True,
+                    "optimizer": {"name": "AdamW", "lr": 0.01},
+                    "scheduler": None,
+                    "model": {
+                        "layers": [
+                            {"name": "Conv2d", "out_channels": 4, "kernel_size": 5},
+                            {"name": "ReLU"},
+                            {"name": "Conv2d", "out_channels": 6, "kernel_size": 3, "stride": 3},
+                            {"name": "Flatten"},
+                            {"name": "Linear", "out_features": "classes"},
+                        ]
+                    },
+                },
+                id="channels_last",  # a fused step would walk moments and weights that lie otherwise
+            ),
         ],
     )
     def test_so_it_is_with(self, changes: dict[str, Any], root: Path) -> None:
