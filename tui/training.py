@@ -17,7 +17,7 @@ from engine.recipe import Recipe
 from engine.runs.directory import RunDirectory
 from engine.runs.history import LIVE, Event, History
 from engine.runs.metrics import read_last
-from engine.start import importing, link_torch
+from engine.start import importing, link_torch, load_the_rest
 from engine.training.control import Control, Stopped
 from tui.draft import Origin
 
@@ -73,8 +73,6 @@ class Desk:
             link_torch()
             # 0.14 s that the screen would stand still at the first curve.
             import plotext  # noqa: F401
-
-            from engine.loaded import load_the_rest
 
             load_the_rest()
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
@@ -137,6 +138,15 @@ class Optim:
         for group, fused in zip(self.optimizer.param_groups, kernels, strict=True):
             if "fused" in group:
                 group["fused"] = fused
+        # A checkpoint holds moments row by row; a fused step walks them and the weights as they lie in memory.
+        for parameter, values in self.optimizer.state.items():
+            for name, value in values.items():
+                if (
+                    isinstance(value, Tensor)
+                    and value.shape == parameter.shape
+                    and value.stride() != parameter.stride()
+                ):
+                    values[name] = torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)
         self._schedule.load_state(state["schedule"])
         self._scaler.load_state_dict(dict(state["scaler"]))
         self._steps, self._warmup = state["steps"], state["warmup"]

@@ -45,7 +45,6 @@ def choose_threads(
     sum over other parts is rounded otherwise, and a resumed run is to be the same to the bit. Decided by the work of
     the operations and not by the clock, so that a recipe gives the same numbers each time.
     """
-    cores = CORES
     if device.type != "cpu":
         return None
     if asked:
@@ -53,14 +52,14 @@ def choose_threads(
     if before:
         return Threads(before, "as before the run was resumed")
     if "OMP_NUM_THREADS" in os.environ:
-        return Threads(cores, "OMP_NUM_THREADS says so")
+        return Threads(CORES, "OMP_NUM_THREADS says so")
     work = typical_work(model, shape) * batch
     if not work:
-        return Threads(cores, "all cores; what a step computes could not be counted")
-    count = min(cores, max(1, int(work / GRAIN)))
-    if count == cores:
+        return Threads(CORES, "all cores; what a step computes could not be counted")
+    count = min(CORES, max(1, int(work / GRAIN)))
+    if count == CORES:
         return Threads(count, f"all cores; an operation is {_amount(work)}")
-    return Threads(count, f"an operation is {_amount(work)}, too little to share among {cores}")
+    return Threads(count, f"an operation is {_amount(work)}, too little to share among {CORES}")
 
 
 @contextmanager

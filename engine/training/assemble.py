@@ -51,7 +51,8 @@ def assemble(
 ) -> Assembled:
     """Build everything. `threads` is how many the run used before, if it is resumed.
 
-    Raises a StudioError that names the key at fault, or whatever a person's own code raises."""
+    Raises a StudioError that names the key at fault, or whatever a person's own code raises.
+    """
     training = recipe.training
     device = choose(training.device)
     _, facts = describe(recipe)

@@ -138,7 +138,24 @@ class TestExact:
                         ]
                     },
                 },
-                id="channels_last",  # a fused step would walk moments and weights that lie otherwise
+                id="channels_last",
+            ),
+            pytest.param(
+                {
+                    "training.channels_last": True,
+                    "optimizer": {"name": "AdamW", "lr": 0.01, "fused": True},
+                    "scheduler": None,
+                    "model": {
+                        "layers": [
+                            {"name": "Conv2d", "out_channels": 4, "kernel_size": 5},
+                            {"name": "ReLU"},
+                            {"name": "Conv2d", "out_channels": 6, "kernel_size": 3, "stride": 3},
+                            {"name": "Flatten"},
+                            {"name": "Linear", "out_features": "classes"},
+                        ]
+                    },
+                },
+                id="channels_last, fused",  # a step that walks moments and weights as they lie in memory
             ),
         ],
     )
