@@ -21,6 +21,8 @@ from torch import nn
 
 from engine.docstrings import first_sentence, parameter_docs, readable, reflowed
 from engine.errors import RecipeError, first_line, nearest
+from engine.models import sequences
+from engine.models.blocks import CONTAINERS
 from engine.python_file import load_function
 
 Kind = Literal["layer", "loss", "optimizer", "scheduler", "transform"]
@@ -36,7 +38,10 @@ FROM_SHAPE: dict[str, int] = {
     "normalized_shape": -1,
     "d_model": -1,
     "embed_dim": -1,
+    "length": 1,
 }
+# What of the dataset gives it.
+FROM_DATA: dict[str, str] = {"num_embeddings": "vocabulary"}
 # What a scheduler must know of the run that it serves; see engine.optim.schedules.
 FROM_RUN = ("T_max", "total_steps", "max_lr", "steps_per_epoch")
 # Given by the trainer or of no use to a recipe.
@@ -87,9 +92,15 @@ class Parameter:
         alternatives = set(typing.get_args(self.annotation) or (self.annotation,)) - {type(None)}
         return alternatives == {torch.Tensor}
 
+    @property
+    def takes_size(self) -> bool:
+        """Whether it is a whole number, so that the dataset can give it."""
+        adapter = _adapter(self.annotation)
+        return adapter is not None and _fits(adapter, 1) and not _fits(adapter, "classes")
+
     def check(self, value: Any, where: str) -> None:
         """Raise RecipeError if `value` can't be of the annotated type. Lists stand for tuples."""
-        if isinstance(value, str) and self.name in _SYMBOLIC and value in _SYMBOLIC[self.name]:
+        if isinstance(value, str) and value in SIZES and self.takes_size:
             return
         if self.takes_function:
             if value is not self.default and not (isinstance(value, str) and _FUNCTION.fullmatch(value)):
@@ -107,10 +118,8 @@ class Parameter:
 
 
 _FUNCTION = re.compile(r".+\.py:\w+")
-# Sizes that a recipe may leave to the dataset: `out_features = "classes"`.
-_SYMBOLIC: dict[str, tuple[str, ...]] = dict.fromkeys(
-    ("out_features", "out_channels", "hidden_size"), ("classes", "targets")
-)
+SIZES = ("classes", "targets", "vocabulary", "channels", "height", "width", "length", "features")
+"""Sizes that a recipe may leave to the dataset: `out_features = "classes"`."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +143,11 @@ class Entry:
         first = " ".join(self.doc.split("\n\n")[0].split())
         return re.split(r"(?<=[.:])\s", first)[0]
 
+    @property
+    def container(self) -> bool:
+        """Whether it is a layer that holds layers, which a recipe lists under `layers`."""
+        return self.group == "container"
+
     @cached_property
     def composed(self) -> bool:
         """Whether it is a scheduler made of schedulers, which a recipe lists under `schedulers`."""
@@ -150,7 +164,7 @@ class Entry:
                 default=parameter.default,
                 annotation=hints.get(name, parameter.annotation),
                 doc=docs.get(name, ""),
-                inferred=(self.kind == "layer" and name in FROM_SHAPE)
+                inferred=(self.kind == "layer" and (name in FROM_SHAPE or name in FROM_DATA))
                 or (self.kind == "scheduler" and name in FROM_RUN),
             )
             for name, parameter in _signature(self.target).items()
@@ -197,16 +211,25 @@ class Entry:
 
 @cache
 def layers() -> Mapping[str, Entry]:
-    """Every layer of torch.nn that takes one tensor, grouped as torch.nn's source groups them."""
+    """Every layer of torch.nn that takes one tensor, grouped as torch.nn's source groups them, and ours beside them.
+
+    Layers that hold layers are of the group `container`.
+    """
     skipped = {"container", "loss", "module", "distance", "lazy"}
     found = _classes(vars(nn), nn.Module, "torch.nn.modules")
-    return {
+    torchs = {
         name: Entry(name, "layer", target, group)
         for name, target in found
         if (group := target.__module__.rpartition(".")[2]) not in skipped
         and not issubclass(target, nn.modules.lazy.LazyModuleMixin)
         and _takes_one_tensor(target)
     }
+    for name, target in _classes(vars(sequences), nn.Module, sequences.__name__):
+        group = _torchs(target).__module__.rpartition(".")[2]
+        torchs[name] = Entry(name, "layer", target, "sequence" if group == "module" else group)
+    for target in CONTAINERS:
+        torchs[target.__name__] = Entry(target.__name__, "layer", target, "container")
+    return dict(sorted(torchs.items()))
 
 
 @cache
@@ -254,7 +277,13 @@ def as_tuples(value: Any) -> Any:
 
 
 def _signature(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """The named parameters of a constructor; those of its first overload where it takes just `*args, **kwargs`."""
+    """The named parameters of a constructor; those of its first overload where it takes just `*args, **kwargs`.
+
+    A layer of ours that passes on what it is given to torch's takes torch's parameters too.
+    """
+    if target.__module__ == sequences.__name__ and "args" in inspect.signature(target).parameters:
+        torchs, ours = _torchs(target), inspect.signature(target).parameters.items()
+        return {**_signature(torchs), **{name: p for name, p in ours if p.kind is p.KEYWORD_ONLY}}
     source: Callable[..., Any] = target
     overloads = typing.get_overloads(target.__init__) if inspect.isclass(target) else []
     parameters = inspect.signature(target).parameters
@@ -262,6 +291,12 @@ def _signature(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
         source = overloads[0]
     named = inspect.signature(source).parameters.items()
     return {name: p for name, p in named if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+
+
+def _torchs(target: Any) -> type[nn.Module]:
+    """The class of torch that a layer of ours is made of; nn.Module for one of our own making."""
+    bases: tuple[type[nn.Module], ...] = target.__mro__
+    return next(base for base in bases if base.__module__.startswith("torch.nn.modules"))
 
 
 def _classes(names: Mapping[str, Any], base: type, module: str) -> Iterator[tuple[str, Any]]:

@@ -14,8 +14,10 @@ from engine.data.prepare import Facts, describe, part_sizes
 from engine.data.sources import Source
 from engine.devices.device import choose
 from engine.errors import ModelError, RecipeError, StudioError, first_line
-from engine.models.build import build_model, model_rows
-from engine.models.layers import LayerRow, shape_text
+from engine.models.build import build_model, flow, model_rows
+from engine.models.build import sizes as symbols
+from engine.models.fixes import Fix, fixes
+from engine.models.rows import LayerRow, shape_text
 from engine.optim.optimizers import make_optimizer
 from engine.optim.schedules import make_scheduler, warmup_steps
 from engine.policies.precision import Precision
@@ -27,7 +29,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Checked:
-    """The findings about one recipe. `problems` is empty when it can be trained."""
+    """The findings about one recipe. `problems` is empty when it can be trained.
+
+    `fixes` mend the first thing that is wrong with the model's layers.
+    """
 
     recipe: Recipe
     source: Source | None = None
@@ -35,11 +40,12 @@ class Checked:
     sizes: Mapping[str, int] = field(default_factory=dict)
     rows: Sequence[LayerRow] = ()
     problems: Sequence[StudioError] = ()
+    fixes: Sequence[Fix] = ()
 
     @property
     def parameters(self) -> int:
         """Parameters of all layers that could be traced."""
-        return sum(row.parameters for row in self.rows)
+        return sum(row.parameters for row in self.rows if row.outermost)
 
 
 def check(recipe: Recipe, *, aside: bool = False) -> Checked:
@@ -79,8 +85,11 @@ def check(recipe: Recipe, *, aside: bool = False) -> Checked:
     if rows and not any(row.error for row in rows):
         attempt(lambda: _check_weights(rows))
         if loss is not None:
-            attempt(lambda: _check_output(recipe, facts, rows[-1]))
-    return Checked(recipe, source, facts, sizes, tuple(rows), tuple(problems))
+            attempt(lambda: _check_output(recipe, facts, [row for row in rows if row.outermost][-1]))
+    mends = None
+    if problems and recipe.model.layers:
+        mends = attempt(lambda: fixes(recipe.model.layers, flow(facts), symbols(recipe, facts), facts.outputs))
+    return Checked(recipe, source, facts, sizes, tuple(rows), tuple(problems), tuple(mends or ()))
 
 
 def _weightless(recipe: Recipe, facts: Facts) -> nn.Module:

@@ -27,6 +27,7 @@ class Facts:
     """What the model and the task must know of the data.
 
     `shape` is one sample's input shape after the transforms, `outputs` the number of classes or predicted numbers.
+    `vocabulary` counts the tokens that there are, where the inputs are tokens; else it is 0.
     Predicted numbers are `standardised · target_std + target_mean`. `class_counts` are the training samples of each
     class; unknown before the data is loaded, and of a dataset of one's own unless the loss is balanced by them.
     """
@@ -37,6 +38,12 @@ class Facts:
     target_mean: Tensor | None = None
     target_std: Tensor | None = None
     class_counts: tuple[int, ...] | None = None
+    vocabulary: int = 0
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What a batch's inputs are."""
+        return torch.long if self.vocabulary else torch.float32
 
 
 @dataclass(frozen=True)

@@ -7,18 +7,29 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from engine.data.prepare import Facts
-from engine.errors import ModelError, RecipeError, StudioError, first_line, nearest
-from engine.models.layers import LayerRow, Shape, build_chain, count_parameters, trace
+from engine.errors import ModelError, RecipeError, StudioError, nearest
+from engine.models.layers import Flow, build_chain, trace
+from engine.models.modules import module_rows
+from engine.models.rows import LayerRow
 from engine.python_file import load_function
 from engine.recipe import Recipe
 
 
 def sizes(recipe: Recipe, facts: Facts) -> Mapping[str, int]:
     """What a recipe may write in place of a number."""
-    return {"classes" if recipe.task == "classification" else "targets": facts.outputs}
+    found = {"classes" if recipe.task == "classification" else "targets": facts.outputs}
+    if facts.vocabulary:
+        return {**found, "vocabulary": facts.vocabulary, "length": facts.shape[0]}
+    names = {1: ("features",), 2: ("length", "features"), 3: ("channels", "height", "width")}
+    return found | dict(zip(names.get(len(facts.shape), ()), facts.shape, strict=False))
+
+
+def flow(facts: Facts) -> Flow:
+    """What reaches the first layer."""
+    return Flow(facts.shape, facts.dtype)
 
 
 def build_model(recipe: Recipe, facts: Facts) -> nn.Module:
@@ -28,7 +39,7 @@ def build_model(recipe: Recipe, facts: Facts) -> nn.Module:
     """
     model = recipe.model
     if model.layers:
-        return build_chain(model.layers, facts.shape, sizes(recipe, facts))
+        return build_chain(model.layers, flow(facts), sizes(recipe, facts))
     if model.zoo:
         return _from_zoo(recipe, facts)
     if model.python:
@@ -37,12 +48,12 @@ def build_model(recipe: Recipe, facts: Facts) -> nn.Module:
 
 
 def model_rows(recipe: Recipe, facts: Facts, *, aside: bool = False) -> list[LayerRow]:
-    """The model as a table of layers with shapes; one row an immediate child where it is not made of layers.
+    """The model as a table of layers with shapes; the modules that it is made of where it is not made of layers.
 
     `aside`: a training may be running in another thread, so nothing may draw or rewind the process's random numbers.
     """
     if recipe.model.layers:
-        return trace(recipe.model.layers, facts.shape, sizes(recipe, facts))
+        return trace(recipe.model.layers, flow(facts), sizes(recipe, facts))
     if aside:
         return _rows_on("meta", recipe, facts)
     with torch.random.fork_rng(devices=[]):
@@ -56,7 +67,7 @@ def model_rows(recipe: Recipe, facts: Facts, *, aside: bool = False) -> list[Lay
 def _rows_on(device: str, recipe: Recipe, facts: Facts) -> list[LayerRow]:
     try:
         with torch.device(device):
-            return _child_rows(build_model(recipe, facts), facts.shape)
+            return module_rows(build_model(recipe, facts), flow(facts))
     except StudioError as error:
         name = recipe.model.zoo or recipe.model.python.rpartition("/")[2] or "no layers"
         return [LayerRow(name, "", facts.shape, None, 0, error)]
@@ -90,54 +101,3 @@ def _from_python(recipe: Recipe, facts: Facts) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise ModelError("model.python", f"returned a {type(model).__name__}", "Return a torch.nn.Module.")
     return model
-
-
-def _child_rows(model: nn.Module, shape: Shape) -> list[LayerRow]:
-    """One row for each immediate child that runs, in the order in which they run.
-
-    A last row stands for the model itself where it computes or holds parameters beside its children.
-    """
-    seen: dict[str, LayerRow] = {}
-
-    def note(name: str, child: nn.Module) -> Any:
-        def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-            first = inputs[0] if inputs and isinstance(inputs[0], Tensor) else None
-            seen[name] = LayerRow(
-                f"{name}: {type(child).__name__}",
-                f"{len(child)} blocks" if isinstance(child, nn.Sequential) else "",
-                tuple(first.shape[1:]) if first is not None else None,
-                tuple(output.shape[1:]) if isinstance(output, Tensor) else None,
-                count_parameters(child),
-            )
-
-        return child.register_forward_hook(hook)
-
-    handles = [note(name, child) for name, child in model.named_children()]
-    whole = type(model).__name__
-    try:
-        # Training mode, as some models (googlenet) return more than scores in it.
-        with torch.no_grad():
-            output = model.train()(torch.zeros(2, *shape))
-    except BaseException as error:  # a person's module may raise anything
-        text = first_line(error)
-        what = f"{whole} fails on samples of {'×'.join(map(str, shape))}: {text}"
-        failed = ModelError("model", what, "Choose another dataset or model, or transform the data.")
-        return [*seen.values(), LayerRow(whole, "", shape, None, _beside(model, seen), failed)]
-    finally:
-        for handle in handles:
-            handle.remove()
-    rows, rest = list(seen.values()), _beside(model, seen)
-    reached = rows[-1].output if rows else shape
-    if not isinstance(output, Tensor) or output.ndim < 1:
-        what = f"{whole} returns a {type(output).__name__} while it trains"
-        mended = ModelError("model", what, "Return one tensor; of a zoo model, set options such as aux_logits = false.")
-        return [*rows, LayerRow(whole, "", reached, None, rest, mended)]
-    given = tuple(output.shape[1:])
-    if rows and not rest and given == reached:
-        return rows
-    return [*rows, LayerRow(whole, "", reached, given, rest)]
-
-
-def _beside(model: nn.Module, rows: Mapping[str, LayerRow]) -> int:
-    """Parameters of the model that are in none of the rows; one that children share is in each of theirs."""
-    return max(0, count_parameters(model) - sum(row.parameters for row in rows.values()))

@@ -6,18 +6,18 @@ Chen et al., Training Deep Nets with Sublinear Memory Cost (2016).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from itertools import groupby, pairwise
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from engine.errors import RecipeError
-from engine.models.layers import Chain
+from engine.models.blocks import Chain, in_a_row
 
 Bounds = tuple[tuple[int, int], ...]
 
@@ -74,26 +74,27 @@ def _bounds(layers: Sequence[nn.Module]) -> Bounds:
     return tuple(pairwise([*starts, len(layers)]))
 
 
-def _forward(container: nn.Sequential, bounds: Bounds, inputs: Any) -> Any:
+def _forward(container: nn.Sequential, bounds: Bounds, inputs: Any, lengths: Tensor | None = None) -> Any:
     """What the container's own forward does, in pieces."""
     layers = list(container)
-    inputs = _run(layers[: bounds[0][0]], isinstance(container, Chain), inputs)
+    run = in_a_row if isinstance(container, Chain) else _plainly
+    inputs, lengths = run(layers[: bounds[0][0]], inputs, lengths)
     for first, end in bounds:
         piece = layers[first:end]
-        run = partial(_run, piece, isinstance(container, Chain))
         if torch.is_grad_enabled():
             contexts = partial(_contexts, piece)
-            inputs = checkpoint(run, inputs, use_reentrant=False, context_fn=contexts)
+            again = partial(run, piece)
+            inputs, lengths = checkpoint(again, inputs, lengths, use_reentrant=False, context_fn=contexts)
         else:
-            inputs = run(inputs)
+            inputs, lengths = run(piece, inputs, lengths)
     return inputs
 
 
-def _run(layers: Sequence[nn.Module], first_of_several: bool, inputs: Any) -> Any:
+def _plainly(layers: Iterable[nn.Module], inputs: Any, lengths: Tensor | None) -> tuple[Any, Tensor | None]:
+    """As nn.Sequential does it."""
     for layer in layers:
-        outputs = layer(inputs)
-        inputs = outputs[0] if first_of_several and isinstance(outputs, tuple) else outputs
-    return inputs
+        inputs = layer(inputs)
+    return inputs, lengths
 
 
 def _contexts(layers: Sequence[nn.Module]) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_serializer, model_validator
+from pydantic import SerializerFunctionWrapHandler as Serialize
 
 from engine.durations import Duration
 
@@ -48,6 +49,22 @@ class Part(Section):
 
 
 Parts = Annotated[tuple[Part, ...], Field(strict=False)]
+
+
+class Layer(Part):
+    """A layer of a model. A container (`Sequential`, `Residual`, `Parallel`, `Repeat`) has `layers` of its own."""
+
+    layers: Annotated[tuple[Layer, ...], Field(strict=False)] = ()
+
+    @model_serializer(mode="wrap")
+    def _layers_last(self, serialize: Serialize) -> dict[str, Any]:
+        """Left out where there are none, as of most layers; after the layer's own parameters, as TOML wants tables."""
+        values: dict[str, Any] = serialize(self)
+        inner = values.pop("layers", ())
+        return {**values, "layers": inner} if inner else values
+
+
+Layers = Annotated[tuple[Layer, ...], Field(strict=False)]
 
 
 class Loss(Part):
@@ -133,7 +150,7 @@ class Data(Section):
 class Model(Section):
     """`[model]`: layers, a torchvision model by name, or one's own function."""
 
-    layers: Parts = ()
+    layers: Layers = ()
     zoo: str = ""
     python: str = ""
     options: dict[str, Any] = {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from engine import catalog
 from engine.data.prepare import Facts
 from engine.errors import RecipeError, StudioError, first_line
-from engine.recipe import Recipe
+from engine.recipe import Layer, Recipe
 from engine.tasks.base import Task
 from engine.tasks.classification import Classification, Form, class_numbers, one_hot, signs, summed
 from engine.tasks.regression import Regression
@@ -136,8 +136,10 @@ def _endings(recipe: Recipe, outputs: int) -> list[Callable[[Tensor], Tensor]]:
         return [nn.Identity(), *(ending for ending, _, _ in _ENDINGS.values())]
     last: list[nn.Module] = []
     scores = torch.zeros(3, outputs)
-    for part in reversed(recipe.model.layers):
+    for part in _from_the_end(recipe.model.layers):
         entry = catalog.layers().get(part.name)
+        if entry is not None and entry.container:
+            break
         try:
             with torch.device("meta"):  # where a layer that has weights draws none and takes no memory
                 layer = entry.make(part.parameters, "model").eval() if entry else None
@@ -147,6 +149,15 @@ def _endings(recipe: Recipe, outputs: int) -> list[Callable[[Tensor], Tensor]]:
             break  # it needs a size from the layer above, so it has weights; or it takes other shapes
         last.insert(0, layer)
     return [nn.Sequential(*last)]
+
+
+def _from_the_end(layers: Sequence[Layer]) -> Iterator[Layer]:
+    """The layers from the last to the first, those of a Sequential in its place."""
+    for layer in reversed(layers):
+        if layer.name == "Sequential":
+            yield from _from_the_end(layer.layers)
+        else:
+            yield layer
 
 
 def _misfit(

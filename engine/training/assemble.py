@@ -14,8 +14,8 @@ from engine.devices.device import choose, seed_everything
 from engine.devices.device import describe as describe_device
 from engine.errors import RecipeError
 from engine.models.build import build_model
-from engine.models.layers import count_parameters
 from engine.models.recompute import recompute
+from engine.models.rows import count_parameters
 from engine.policies.backends import place
 from engine.policies.threads import choose_threads
 from engine.recipe import Recipe, Training

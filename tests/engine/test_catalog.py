@@ -78,7 +78,7 @@ def test_every_layer_of_torch_is_found_but_those_that_take_no_single_tensor() ->
     containers = {"Module", "Container", "Sequential", "ModuleList", "ModuleDict", "ParameterList", "ParameterDict"}
     containers |= {"DataParallel"}
     several = {
-        *("Bilinear", "MultiheadAttention", "Transformer", "TransformerDecoder", "TransformerDecoderLayer"),
+        *("Bilinear", "Transformer", "TransformerDecoder", "TransformerDecoderLayer"),
         *("MaxUnpool1d", "MaxUnpool2d", "MaxUnpool3d", "CosineSimilarity", "PairwiseDistance"),
     }
     losses = {name for name in missing if name.endswith(("Loss", "LossWithLoss"))}
@@ -90,7 +90,7 @@ def test_every_layer_of_torch_is_found_but_those_that_take_no_single_tensor() ->
     "name", ["Linear", "Conv2d", "ConvTranspose3d", "BatchNorm2d", "GRU", "GELU", "Flatten", "RMSNorm"]
 )
 def test_a_layer_everyone_knows_is_there(name: str) -> None:
-    assert catalog.layers()[name].target is getattr(nn, name)
+    assert issubclass(catalog.layers()[name].target, getattr(nn, name))
 
 
 def test_losses_of_an_output_and_a_target_are_found() -> None:
@@ -103,7 +103,7 @@ def test_losses_of_an_output_and_a_target_are_found() -> None:
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
 def test_parameters_are_those_of_torchs_signature(entry: Entry) -> None:
     signature = inspect.signature(entry.target).parameters
-    if all(each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD) for each in signature.values()):
+    if any(each.kind is each.VAR_POSITIONAL and each.name == "args" for each in signature.values()):
         pytest.skip("declared by overloads; see test_recurrent_layers_have_the_parameters_of_their_overload")
     known = {parameter.name for parameter in entry.parameters}
     hidden = {"params", "optimizer", "device", "dtype", "inplace", "size_average", "reduce", "verbose", "last_epoch"}
@@ -129,6 +129,7 @@ def test_recurrent_layers_have_the_parameters_of_their_overload() -> None:
     assert names[:7] == ["input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout", "bidirectional"]
     gru = catalog.layers()["GRU"].make({"input_size": 3, "hidden_size": 4, "bidirectional": True}, "here")
     assert gru.hidden_size == 4
+    assert names[-1] == "returns"
     assert "int" in refusal(catalog.layers()["LSTM"], hidden_size="wide")
 
 

@@ -12,7 +12,7 @@ from engine.check import Checked, check
 from engine.data import load as loading
 from engine.errors import ModelError, RecipeError
 from engine.models.build import build_model
-from engine.models.layers import count_parameters
+from engine.models.rows import count_parameters
 from engine.recipe import Recipe
 from presets import Preset, presets
 from presets import load as preset
@@ -65,7 +65,7 @@ def test_nothing_is_wrong_with_a_preset_even_without_its_data(each: Preset, tmp_
         (CLASSIFIER, {"model": {}}, "model: has no layers."),
         (CLASSIFIER, {"model__layers__1__name": "Lineer"}, "model.layers.1.name: torch has no layer 'Lineer'"),
         (CLASSIFIER, {"model__layers__1__out_features": "x"}, "model.layers.1.out_features: 'x' is not int."),
-        (CLASSIFIER, {"model__layers__3__in_features": 7}, "model.layers.3: Linear expects 7 in_features"),
+        (CLASSIFIER, {"model__layers__3__in_features": 7}, "model.layers.3: Linear expects 7 features"),
         (
             CLASSIFIER,
             {"model__layers__3__out_features": 7},

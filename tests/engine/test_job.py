@@ -29,7 +29,7 @@ from engine.data.batches import TensorBatches
 from engine.devices.monitor import Monitor
 from engine.errors import DeviceError, RunError, StudioError
 from engine.job import Job, explain
-from engine.models.layers import Chain
+from engine.models.blocks import Chain
 from engine.recipe import Recipe
 from engine.runs.recorder import Recorder
 from engine.training.trainer import Trainer

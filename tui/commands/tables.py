@@ -54,7 +54,7 @@ def print_preset(preset: Preset) -> None:
 
 def print_checked(checked: Checked) -> None:
     """The data's parts with their sizes, and the model's layers with their shapes."""
-    from engine.models.layers import shape_text  # loads torch, which is there by now
+    from engine.models.rows import shape_text  # loads torch, which is there by now
 
     if checked.source is not None:
         sizes = " · ".join(f"{count:,} {part}" for part, count in checked.sizes.items())

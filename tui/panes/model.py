@@ -17,7 +17,7 @@ from engine.errors import StudioError
 from tui.panes.pane import Pane
 
 if TYPE_CHECKING:
-    from engine.models.layers import LayerRow
+    from engine.models.rows import LayerRow
 
 
 class LayerTable(DataTable[Text]):

@@ -14,7 +14,7 @@ from torchvision import models
 
 from engine.errors import RecipeError
 from engine.models import recompute as module_under_test
-from engine.models.layers import Chain
+from engine.models.blocks import Chain
 from engine.models.recompute import recompute
 
 

@@ -1,0 +1,159 @@
+"""What would mend a model whose layers do not fit: each suggestion was tried before it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from engine import catalog
+from engine.models.layers import Flow, trace
+from engine.models.rows import LayerRow, Shape
+from engine.recipe import Layer
+from engine.recipe.tree import Path, Tree, at, inserted, removed, replaced, walk
+
+_ROUNDS = 8  # mends after each other at most, to fit a model to other data
+
+
+@dataclass(frozen=True)
+class Fix:
+    """A mend in words, and all layers as they are with it."""
+
+    title: str
+    layers: Tree
+
+
+def fixes(layers: Tree, flow: Flow, sizes: Mapping[str, int], outputs: int) -> list[Fix]:
+    """What mends the first thing wrong with the layers, the gentlest first; none where nothing is wrong.
+
+    `outputs` is how many numbers the task wants of a sample.
+    """
+    rows = trace(layers, flow, sizes)
+    wrong = next((row for row in rows if row.error is not None), None)
+    if wrong is not None:
+        left = _left(rows)
+        tried = [
+            fix for fix in _at(layers, wrong, sizes) if fix.layers and _left(trace(fix.layers, flow, sizes)) < left
+        ]
+    elif layers and _end(rows) != (outputs,):
+        tried = [fix for fix in _at_the_end(layers, rows, sizes) if _end(trace(fix.layers, flow, sizes)) == (outputs,)]
+    else:
+        tried = []
+    return list({fix.layers: fix for fix in reversed(tried)}.values())[::-1]
+
+
+def fitted(layers: Tree, flow: Flow, sizes: Mapping[str, int], outputs: int) -> Tree:
+    """The layers mended until they take the data and give what the task wants, as far as that goes.
+
+    Sizes that contradict the data are left to follow from it, and the last layer's are the task's.
+    """
+    for _ in range(_ROUNDS):
+        found = fixes(layers, flow, sizes, outputs)
+        if not found:
+            break
+        layers = found[0].layers
+    return layers
+
+
+def _at(layers: Tree, row: LayerRow, sizes: Mapping[str, int]) -> Iterator[Fix]:
+    """Candidates for the layer of `row`, which refuses what reaches it."""
+    path, layer, reached = row.path, at(layers, row.path), row.input or ()
+    loose = _without(layer, _inferred(layer))
+    names = " and ".join(sorted(set(layer.parameters) - set(loose.parameters)))
+    follow = Fix(f"let {names} follow from the layer above", replaced(layers, path, loose))
+    if names and len(reached) != 3:  # a Linear would take the columns of a picture for its features
+        yield follow
+    missing = {key for key, value in layer.parameters.items() if value in catalog.SIZES and value not in sizes}
+    word = next((name for name in ("classes", "targets") if name in sizes), None)
+    if missing and word:
+        other = _with(layer, **dict.fromkeys(missing, word))
+        yield Fix(f"set {' and '.join(sorted(missing))} to the data's {word}", replaced(layers, path, other))
+    flatten, pool = _layer("Flatten"), _layer("AdaptiveAvgPool2d", output_size=1)
+    for same in dict.fromkeys((layer, loose)):
+        if len(reached) > 1:
+            yield Fix("add a Flatten above", replaced(layers, path, flatten, same))
+        if len(reached) == 3:
+            yield Fix("add adaptive average pooling above", replaced(layers, path, pool, flatten, same))
+        if "vocabulary" in sizes and len(reached) == 1:
+            embedding = _layer("Embedding", embedding_dim=64)
+            yield Fix("add an Embedding above", replaced(layers, path, embedding, same))
+        kernel = layer.parameters.get("kernel_size")
+        if isinstance(kernel, int) and len(reached) > 1:
+            smaller = min(kernel, *reached[1:])
+            yield Fix(f"make the kernel {smaller}", replaced(layers, path, _with(same, kernel_size=smaller)))
+            yield Fix(f"pad by {kernel // 2}", replaced(layers, path, _with(same, padding=kernel // 2)))
+    if names:
+        yield follow
+    if layer.name == "Residual" and layer.parameters.get("projection") == "none":
+        yield Fix("let the shortcut project", replaced(layers, path, _without(layer, {"projection"})))
+    if path[-1] > 0 and at(layers, above := (*path[:-1], path[-1] - 1)).name == "Flatten":
+        yield Fix("remove the Flatten above", removed(layers, above))
+    yield Fix(f"remove {layer.name}", removed(layers, path))
+
+
+def _at_the_end(layers: Tree, rows: Sequence[LayerRow], sizes: Mapping[str, int]) -> Iterator[Fix]:
+    """Candidates for a model that runs but gives something else than the task wants."""
+    word = next((name for name in ("classes", "targets") if name in sizes), None)
+    if word is None:
+        return
+    last = _last_with_outputs(layers)
+    flatten, pool = _layer("Flatten"), _layer("AdaptiveAvgPool2d", output_size=1)
+    if last is not None:
+        path, key = last
+        layer = at(layers, path)
+        wide = _with(layer, **{key: word})
+        reached = next((row.input for row in rows if row.path == path), None) or ()
+        as_wide = layer.parameters[key] in (word, sizes[word])
+        for title, same in (("", layer),) if as_wide else ((f" and set {key} to {word}", wide),):
+            if not as_wide:
+                yield Fix(f"set {key} of {layer.name} to {word}", replaced(layers, path, wide))
+            if len(reached) == 2:
+                pooled = _layer("SequencePool")
+                yield Fix(f"add a SequencePool above {layer.name}{title}", replaced(layers, path, pooled, same))
+            if len(reached) > 1:
+                yield Fix(f"add a Flatten above {layer.name}{title}", replaced(layers, path, flatten, same))
+            if len(reached) == 3:
+                what = f"add adaptive average pooling above {layer.name}{title}"
+                yield Fix(what, replaced(layers, path, pool, flatten, same))
+    end = (len(layers),)
+    yield Fix(f"end with Linear, out_features = {word}", inserted(layers, end, _layer("Linear", out_features=word)))
+    head = (flatten, _layer("Linear", out_features=word))
+    yield Fix(f"end with Flatten and Linear, out_features = {word}", inserted(layers, end, *head))
+
+
+def _left(rows: Sequence[LayerRow]) -> int:
+    """How many rows there are from the first one at fault on."""
+    faulty = next((position for position, row in enumerate(rows) if row.error is not None), len(rows))
+    return len(rows) - faulty
+
+
+def _end(rows: Sequence[LayerRow]) -> Shape | None:
+    outermost = [row for row in rows if row.outermost]
+    return outermost[-1].output if outermost else None
+
+
+def _last_with_outputs(layers: Tree) -> tuple[Path, str] | None:
+    """The last layer that says how many numbers it gives, and by which parameter."""
+    found = None
+    for path, layer in walk(layers):
+        for key in ("out_features", "out_channels"):
+            if key in layer.parameters and all(at(layers, path[:i]).name == "Sequential" for i in range(1, len(path))):
+                found = path, key
+    return found
+
+
+def _inferred(layer: Layer) -> set[str]:
+    entry = catalog.layers().get(layer.name)
+    return {parameter.name for parameter in entry.parameters if parameter.inferred} if entry else set()
+
+
+def _layer(name: str, **parameters: object) -> Layer:
+    return Layer.model_validate({"name": name, **parameters})
+
+
+def _with(layer: Layer, **changes: object) -> Layer:
+    return Layer.model_validate({"name": layer.name, **layer.parameters, **changes, "layers": layer.layers})
+
+
+def _without(layer: Layer, names: set[str]) -> Layer:
+    kept = {key: value for key, value in layer.parameters.items() if key not in names}
+    return Layer.model_validate({"name": layer.name, **kept, "layers": layer.layers})

@@ -1,0 +1,145 @@
+"""A table of the modules that any model is made of, found by running it once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from engine.errors import ModelError, first_line
+from engine.models.costs import Tally
+from engine.models.layers import Flow
+from engine.models.rows import LayerRow, Shape, count_parameters
+
+_SAMPLES = 2  # batch norm can't do with one
+
+
+@dataclass
+class _Call:
+    """A module that is running: its row, how many children have run in it, and what was counted before it."""
+
+    row: int
+    children: int
+    flops: int
+    kept: int
+
+
+class _Watch:
+    """Notes a row for each module inside `model`, in the order in which they first run."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.tally = Tally()
+        self.rows: list[LayerRow] = []
+        self._place: dict[str, int] = {}
+        self._running: list[_Call] = [_Call(-1, 0, 0, 0)]
+        self._named = [(name, module) for name, module in model.named_modules() if name]
+
+    @contextmanager
+    def hooked(self) -> Iterator[None]:
+        handles = []
+        for name, module in self._named:
+            handles.append(module.register_forward_pre_hook(self._enter(name)))
+            handles.append(module.register_forward_hook(self._leave(name)))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _enter(self, name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+        def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            above = self._running[-1]
+            if name not in self._place:
+                self._place[name] = len(self.rows)
+                path = (*(self.rows[above.row].path if above.row >= 0 else ()), above.children)
+                above.children += 1
+                self.rows.append(_row(name, module, path, _shape(inputs[0] if inputs else None)))
+            row = self._place[name]
+            children = sum(other.path[:-1] == self.rows[row].path for other in self.rows)
+            self._running.append(_Call(row, children, self.tally.flops, self.tally.kept))
+
+        return hook
+
+    def _leave(self, name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+        def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            call = self._running.pop()
+            row = self.rows[call.row]  # a module that runs again adds to its row
+            self.rows[call.row] = replace(
+                row,
+                output=_shape(output),
+                flops=row.flops + (self.tally.flops - call.flops) / _SAMPLES,
+                kept=row.kept + (self.tally.kept - call.kept) / _SAMPLES,
+            )
+
+        return hook
+
+
+def module_rows(model: nn.Module, flow: Flow) -> list[LayerRow]:
+    """One row for each module that runs, in the order in which they run, containers before what is in them.
+
+    A last row stands for the model itself where it computes or holds parameters beside its children. The model is run
+    in training mode, as some models (googlenet) return more than scores in it.
+    """
+    watch, whole = _Watch(model), type(model).__name__
+    try:
+        with watch.hooked(), watch.tally.of(model):
+            output = model.train()(torch.zeros(_SAMPLES, *flow.shape, dtype=flow.dtype))
+    except BaseException as error:  # a person's module may raise anything
+        what = f"{whole} fails on samples of {'×'.join(map(str, flow.shape))}: {first_line(error)}"
+        failed = ModelError("model", what, "Choose another dataset or model, or transform the data.")
+        seen = [row for row in watch.rows if row.output is not None]
+        return [*seen, _whole(whole, seen, model, watch.tally, flow.shape, None, failed)]
+    rows = watch.rows
+    outermost = [row for row in rows if row.outermost]
+    reached = outermost[-1].output if outermost else flow.shape
+    if not isinstance(output, Tensor) or output.ndim < 1:
+        what = f"{whole} returns a {type(output).__name__} while it trains"
+        remedy = "Return one tensor; of a zoo model, set options such as aux_logits = false."
+        return [*rows, _whole(whole, rows, model, watch.tally, reached, None, ModelError("model", what, remedy))]
+    given = tuple(output.shape[1:])
+    itself = _whole(whole, rows, model, watch.tally, reached, given)
+    return rows if rows and not itself.parameters and given == reached else [*rows, itself]
+
+
+def _row(name: str, module: nn.Module, path: tuple[int, ...], shape: Shape | None) -> LayerRow:
+    container = next(module.children(), None) is not None
+    if isinstance(module, nn.Sequential):
+        settings = f"{len(module)} blocks"
+    else:
+        settings = "" if container else module.extra_repr()
+    title = f"{name.rpartition('.')[2]}: {type(module).__name__}"
+    return LayerRow(title, settings, shape, None, count_parameters(module), path=path, container=container)
+
+
+def _whole(
+    name: str,
+    rows: list[LayerRow],
+    model: nn.Module,
+    tally: Tally,
+    given: Shape | None,
+    output: Shape | None,
+    error: ModelError | None = None,
+) -> LayerRow:
+    """What the model computes and holds beside its children; a parameter that they share is in each of their rows."""
+    counted = [row for row in rows if row.outermost]
+    return LayerRow(
+        name,
+        "",
+        given,
+        output,
+        max(0, count_parameters(model) - sum(row.parameters for row in counted)),
+        error,
+        path=(len(counted),),
+        flops=max(0.0, tally.flops / _SAMPLES - sum(row.flops for row in counted)),
+        kept=max(0.0, tally.kept / _SAMPLES - sum(row.kept for row in counted)),
+    )
+
+
+def _shape(value: Any) -> Shape | None:
+    """Of one sample; of several tensors the first one's."""
+    value = value[0] if isinstance(value, (tuple, list)) and value else value
+    return tuple(value.shape[1:]) if isinstance(value, Tensor) else None
