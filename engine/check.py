@@ -16,12 +16,13 @@ from engine.devices.device import choose
 from engine.errors import ModelError, RecipeError, StudioError, first_line
 from engine.models.build import build_model, flow, model_rows
 from engine.models.build import sizes as symbols
-from engine.models.fixes import Fix, fixes
+from engine.models.fixes import Fix, fitted, fixes
 from engine.models.rows import LayerRow, shape_text
 from engine.optim.optimizers import make_optimizer
 from engine.optim.schedules import make_scheduler, warmup_steps
 from engine.policies.precision import Precision
 from engine.recipe import Recipe
+from engine.recipe.tree import Tree
 from engine.tasks.losses import fit_loss, make_loss
 
 T = TypeVar("T")
@@ -90,6 +91,15 @@ def check(recipe: Recipe, *, aside: bool = False) -> Checked:
     if problems and recipe.model.layers:
         mends = attempt(lambda: fixes(recipe.model.layers, flow(facts), symbols(recipe, facts), facts.outputs))
     return Checked(recipe, source, facts, sizes, tuple(rows), tuple(problems), tuple(mends or ()))
+
+
+def fit_to_data(recipe: Recipe, *, aside: bool = False) -> Tree:
+    """The recipe's layers mended until they take its data and give what its task wants, as far as that goes.
+
+    Raises RecipeError or DataError.
+    """
+    _, facts = describe(recipe, aside=aside)
+    return fitted(recipe.model.layers, flow(facts), symbols(recipe, facts), facts.outputs)
 
 
 def _weightless(recipe: Recipe, facts: Facts) -> nn.Module:

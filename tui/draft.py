@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from engine.data.sources import Source
 from engine.recipe import Loss, Optimizer, Part, Recipe, Scheduler
+from engine.recipe.tree import Tree
 from engine.runs.directory import RunDirectory
 
 _DEFAULT_LOSS = {"classification": "CrossEntropyLoss", "regression": "MSELoss"}
@@ -62,31 +63,11 @@ class Draft:
         """Make the change again that was taken back last; false when there is none."""
         return self._travel(self._future, self._past)
 
-    def add_layer(self, index: int, layer: Part) -> None:
-        """Insert a layer before position `index`."""
-        self._layers(lambda layers: [*layers[:index], layer, *layers[index:]])
-
-    def remove_layer(self, index: int) -> None:
-        """Take a layer out."""
-        self._layers(lambda layers: [*layers[:index], *layers[index + 1 :]])
-
-    def replace_layer(self, index: int, layer: Part) -> None:
-        """Put another layer in the place of one."""
-        self._layers(lambda layers: [*layers[:index], layer, *layers[index + 1 :]])
-
-    def move_layer(self, index: int, by: int) -> int:
-        """Move a layer up (-1) or down (1); its new position, which is the old one at the ends."""
-        target = index + by
-        if not 0 <= target < len(self.recipe.model.layers):
-            return index
-
-        def swapped(layers: Sequence[Part]) -> list[Part]:
-            moved = list(layers)
-            moved[index], moved[target] = moved[target], moved[index]
-            return moved
-
-        self._layers(swapped)
-        return target
+    def set_layers(self, layers: Tree) -> None:
+        """Another tree of layers (see engine.recipe.tree), as one step of undo."""
+        values = self.recipe.values()
+        values["model"] = {**values["model"], "layers": [layer.model_dump() for layer in layers]}
+        self._become(Recipe.from_values(values, self.name))
 
     def choose_dataset(self, source: Source) -> None:
         """Train on another dataset; the task, the loss and the last layer follow what it is for."""
@@ -102,10 +83,7 @@ class Draft:
             values["task"] = source.task
             values["loss"] = {"name": _DEFAULT_LOSS[source.task]}
             data["standardize_target"] = source.task == "regression"
-            values["model"]["layers"] = [
-                {key: _OUTPUTS[source.task] if value == _OUTPUTS[before] else value for key, value in layer.items()}
-                for layer in values["model"]["layers"]
-            ]
+            values["model"]["layers"] = _renamed(values["model"]["layers"], _OUTPUTS[before], _OUTPUTS[source.task])
         values["data"] = data
         self._become(Recipe.from_values(values, self.name))
 
@@ -121,12 +99,6 @@ class Draft:
             own = set(_SECTIONS[section].model_fields) - {"schedulers"}  # those belong to one scheduler alone
             kept = {k: v for k, v in (values.get(section) or {}).items() if k in {*parameters, *own}}
             values[section] = {**kept, "name": name}
-        self._become(Recipe.from_values(values, self.name))
-
-    def _layers(self, change: Callable[[Sequence[Part]], list[Part]]) -> None:
-        values = self.recipe.values()
-        layers = [{"name": layer.name, **layer.parameters} for layer in change(self.recipe.model.layers)]
-        values["model"] = {"layers": layers}
         self._become(Recipe.from_values(values, self.name))
 
     def _become(self, recipe: Recipe, typing: str = "") -> None:
@@ -145,3 +117,12 @@ class Draft:
         self.recipe = source.pop()
         self._typing = ""
         return True
+
+
+def _renamed(value: Any, before: str, after: str) -> Any:
+    """Nested plain values with one text in the place of another."""
+    if isinstance(value, dict):
+        return {key: _renamed(item, before, after) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_renamed(item, before, after) for item in value]
+    return after if value == before else value

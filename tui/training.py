@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from engine.checkpoints.checkpoint import Checkpoint
     from engine.data.preview import Preview
     from engine.job import Job
+    from engine.recipe.tree import Tree
     from engine.trials.batch_finder import BatchSizes, Size
     from engine.trials.lr_finder import RateRange
 
@@ -101,6 +102,12 @@ class Desk:
         from engine.check import check
 
         return check(recipe, aside=self.live)
+
+    def fitted(self, recipe: Recipe) -> Tree:
+        """The recipe's layers mended until they fit its data, as far as that goes. Raises StudioError."""
+        from engine.check import fit_to_data
+
+        return fit_to_data(recipe, aside=self.live)
 
     def preview(self, recipe: Recipe) -> Preview:
         """Load a recipe's data and look at it. Raises StudioError."""

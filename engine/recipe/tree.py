@@ -6,12 +6,20 @@ nowhere is our own mistake: IndexError.
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterator
 
-from engine.recipe.sections import Layer
+import tomlkit
+from pydantic import ValidationError
+
+from engine.errors import RecipeError
+from engine.recipe.problems import explain
+from engine.recipe.sections import Layer, Model
 
 Path = tuple[int, ...]
 Tree = tuple[Layer, ...]
+CONTAINERS = frozenset({"Sequential", "Residual", "Parallel", "Repeat"})
+"""The layers that hold layers, known before torch is loaded; engine.models.blocks has them."""
 
 
 def walk(layers: Tree, above: Path = ()) -> Iterator[tuple[Path, Layer]]:
@@ -58,11 +66,11 @@ def unwrapped(layers: Tree, path: Path) -> Tree:
     return replaced(layers, path, *at(layers, path).layers)
 
 
-def moved(layers: Tree, path: Path, by: int, containers: frozenset[str]) -> tuple[Tree, Path]:
+def moved(layers: Tree, path: Path, by: int) -> tuple[Tree, Path]:
     """The layer at `path` one row up (-1) or down (1), and where it is then.
 
     It goes into a container that it meets, and leaves the one at whose end it stands, so that every place can be
-    reached. At the top and at the bottom it stays. `containers` are the names of the layers that hold layers.
+    reached. At the top and at the bottom it stays.
     """
     layer, (*above, position) = at(layers, path), path
     siblings = inside(layers, tuple(above))
@@ -74,11 +82,39 @@ def moved(layers: Tree, path: Path, by: int, containers: frozenset[str]) -> tupl
         return inserted(removed(layers, path), out, layer), out
     neighbour = siblings[target]
     rest = removed(layers, path)
-    if neighbour.name not in containers:
+    if neighbour.name not in CONTAINERS:
         there = (*above, target)
         return inserted(rest, there, layer), there
     there = (*above, position if by > 0 else target, 0 if by > 0 else len(neighbour.layers))
     return inserted(rest, there, layer), there
+
+
+def to_text(layers: Tree) -> str:
+    """The layers as they stand in a recipe: TOML."""
+    return tomlkit.dumps({"model": {"layers": _lists([layer.model_dump() for layer in layers])}})
+
+
+def from_text(text: str) -> Tree:
+    """Layers from a recipe or a part of one. Raises RecipeError."""
+    try:
+        values = tomllib.loads(text)
+    except ValueError as error:
+        raise RecipeError("pasted text", f"is not TOML: {error}", "Copy layers from a recipe.") from error
+    found = (values.get("model") or {}).get("layers") if isinstance(values.get("model"), dict) else None
+    found = found or values.get("layers") or ([values] if "name" in values else None)
+    if not found:
+        raise RecipeError("pasted text", "has no layers", "Copy [[model.layers]] from a recipe.")
+    try:
+        return Model.model_validate({"layers": found}).layers
+    except ValidationError as error:
+        raise explain(error, "pasted text", Model) from error
+
+
+def _lists(value: object) -> object:
+    """TOML knows no tuples."""
+    if isinstance(value, dict):
+        return {key: _lists(item) for key, item in value.items()}
+    return [_lists(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _spliced(layers: Tree, path: Path, taken: int, new: Tree) -> Tree:

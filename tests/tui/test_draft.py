@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from engine.check import check
 from engine.data.sources import find
 from engine.errors import RecipeError
-from engine.recipe import Part
+from engine.recipe import Layer, tree
 from presets import load
 from tui.draft import Draft
 
@@ -41,7 +41,7 @@ def test_typing_on_in_one_field_is_one_step_of_undo() -> None:
 
 def test_redo_makes_the_edit_again_until_something_else_is_edited() -> None:
     desk = draft()
-    desk.remove_layer(2)
+    desk.set_layers(tree.removed(desk.recipe.model.layers, (2,)))
     shorter = desk.recipe
     desk.undo()
     assert desk.redo()
@@ -51,11 +51,13 @@ def test_redo_makes_the_edit_again_until_something_else_is_edited() -> None:
     assert not desk.redo()
 
 
-def test_moving_a_layer_past_the_end_does_nothing() -> None:
+def test_another_task_renames_the_outputs_of_nested_layers_too() -> None:
     desk = draft()
-    assert desk.move_layer(0, -1) == 0
-    assert desk.move_layer(3, 1) == 3
-    assert not desk.edited
+    layers = desk.recipe.model.layers
+    desk.set_layers(tree.wrapped(layers, (3,), Layer(name="Sequential")))
+    desk.choose_dataset(find("diabetes"))
+    assert desk.recipe.model.layers[-1].layers[0].parameters["out_features"] == "targets"
+    assert check(desk.recipe).problems == ()
 
 
 def test_another_dataset_of_another_task_brings_its_loss_and_its_outputs() -> None:
@@ -84,11 +86,13 @@ def test_a_scheduler_can_be_taken_out_and_keeps_its_pace_when_replaced() -> None
     assert desk.recipe.scheduler is None
 
 
+NAMES = ["ReLU", "Dropout", *sorted(tree.CONTAINERS)]
 EDITS = st.lists(
     st.one_of(
-        st.tuples(st.just("add"), st.integers(0, 8), st.sampled_from(["ReLU", "Dropout", "Identity"])),
-        st.tuples(st.just("remove"), st.integers(0, 8), st.none()),
-        st.tuples(st.just("move"), st.integers(0, 8), st.sampled_from([-1, 1])),
+        st.tuples(st.just("add"), st.integers(0, 20), st.sampled_from(NAMES)),
+        st.tuples(st.just("wrap"), st.integers(0, 20), st.sampled_from(sorted(tree.CONTAINERS))),
+        st.tuples(st.sampled_from(["remove", "double", "unwrap"]), st.integers(0, 20), st.none()),
+        st.tuples(st.just("move"), st.integers(0, 20), st.sampled_from([-1, 1])),
         st.tuples(st.just("set"), st.integers(1, 500), st.none()),
         st.tuples(st.just("data"), st.integers(0, 0), st.sampled_from(["diabetes", "mnist5k", "CIFAR10", "line"])),
     ),
@@ -96,22 +100,34 @@ EDITS = st.lists(
 )
 
 
+def edited(layers: tree.Tree, kind: str, index: int, what: object) -> tree.Tree:
+    """The layers after one edit at the `index`-th row; the same where there is no such row."""
+    paths = [path for path, _ in tree.walk(layers)]
+    if index >= len(paths):
+        return tree.inserted(layers, (len(layers),), Layer(name=str(what))) if kind == "add" else layers
+    path = paths[index]
+    made = {
+        "add": lambda: tree.inserted(layers, path, Layer(name=str(what))),
+        "wrap": lambda: tree.wrapped(layers, path, Layer(name=str(what))),
+        "remove": lambda: tree.removed(layers, path),
+        "double": lambda: tree.inserted(layers, path, tree.at(layers, path)),
+        "unwrap": lambda: tree.unwrapped(layers, path) if tree.at(layers, path).layers else layers,
+        "move": lambda: tree.moved(layers, path, 1 if what == 1 else -1)[0],
+    }
+    return made[kind]()
+
+
 @given(EDITS)
 def test_any_edits_then_undoing_them_all_is_the_start_and_redoing_them_the_end(edits: list) -> None:  # type: ignore[type-arg]
     desk = draft()
     start = desk.recipe
     for kind, index, what in edits:
-        count = len(desk.recipe.model.layers)
-        if kind == "add":
-            desk.add_layer(min(index, count), Part(name=what))
-        elif kind == "remove" and index < count:
-            desk.remove_layer(index)
-        elif kind == "move" and index < count:
-            desk.move_layer(index, what)
-        elif kind == "set":
+        if kind == "set":
             desk.set("data.batch_size", index)
         elif kind == "data":
             desk.choose_dataset(find(what))
+        else:
+            desk.set_layers(edited(desk.recipe.model.layers, kind, index, what))
     end = desk.recipe
     while desk.undo():
         pass

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from textual import on, work
 from textual.notifications import SeverityLevel
-from textual.screen import Screen
 
 from engine.data.sources import find as find_source
 from engine.data.sources import sources
 from engine.errors import RecipeError, StudioError
-from engine.recipe import Part, Recipe
+from engine.recipe import Recipe
 from engine.start import load_deferred
 from tui.dialogs.pick import Choice, PickScreen
 from tui.draft import Draft
@@ -21,6 +20,7 @@ from tui.panes.data import DataPane
 from tui.panes.log import LogPane
 from tui.panes.model import ModelPane
 from tui.panes.settings import PARTS, SettingsPane
+from tui.screens.modelling import ModellingScreen
 from tui.training import Desk
 from tui.widgets.field import Field
 
@@ -28,13 +28,8 @@ if TYPE_CHECKING:
     from engine.check import Checked
     from engine.data.preview import Preview
 
-# What most networks are made of comes first; torch's other groups follow by name.
-_GROUPS = {
-    name: place for place, name in enumerate(("linear", "conv", "pooling", "activation", "batchnorm", "dropout"))
-}
 
-
-class DraftScreen(Screen[None]):
+class DraftScreen(ModellingScreen):
     """A screen with panes for model, data, settings and log, on one draft.
 
     What needs torch waits until `load_engine` has loaded it. Every check runs in a worker; the newest wins.
@@ -119,53 +114,6 @@ class DraftScreen(Screen[None]):
         if self.ready:
             self._load_preview(self.draft.recipe)
 
-    @on(ModelPane.Add)
-    @work
-    async def _add_layer(self, event: ModelPane.Add) -> None:
-        from tui.dialogs.edit_part import EditPartScreen
-
-        if not self.ready:
-            return
-        entries = self.desk.entries("layer")
-        ordered = sorted(entries.values(), key=lambda entry: (_GROUPS.get(entry.group, len(_GROUPS)), entry.group))
-        choices = [Choice(e.name, e.group, e.summary, f"{e.name}\n\n{e.doc}") for e in ordered]
-        name = await self.app.push_screen_wait(PickScreen("Add a layer", choices))
-        if name is None:
-            return
-        values: dict[str, Any] | None = {}
-        if any(parameter.required for parameter in entries[name].parameters):
-            values = await self.app.push_screen_wait(EditPartScreen(entries[name], {}))
-        if values is not None:
-            layer = Part.model_validate({"name": name, **values})
-            self.edit(lambda: self.draft.add_layer(event.index, layer))
-            self.call_after_refresh(self.query_one(ModelPane).select, event.index)
-
-    @on(ModelPane.Edit)
-    @work
-    async def _edit_layer(self, event: ModelPane.Edit) -> None:
-        from tui.dialogs.edit_part import EditPartScreen
-
-        layers = self.draft.recipe.model.layers
-        if not self.ready or event.index >= len(layers):
-            return
-        layer = layers[event.index]
-        entry = self.desk.entries("layer").get(layer.name)
-        if entry is None:
-            self.notify(f"torch has no layer '{layer.name}': remove it.", severity="error")
-            return
-        values = await self.app.push_screen_wait(EditPartScreen(entry, layer.parameters))
-        if values is not None:
-            changed = Part.model_validate({"name": layer.name, **values})
-            self.edit(lambda: self.draft.replace_layer(event.index, changed))
-
-    @on(ModelPane.Remove)
-    def _remove_layer(self, event: ModelPane.Remove) -> None:
-        self.edit(lambda: self.draft.remove_layer(event.index))
-
-    @on(ModelPane.Move)
-    def _move_layer(self, event: ModelPane.Move) -> None:
-        self.edit(lambda: self.query_one(ModelPane).select(self.draft.move_layer(event.index, event.by)))
-
     def action_undo(self) -> None:
         """Take the last edit back."""
         if self.draft.undo():
@@ -234,7 +182,13 @@ class DraftScreen(Screen[None]):
         self.checked = checked
         problem = next(iter(checked.problems), None)
         model = self.query_one(ModelPane)
-        model.show(checked.rows, checked.parameters, problem, editable=not (recipe.model.zoo or recipe.model.python))
+        model.show(
+            checked.rows,
+            problem,
+            editable=not (recipe.model.zoo or recipe.model.python),
+            fixes=checked.fixes,
+            batch=max(1, recipe.data.batch_size // recipe.training.accumulate),
+        )
         if checked.source is not None:
             self.query_one(DataPane).show(checked.source, checked.sizes, self.preview)
             # A person's own dataset may draw from the random numbers that a running training uses.
