@@ -130,13 +130,14 @@ def check(
     recipe: RecipeName,
     changes: Changes = None,
     download: Annotated[bool, typer.Option("--download", help="Download the data if they are not here.")] = False,
+    drawn: Annotated[bool, typer.Option("--diagram", help="Draw the model in place of the table.")] = False,
     as_json: Json = False,
 ) -> None:
     """Check a recipe: shapes, data, memory, two real steps."""
     from tui.commands import trials
 
     chosen = _changed(_find_recipe(recipe)[1], changes)
-    raise typer.Exit(trials.check(chosen, recipe, download=download, as_json=as_json))
+    raise typer.Exit(trials.check(chosen, recipe, download=download, as_json=as_json, drawn=drawn))
 
 
 @app.command("find-lr")

@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from engine.durations import clock
 from engine.errors import RunError, StudioError
+from tui.charts.diagram import diagram
 from tui.commands.complaints import complain
 from tui.commands.json_report import summary_values, to_json
 from tui.commands.reports import result_lines
 from tui.commands.rows import Cell, Row, bold, colourful, least_width, print_rows, width
+from tui.widgets.amounts import bytes_text, count_text
 
 if TYPE_CHECKING:
     from rich.text import Text
 
     from engine.check import Checked
+    from engine.models.rows import LayerRow
     from engine.recipe import Part, Recipe
     from engine.runs.directory import RunDirectory, RunStatus
     from engine.runs.history import History
@@ -52,16 +55,29 @@ def print_preset(preset: Preset) -> None:
         complain(problem)
 
 
-def print_checked(checked: Checked) -> None:
-    """The data's parts with their sizes, and the model's layers with their shapes."""
-    from engine.models.rows import shape_text  # loads torch, which is there by now
-
+def print_checked(checked: Checked, *, drawn: bool = False) -> None:
+    """The data's parts with their sizes, and the model's layers with their shapes and costs, or `drawn` as blocks."""
     if checked.source is not None:
         sizes = " · ".join(f"{count:,} {part}" for part, count in checked.sizes.items())
         print(f"data   {checked.source.name}: {checked.source.about} {sizes} ({download_text(checked.recipe)})\n")
-    rows: list[Row] = [(row.name, shape_text(row.output), f"{row.parameters:,}", row.settings) for row in checked.rows]
-    rows.append((bold("in all"), "", f"{checked.parameters:,}"))
-    print_rows(("layer", "output", "parameters", "settings"), rows, numbers=("parameters",))
+    if drawn:
+        print("\n".join(diagram(checked.rows)))
+        return
+    batch = max(1, checked.recipe.data.batch_size // checked.recipe.training.accumulate)
+    rows = [_layer_row(row, batch) for row in checked.rows]
+    outermost = [row for row in checked.rows if row.outermost]
+    flops, kept = sum(row.flops for row in outermost), sum(row.kept for row in outermost)
+    rows.append((bold("in all"), "", f"{checked.parameters:,}", f"{count_text(flops)}", bytes_text(kept * batch)))
+    names = ("layer", "output", "parameters", "FLOP", f"kept for {batch}", "settings")
+    print_rows(names, rows, numbers=names[2:5])
+
+
+def _layer_row(row: LayerRow, batch: int) -> Row:
+    from engine.models.rows import shape_text  # loads torch, which is there by now
+
+    costs = count_text(row.flops) if row.flops else "", bytes_text(row.kept * batch) if row.kept else ""
+    name = "  " * (len(row.path) - 1) + row.name
+    return name, shape_text(row.output), f"{row.parameters:,}", *costs, row.settings
 
 
 def download_text(recipe: Recipe) -> str:

@@ -19,6 +19,7 @@ from tui.commands.tables import download_text, part_text, print_checked
 
 if TYPE_CHECKING:
     from engine.check import Checked
+    from engine.models.rows import LayerRow
     from engine.recipe import Recipe
     from engine.trials.batch_finder import BatchSizes, Size
     from engine.trials.lr_finder import RateRange
@@ -32,10 +33,11 @@ _CHART_WIDTH, _CHART_HEIGHT = 100, 16
 _CEILING = 1.5
 
 
-def check(recipe: Recipe, where: str, *, download: bool, as_json: bool) -> int:
+def check(recipe: Recipe, where: str, *, download: bool, as_json: bool, drawn: bool = False) -> int:
     """Say all that is known of a recipe, and take two real steps with it; the exit status, 2 where it has problems.
 
-    The steps are left out where the data would have to be downloaded for them, unless `download` says so.
+    The steps are left out where the data would have to be downloaded for them, unless `download` says so. The model is
+    a table of layers, or `drawn` as blocks.
     """
     from engine.check import check as look  # torch takes 1.7 s to import
 
@@ -44,7 +46,7 @@ def check(recipe: Recipe, where: str, *, download: bool, as_json: bool) -> int:
         problems = list(checked.problems)
         missing = checked.source is not None and not checked.source.ready and not download
         if not as_json:
-            _print_known(checked)
+            _print_known(checked, drawn)
             if missing and not problems:
                 print(f"\nThe data are not here: {download_text(recipe)}. For two steps with them: --download.")
         tried = None
@@ -178,9 +180,9 @@ def _try_out(recipe: Recipe, signals: Signals) -> TriedOut | None:
         waiting.end()
 
 
-def _print_known(checked: Checked) -> None:
+def _print_known(checked: Checked, drawn: bool) -> None:
     recipe = checked.recipe
-    print_checked(checked)
+    print_checked(checked, drawn=drawn)
     facts = [("loss", part_text(recipe.loss)), ("optimizer", part_text(recipe.optimizer))]
     if recipe.scheduler is not None:
         facts.append(("scheduler", f"{part_text(recipe.scheduler)} every {recipe.scheduler.every}"))
@@ -210,10 +212,22 @@ def _known(checked: Checked, problems: Sequence[StudioError], tried: TriedOut | 
         "problems": [{"where": one.where, "what": one.what, "remedy": one.remedy} for one in problems],
         "data": source and {"name": source.name, "ready": source.ready, "download_mb": source.download_mb},
         "sizes": dict(checked.sizes),
-        "layers": [{"name": row.name, "output": row.output, "parameters": row.parameters} for row in checked.rows],
+        "layers": [_known_layer(row) for row in checked.rows],
         "parameters": checked.parameters,
         "optimizer": part_text(checked.recipe.optimizer),
         "tried": tried and {**asdict(tried), "estimate": tried.estimate},
+    }
+
+
+def _known_layer(row: LayerRow) -> dict[str, object]:
+    """A container's numbers are the sums of what is in it: those whose path has one place add up to the model's."""
+    return {
+        "name": row.name,
+        "path": row.path,
+        "output": row.output,
+        "parameters": row.parameters,
+        "flops": row.flops,
+        "kept_bytes": row.kept,
     }
 
 

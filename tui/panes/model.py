@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Request = Literal[
     "add", "add_inside", "edit", "replace", "duplicate", "remove", "up", "down",
-    "nest", "unnest", "copy", "paste", "mend", "fit", "menu",
+    "nest", "unnest", "copy", "paste", "mend", "fit", "menu", "diagram",
 ]  # fmt: skip
 _NEEDS_LAYER = {"edit", "replace", "duplicate", "remove", "up", "down", "nest", "copy"}
 _LEAST = 18  # columns that the layer's name keeps
@@ -84,6 +84,7 @@ class ModelPane(Pane):
         Binding("full_stop", "ask('mend')", "Mend", tooltip="Do what the last line suggests", id="model.mend"),
         Binding("comma", "next_fix", "Other", tooltip="Another way to mend it", id="model.other", show=False),
         Binding("F", "ask('fit')", "Fit", tooltip="Fit first and last layers to data", id="model.fit", show=False),
+        Binding("g", "ask('diagram')", "Diagram", tooltip="The model drawn as blocks", id="model.diagram"),
         Binding("left", "fold(True)", "Fold", tooltip="Hide what is inside", id="model.fold", show=False),
         Binding("right", "fold(False)", "Unfold", tooltip="Show what is inside", id="model.unfold", show=False),
         Binding("backslash", "ask('menu')", "Menu", tooltip="All that can be done here", id="model.menu", show=False),
@@ -170,6 +171,8 @@ class ModelPane(Pane):
             request = parameters[0]
             if request == "mend":
                 return bool(self._fixes)
+            if request == "diagram":
+                return bool(self._layers)
             return self._editable and (request not in _NEEDS_LAYER or bool(self._layers))
         return bool(len(self._fixes) > 1) if action == "next_fix" else True
 
@@ -278,8 +281,8 @@ class ModelPane(Pane):
         line.set_class(self._problem is not None, "-wrong")
         if self._problem is not None:
             # Of a layer that is marked above it says what; with a mend below, not what else one could do.
-            here = self._problem.where.startswith("model")
-            short = f"{self._problem.what}." if here and self._fixes else str(self._problem)
+            marked = self._problem.where.startswith("model")
+            short = f"{self._problem.what}." if marked and self._fixes else str(self._problem)
             wrong = Text(f"✗ {short}")
             if self._fixes:
                 more = f" ({self._fix + 1} of {len(self._fixes)}, next: ,)" if len(self._fixes) > 1 else ""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from engine.catalog import Entry
+    from engine.check import Checked
     from tui.draft import Draft
     from tui.training import Desk
 
@@ -49,6 +50,7 @@ _MENU: dict[Request, tuple[str, str]] = {
     "copy": ("Copy it", "y"),
     "paste": ("Paste below", "p"),
     "fit": ("Fit the model to the data", "F"),
+    "diagram": ("Draw the model", "g"),
     "remove": ("Remove it", "d"),
 }
 
@@ -59,6 +61,7 @@ class ModellingScreen(Screen[None]):
     draft: Draft
     desk: Desk
     ready: bool
+    checked: Checked | None
     edit: Callable[[Callable[[], object]], None]
     copied: Tree = ()
     """The layers that were copied last; they outlive the recipe that they come from."""
@@ -79,6 +82,9 @@ class ModellingScreen(Screen[None]):
             self.notify(str(error), severity="error", title="Not pasted")
 
     def _do(self, request: Request, path: Path) -> None:
+        if request == "diagram":
+            self._show_diagram()
+            return
         layers = self.draft.recipe.model.layers
         inside = self._layer(path)
         if inside is None and request not in ("add", "paste", "fit", "menu"):
@@ -194,7 +200,7 @@ class ModellingScreen(Screen[None]):
         fitting = [
             (request, title, key)
             for request, (title, key) in _MENU.items()
-            if here is not None or request in ("add", "paste", "fit")
+            if here is not None or request in ("add", "paste", "fit", "diagram")
             if here is None or here.name in CONTAINERS or request not in ("add_inside", "unnest")
         ]
         choices = [Choice(title, note=key) for _, title, key in fitting]
@@ -202,6 +208,12 @@ class ModellingScreen(Screen[None]):
         request = next((request for request, title, _ in fitting if title == chosen), None)
         if request is not None:
             self._do(request, path)
+
+    def _show_diagram(self) -> None:
+        from tui.dialogs.diagram import DiagramScreen
+
+        if self.checked is not None and self.checked.rows:
+            self.app.push_screen(DiagramScreen(self.draft.name, self.checked.rows))
 
     @work(exclusive=True, group="fit", exit_on_error=False)
     async def _fit(self) -> None:
