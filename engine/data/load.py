@@ -17,7 +17,7 @@ from torch import Tensor
 from engine.data.sources import Source, check_options, find
 from engine.errors import DataError
 from engine.paths import bundled
-from engine.python_file import load_function
+from engine.python_file import call, line_of, load_function, said
 from engine.recipe import Data
 
 Progress = Callable[[str, int, int], None]
@@ -106,7 +106,7 @@ def _make_line(source: Source, points: int, slope: float, noise: float, seed: in
 def _load_python(data: Data, task: str) -> Loaded:
     """Call `file.py:function`; it returns a map-style dataset, or a dict of them under `train` and `test`."""
     where = f"data.python: {data.python}"
-    returned = load_function(data.python, "data.python")(**data.options)
+    returned = call(load_function(data.python, "data.python"), {}, data.options, "data", DataError)
     parts = dict(returned) if isinstance(returned, Mapping) else {"all": returned}
     if not parts or (not set(parts) <= {"train", "test"} and set(parts) != {"all"}):
         raise DataError(
@@ -124,8 +124,9 @@ def _load_python(data: Data, task: str) -> Loaded:
         inputs, target = first[0]
         inputs, target = as_tensor(inputs), torch.as_tensor(np.asarray(target))
     except Exception as error:
+        at = f"{line}: " if (line := line_of(error)) else ""
         raise DataError(
-            where, f"sample 0 can't be read: {error}", "A sample is (input, target), arrays or tensors."
+            where, f"sample 0 can't be read: {at}{said(error)}", "A sample is (input, target), arrays or tensors."
         ) from error
     classes = tuple(map(str, getattr(first, "classes", ())))
     outputs = len(classes) if task == "classification" else max(1, target.numel())

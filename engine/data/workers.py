@@ -19,6 +19,7 @@ from torch.utils.data import get_worker_info
 
 from engine.durations import Duration
 from engine.errors import DataError, RecipeError, TrainingError, first_line
+from engine.python_file import line_of
 
 _IDLE, _STARTING = -1, -2
 _TICK_S = 1.0
@@ -189,7 +190,9 @@ def unreadable(error: BaseException, index: int) -> DataError:
 
 
 def persons_line(error: BaseException) -> str:
-    """`file:line` of the deepest frame that is neither Python's, nor a library's, nor ours; else of the deepest."""
+    """`file:line` of the deepest frame in a person's project, else in what is no library; else of the deepest."""
+    if line := line_of(error):
+        return line
     frames = traceback.extract_tb(error.__traceback__)
     theirs = [frame for frame in frames if not _is_library(Path(frame.filename))]
     frame = (theirs or frames)[-1]

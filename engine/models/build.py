@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,8 +11,11 @@ from torch import Tensor, nn
 from engine.data.prepare import Facts
 from engine.errors import ModelError, RecipeError, StudioError, first_line, nearest
 from engine.models.layers import LayerRow, Shape, build_chain, count_parameters, trace
-from engine.python_file import load_function
+from engine.python_file import call, line_of, load_function, said
 from engine.recipe import Recipe
+
+OFFERED = ("shape", "outputs", "classes")
+"""What a person's own function is given if its signature names it: a sample's shape, and twice how many outputs."""
 
 
 def sizes(recipe: Recipe, facts: Facts) -> Mapping[str, int]:
@@ -55,6 +57,8 @@ def model_rows(recipe: Recipe, facts: Facts, *, aside: bool = False) -> list[Lay
 
 def _rows_on(device: str, recipe: Recipe, facts: Facts) -> list[LayerRow]:
     try:
+        if recipe.model.python:  # what the file makes when it is run must be real
+            load_function(recipe.model.python, "model.python")
         with torch.device(device):
             return _child_rows(build_model(recipe, facts), facts.shape)
     except StudioError as error:
@@ -77,16 +81,8 @@ def _from_zoo(recipe: Recipe, facts: Facts) -> nn.Module:
 
 def _from_python(recipe: Recipe, facts: Facts) -> nn.Module:
     function = load_function(recipe.model.python, "model.python")
-    offered: dict[str, Any] = {"shape": facts.shape, "outputs": facts.outputs, "classes": facts.outputs}
-    # Only what the signature names is given: a function without parameters is as good as one that wants the shape.
-    given = {name: offered[name] for name in inspect.signature(function).parameters if name in offered}
-    try:
-        model = function(**{**given, **recipe.model.options})
-    except StudioError:
-        raise
-    except BaseException as error:  # a person's file may raise anything, SystemExit included
-        what = f"{recipe.model.python.rpartition(':')[2]} fails: {type(error).__name__}: {error}"
-        raise ModelError("model.python", what, "Mend the function.") from error
+    offered = dict(zip(OFFERED, (facts.shape, facts.outputs, facts.outputs), strict=True))
+    model = call(function, offered, recipe.model.options, "model", ModelError)
     if not isinstance(model, nn.Module):
         raise ModelError("model.python", f"returned a {type(model).__name__}", "Return a torch.nn.Module.")
     return model
@@ -119,9 +115,11 @@ def _child_rows(model: nn.Module, shape: Shape) -> list[LayerRow]:
         with torch.no_grad():
             output = model.train()(torch.zeros(2, *shape))
     except BaseException as error:  # a person's module may raise anything
-        text = first_line(error)
+        line = line_of(error)
+        text = f"{line}: {said(error)}" if line else first_line(error)
         what = f"{whole} fails on samples of {'×'.join(map(str, shape))}: {text}"
-        failed = ModelError("model", what, "Choose another dataset or model, or transform the data.")
+        remedy = "Mend it there, or fit the data to it." if line else ""
+        failed = ModelError("model", what, remedy or "Choose another dataset or model, or transform the data.")
         return [*seen.values(), LayerRow(whole, "", shape, None, _beside(model, seen), failed)]
     finally:
         for handle in handles:
