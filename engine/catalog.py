@@ -151,7 +151,7 @@ class Entry:
                 name=name,
                 default=parameter.default,
                 annotation=hints.get(name, parameter.annotation),
-                doc=docs.get(name, ""),
+                doc=docs.get(name, "the docstring says nothing about it" if self.kind == "own" else ""),
                 inferred=(self.kind == "layer" and name in FROM_SHAPE)
                 or (self.kind == "scheduler" and name in FROM_RUN),
             )

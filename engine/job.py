@@ -243,9 +243,7 @@ def explain(error: BaseException) -> StudioError:
     if trouble is not None:
         return TrainingError("training.compile", trouble, "Set it to false, or mend what it names.")
     where = _where(error)
-    return TrainingError(
-        where or "training", said(error), "The traceback is in the run's log.txt."
-    )
+    return TrainingError(where or "training", said(error), "The traceback is in the run's log.txt.")
 
 
 def _where(error: BaseException) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Collection
 
-from engine.catalog import Entry, Parameter
+from engine.catalog import REQUIRED, Entry, Parameter
 from engine.errors import RecipeError, first_line
 from engine.python_file.loading import load_function
 
@@ -27,4 +27,4 @@ def own_entry(reference: str, where: str, given: Collection[str] = ()) -> Entry:
 
 def _is_plain(parameter: Parameter) -> bool:
     """Whether a recipe can give it."""
-    return not parameter.takes_function and not isinstance(parameter.default, type)
+    return not parameter.takes_function and (parameter.default is REQUIRED or not isinstance(parameter.default, type))

@@ -1,8 +1,8 @@
 """A folder of a person's Python: its modules find one another first, and nobody else finds them.
 
 They lie in sys.modules inside a private package (`_torch_tui_…`), so that a project's `engine.py` is not ours, two
-projects may have files of one name, and sys.path stays as it is. A finder of modules alone would not do: `import engine`
-is answered from sys.modules before any finder is asked. So each module of a project has `__builtins__` of its own, whose
+projects may have files of one name, and sys.path stays as it is. A finder alone would not do: `import engine` is
+answered from sys.modules before any finder is asked. So each module of a project has `__builtins__` of its own, whose
 `__import__` looks in the project first, as the folder of a script comes first when Python runs it.
 """
 
@@ -89,7 +89,7 @@ class Project:
         spec = self.find(f"{self.name}.{top}", [str(self.folder)])
         if spec is None or spec.origin is not None:
             return spec is not None
-        # A folder without __init__.py: a package of that name, wherever it lies, comes before it. Ours are none to them.
+        # A folder without __init__.py comes after a package of that name, wherever that lies; ours is none to them.
         return top in _OURS or not _is_elsewhere(top)
 
     def _module_name(self, path: Path) -> str:
@@ -152,7 +152,7 @@ class _Loader(SourceFileLoader):
         source = self._project.shipped.get(self.path)
         source = self.get_data(self.path) if source is None else source
         self._project.sources[self.path] = source
-        return self.source_to_code(source, self.path)  # type: ignore[no-any-return]
+        return self.source_to_code(source, self.path)
 
     def exec_module(self, module: ModuleType) -> None:
         vars(module)["__builtins__"] = self._project.builtins

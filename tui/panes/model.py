@@ -57,6 +57,9 @@ class ModelPane(Pane):
             self.index = index
             super().__init__()
 
+    class Options(Message):
+        """Change what the person's own function is given."""
+
     class Remove(Message):
         """Take layer `index` out."""
 
@@ -73,7 +76,7 @@ class ModelPane(Pane):
 
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._editable = False
+        self._editable = self._own = False
         self._count = 0
         self._layers: Sequence[LayerRow] = ()
         self._rows: list[tuple[Text, Text, Text]] = []
@@ -83,9 +86,20 @@ class ModelPane(Pane):
         yield LayerTable(cursor_type="row", id="layers", show_header=True, cell_padding=1)
         yield Static("Loading torch…", id="model-line")
 
-    def show(self, rows: Sequence[LayerRow], parameters: int, problem: StudioError | None, *, editable: bool) -> None:
-        """Show a traced model. `problem` is what is wrong with it; `editable` says whether it is made of layers."""
-        self._editable = editable
+    def show(
+        self,
+        rows: Sequence[LayerRow],
+        parameters: int,
+        problem: StudioError | None,
+        *,
+        editable: bool,
+        own: bool = False,
+    ) -> None:
+        """Show a traced model. `problem` is what is wrong with it; `editable` says whether it is made of layers.
+
+        `own` says whether it is a person's own Python, whose options can be edited.
+        """
+        self._editable, self._own = editable, own
         self._count = len(rows)
         self._layers = rows
         self._draw()
@@ -160,6 +174,8 @@ class ModelPane(Pane):
         event.stop()
         if self._editable:
             self.action_edit()
+        elif self._own:
+            self.post_message(self.Options())
 
 
 def _bytes(count: int) -> str:

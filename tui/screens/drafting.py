@@ -11,7 +11,7 @@ from textual.notifications import SeverityLevel
 from textual.screen import Screen
 
 from engine.data.sources import find as find_source
-from engine.data.sources import sources
+from engine.data.sources import sources, unread
 from engine.errors import RecipeError, StudioError
 from engine.recipe import Part, Recipe
 from engine.start import load_deferred
@@ -234,13 +234,16 @@ class DraftScreen(Screen[None]):
         self.checked = checked
         problem = next(iter(checked.problems), None)
         model = self.query_one(ModelPane)
-        model.show(checked.rows, checked.parameters, problem, editable=not (recipe.model.zoo or recipe.model.python))
+        own = bool(recipe.model.python)
+        model.show(checked.rows, checked.parameters, problem, editable=not (recipe.model.zoo or own), own=own)
         if checked.source is not None:
             self.query_one(DataPane).show(checked.source, checked.sizes, self.preview)
             # A person's own dataset may draw from the random numbers that a running training uses.
             disturbing = self.desk.live and checked.source.origin == "yours"
             if self._previewed != recipe.data and checked.source.ready and not disturbing:
                 self._load_preview(recipe)
+        elif problem is not None and recipe.data.python:
+            self.query_one(DataPane).show(unread(recipe.data, recipe.task), {}, None, str(problem))
 
     @work(exclusive=True, group="preview", exit_on_error=False)
     async def _load_preview(self, recipe: Recipe) -> None:

@@ -131,7 +131,7 @@ class TestShadowing:
 def test_two_projects_have_files_of_one_name(tmp_path: Path) -> None:
     text = "from blocks import NAME\ndef make(): return NAME"
 
-    assert [run(project(tmp_path / name, {}) , text, blocks=f"NAME = '{name}'") for name in ("one", "two")] == [
+    assert [run(project(tmp_path / name, {}), text, blocks=f"NAME = '{name}'") for name in ("one", "two")] == [
         "one",
         "two",
     ]
@@ -239,7 +239,9 @@ class TestReload:
         assert reload() == [tmp_path / "blocks.py"]
 
     def test_a_training_runs_all_anew_and_keeps_it_importable_to_its_end(self, tmp_path: Path) -> None:
-        text = "class Net: pass\ndef late():\n    from blocks import NAME\n    return NAME\ndef make(): return Net, late"
+        text = (
+            "class Net: pass\ndef late():\n    from blocks import NAME\n    return NAME\ndef make(): return Net, late"
+        )
         before, _ = run(tmp_path, text, blocks="NAME = 1")
         with loaded_anew():
             net, late = run(tmp_path, text, blocks="NAME = 1")
