@@ -34,9 +34,9 @@ def start_forkserver() -> None:
     """Start the process that workers are forked from, unless it runs.
 
     It imports torch once, and not each of them for seconds. And it must not look for modules in the folder one works
-    in, as `python -c` does: a person's `engine.py` may lie there.
+    in, as `python -c` does: a person's `engine.py` may lie there. Where it lies in PYTHONPATH, `torch_tui` finds ours.
     """
-    multiprocessing.set_forkserver_preload(["engine.data.batches"])
+    multiprocessing.set_forkserver_preload(["torch_tui", "engine.data.batches"])
     if _SAFE_PATH in os.environ:
         forkserver.ensure_running()
         return
