@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any, Literal
@@ -25,7 +25,7 @@ from engine.models import sequences
 from engine.models.blocks import CONTAINERS
 from engine.python_file import load_function
 
-Kind = Literal["layer", "loss", "optimizer", "scheduler", "transform"]
+Kind = Literal["layer", "loss", "optimizer", "scheduler", "transform", "own"]
 REQUIRED: Any = inspect.Parameter.empty
 
 # Which dimension of the incoming shape (batch first) gives the value of a parameter of that name.
@@ -124,17 +124,19 @@ SIZES = ("classes", "targets", "vocabulary", "channels", "height", "width", "len
 
 @dataclass(frozen=True)
 class Entry:
-    """A class of torch that a recipe can name."""
+    """A class of torch that a recipe can name, or a person's own class or function."""
 
     name: str
     kind: Kind
     target: Callable[..., Any]
     group: str
+    hidden: Collection[str] = frozenset(_HIDDEN)
+    """Parameters that a recipe doesn't set."""
 
     @cached_property
     def doc(self) -> str:
         """The class's docstring without reST markup."""
-        text = inspect.getdoc(self.target) or ""
+        text = self._docstring
         return reflowed(readable(re.sub(r"^__init__\([^)]*\)\s*", "", text)))
 
     @cached_property
@@ -156,20 +158,28 @@ class Entry:
     @cached_property
     def parameters(self) -> tuple[Parameter, ...]:
         """What a recipe can set, in the order of the signature."""
-        docs = parameter_docs(inspect.getdoc(self.target) or "")
+        docs = parameter_docs(self._docstring)
         hints = _hints(self.target)
         return tuple(
             Parameter(
                 name=name,
                 default=parameter.default,
                 annotation=hints.get(name, parameter.annotation),
-                doc=docs.get(name, ""),
+                doc=docs.get(name, "the docstring says nothing about it" if self.kind == "own" else ""),
                 inferred=(self.kind == "layer" and (name in FROM_SHAPE or name in FROM_DATA))
                 or (self.kind == "scheduler" and name in FROM_RUN),
             )
             for name, parameter in _signature(self.target).items()
-            if name not in _HIDDEN and not name.startswith("_")
+            if name not in self.hidden and not name.startswith("_")
         )
+
+    @cached_property
+    def _docstring(self) -> str:
+        if self.kind != "own" or not inspect.isclass(self.target):
+            return inspect.getdoc(self.target) or ""
+        # nn.Module's docstring, which they inherit, says nothing of theirs.
+        texts = (vars(self.target).get("__doc__"), getattr(vars(self.target).get("__init__"), "__doc__", None))
+        return "\n\n".join(inspect.cleandoc(text) for text in texts if text)
 
     def parameter(self, name: str) -> Parameter | None:
         """The parameter of that name, if there is one."""
@@ -338,7 +348,8 @@ def _hints(target: Callable[..., Any]) -> dict[str, Any]:
     """Resolved annotations of the constructor; empty where they name what only a type checker sees."""
     try:
         overloads = typing.get_overloads(target.__init__) if inspect.isclass(target) else []
-        return typing.get_type_hints(overloads[0] if overloads else getattr(target, "__init__", target))
+        constructor = target.__init__ if inspect.isclass(target) else target
+        return typing.get_type_hints(overloads[0] if overloads else constructor)
     except (NameError, TypeError, AttributeError):
         return {}
 

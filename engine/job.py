@@ -17,10 +17,11 @@ from engine.checkpoints.checkpoint import Checkpoints, Loaded
 from engine.checkpoints.manifest import prove
 from engine.devices.device import choose, describe
 from engine.devices.monitor import Monitor
-from engine.errors import RunError, StudioError, TrainingError, first_line
+from engine.errors import RunError, StudioError, TrainingError
 from engine.policies.backends import backends, compile_trouble, nondeterministic, selected
 from engine.policies.splitting import is_out_of_memory
 from engine.policies.threads import own_threads
+from engine.python_file import line_of, loaded_anew, said
 from engine.recipe import Recipe, changed_settings
 from engine.resuming.branching import measured_otherwise
 from engine.runs.directory import RunDirectory, owner_facts
@@ -172,7 +173,7 @@ class Job:
         assembled: Assembled | None = None
         try:
             device = choose(self.recipe.training.device)
-            with selected(device), backends(self.recipe.training, device), own_threads():
+            with selected(device), backends(self.recipe.training, device), own_threads(), loaded_anew():
                 assembled = assemble(
                     self.recipe,
                     control=self.control,
@@ -233,7 +234,6 @@ def explain(error: BaseException) -> StudioError:
     """What went wrong, in words that say what to do."""
     if isinstance(error, StudioError):
         return error
-    text = first_line(error)
     if is_out_of_memory(error):
         return TrainingError("training", "out of memory", "Lower data.batch_size, or raise training.accumulate.")
     trouble = nondeterministic(error)
@@ -243,13 +243,13 @@ def explain(error: BaseException) -> StudioError:
     if trouble is not None:
         return TrainingError("training.compile", trouble, "Set it to false, or mend what it names.")
     where = _where(error)
-    return TrainingError(
-        where or "training", f"{type(error).__name__}: {text}", "The traceback is in the run's log.txt."
-    )
+    return TrainingError(where or "training", said(error), "The traceback is in the run's log.txt.")
 
 
 def _where(error: BaseException) -> str:
-    """`file:line` of the deepest frame in code that is neither ours nor an installed library's."""
+    """`file:line` of the deepest frame in a person's project, else in what is neither ours nor a library's."""
+    if line := line_of(error):
+        return line
     ours = str(Path(__file__).parent)
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         foreign = any(part in frame.filename for part in ("site-packages", "/lib/python", "<"))

@@ -97,6 +97,20 @@ class Desk:
         }
         return kinds[kind]()
 
+    def own_entry(self, recipe: Recipe, section: str) -> Entry:
+        """What the person's own function in `[model]` or `[data]` takes. Raises RecipeError."""
+        from engine.models.build import OFFERED
+        from engine.python_file.entry import own_entry
+
+        reference = getattr(recipe, section).python
+        return own_entry(reference, f"{section}.python", OFFERED if section == "model" else ())
+
+    def reload(self) -> Sequence[Path]:
+        """Have the person's own files run anew when they are next asked for; those that changed since they were."""
+        from engine.python_file import reload
+
+        return reload()
+
     def check(self, recipe: Recipe) -> Checked:
         """Everything that is known of a recipe before a step is run."""
         from engine.check import check

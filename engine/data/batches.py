@@ -6,7 +6,6 @@ this is many times faster than a DataLoader. Larger and user-defined datasets go
 
 from __future__ import annotations
 
-import multiprocessing
 import random
 import time
 import traceback
@@ -22,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate, get_
 from engine.data.augmentation.augment import Augment
 from engine.data.load import MapDataset, Samples, as_tensor
 from engine.data.transforms import Normalize, as_floats
-from engine.data.workers import Failed, Slots, Watch, unreadable
+from engine.data.workers import Failed, Slots, Watch, start_forkserver, unreadable
 from engine.errors import DataError, first_line
 from engine.python_file import Packed
 from engine.seeds import derive
@@ -245,8 +244,8 @@ class LoaderBatches:
         slots = Slots(workers)
         self._watch = Watch(slots, patience_s) if workers else None
         self._fetch = _Fetch(data, index, derive(seed or 0, 2), slots)
-        if workers:  # torch is imported once, before they are forked, and not by each of them for seconds
-            multiprocessing.set_forkserver_preload([__name__])
+        if workers:
+            start_forkserver()
         self._loader: DataLoader[Any] | None = DataLoader(
             self._fetch,
             batch_sampler=self._sampler,

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.data.sources import Source, check_options, find
+from engine.data.sources import Source, check_options, find, unread
 from engine.errors import DataError
 from engine.paths import bundled
-from engine.python_file import load_function
-from engine.recipe import Data
+from engine.python_file import call, line_of, load_function, said
+from engine.recipe import Data, TaskName
 
 Progress = Callable[[str, int, int], None]
 """Told (what, bytes so far, bytes in all or 0); may raise to cancel."""
@@ -58,7 +58,7 @@ class Loaded:
     parts: Mapping[str, Samples | MapDataset]
 
 
-def load(data: Data, task: str, progress: Progress = lambda what, done, total: None) -> Loaded:
+def load(data: Data, task: TaskName, progress: Progress = lambda what, done, total: None) -> Loaded:
     """Load the dataset that `[data]` names, downloading it if it must.
 
     Raises RecipeError for a dataset or option that does not exist, DataError for one that can't be had or read.
@@ -103,10 +103,10 @@ def _make_line(source: Source, points: int, slope: float, noise: float, seed: in
     return Loaded(replace(source, sizes={"all": points}), {"all": Samples(x, y)})
 
 
-def _load_python(data: Data, task: str) -> Loaded:
+def _load_python(data: Data, task: TaskName) -> Loaded:
     """Call `file.py:function`; it returns a map-style dataset, or a dict of them under `train` and `test`."""
     where = f"data.python: {data.python}"
-    returned = load_function(data.python, "data.python")(**data.options)
+    returned = call(load_function(data.python, "data.python"), {}, data.options, "data", DataError)
     parts = dict(returned) if isinstance(returned, Mapping) else {"all": returned}
     if not parts or (not set(parts) <= {"train", "test"} and set(parts) != {"all"}):
         raise DataError(
@@ -124,21 +124,20 @@ def _load_python(data: Data, task: str) -> Loaded:
         inputs, target = first[0]
         inputs, target = as_tensor(inputs), torch.as_tensor(np.asarray(target))
     except Exception as error:
+        at = f"{line}: " if (line := line_of(error)) else ""
         raise DataError(
-            where, f"sample 0 can't be read: {error}", "A sample is (input, target), arrays or tensors."
+            where, f"sample 0 can't be read: {at}{said(error)}", "A sample is (input, target), arrays or tensors."
         ) from error
     classes = tuple(map(str, getattr(first, "classes", ())))
     outputs = len(classes) if task == "classification" else max(1, target.numel())
     if task == "classification" and not classes:
         raise DataError(where, "does not say its classes", "Give the dataset an attribute classes = ['cat', 'dog'].")
-    source = Source(
-        name=data.python.rpartition(":")[2],
+    source = replace(
+        unread(data, task),
         about=(type(first).__doc__ or data.python).strip().splitlines()[0],
-        task="classification" if task == "classification" else "regression",
         shape=tuple(inputs.shape),
         outputs=outputs,
         sizes={name: len(part) for name, part in parts.items()},
-        origin="yours",
         classes=classes,
     )
     return Loaded(source, parts)

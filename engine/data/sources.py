@@ -141,6 +141,11 @@ def find(name: str, where: str = "data.name") -> Source:
     return known[name]
 
 
+def unread(data: Data, task: TaskName) -> Source:
+    """What is known of a person's own dataset before it is read: next to nothing."""
+    return Source(data.python.rpartition(":")[2], data.python, task, (), 0, {}, "yours")
+
+
 def described(data: Data) -> Source:
     """The dataset that `[data]` names, as its options make it. Raises RecipeError."""
     source = find(data.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import sysconfig
@@ -10,6 +11,7 @@ import traceback
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess, parent_process
 from pathlib import Path
 
@@ -19,11 +21,30 @@ from torch.utils.data import get_worker_info
 
 from engine.durations import Duration
 from engine.errors import DataError, RecipeError, TrainingError, first_line
+from engine.python_file import line_of
 
 _IDLE, _STARTING = -1, -2
 _TICK_S = 1.0
 _LIBRARIES = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib"))
 _OURS = Path(__file__).parents[1]
+_SAFE_PATH, _FOR_FORKSERVER = "PYTHONSAFEPATH", "torch-tui"  # any text does
+
+
+def start_forkserver() -> None:
+    """Start the process that workers are forked from, unless it runs.
+
+    It imports torch once, and not each of them for seconds. And it must not look for modules in the folder one works
+    in, as `python -c` does: a person's `engine.py` may lie there. Where it lies in PYTHONPATH, `torch_tui` finds ours.
+    """
+    multiprocessing.set_forkserver_preload(["torch_tui", "engine.data.batches"])
+    if _SAFE_PATH in os.environ:
+        forkserver.ensure_running()
+        return
+    os.environ[_SAFE_PATH] = _FOR_FORKSERVER
+    try:
+        forkserver.ensure_running()
+    finally:
+        del os.environ[_SAFE_PATH]
 
 
 def patience(text: str) -> float:
@@ -48,6 +69,8 @@ class Slots:
     def __call__(self, worker: int) -> None:
         """A worker has started (`worker_init_fn`)."""
         self._rows[worker, 0] = _IDLE
+        if os.environ.get(_SAFE_PATH) == _FOR_FORKSERVER:
+            del os.environ[_SAFE_PATH]  # it is not for the Python that a dataset may start
         _outlive_sigterm()
         threading.Thread(target=_end_with_the_training, name="parent", daemon=True).start()
 
@@ -189,7 +212,9 @@ def unreadable(error: BaseException, index: int) -> DataError:
 
 
 def persons_line(error: BaseException) -> str:
-    """`file:line` of the deepest frame that is neither Python's, nor a library's, nor ours; else of the deepest."""
+    """`file:line` of the deepest frame in a person's project, else in what is no library; else of the deepest."""
+    if line := line_of(error):
+        return line
     frames = traceback.extract_tb(error.__traceback__)
     theirs = [frame for frame in frames if not _is_library(Path(frame.filename))]
     frame = (theirs or frames)[-1]

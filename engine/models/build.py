@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import nn
@@ -14,8 +12,11 @@ from engine.errors import ModelError, RecipeError, StudioError, nearest
 from engine.models.layers import Flow, build_chain, trace
 from engine.models.modules import module_rows
 from engine.models.rows import LayerRow
-from engine.python_file import load_function
+from engine.python_file import call, load_function
 from engine.recipe import Recipe
+
+OFFERED = ("shape", "outputs", "classes")
+"""What a person's own function is given if its signature names it: a sample's shape, and twice how many outputs."""
 
 
 def sizes(recipe: Recipe, facts: Facts) -> Mapping[str, int]:
@@ -66,6 +67,8 @@ def model_rows(recipe: Recipe, facts: Facts, *, aside: bool = False) -> list[Lay
 
 def _rows_on(device: str, recipe: Recipe, facts: Facts) -> list[LayerRow]:
     try:
+        if recipe.model.python:  # what the file makes when it is run must be real
+            load_function(recipe.model.python, "model.python")
         with torch.device(device):
             return module_rows(build_model(recipe, facts), flow(facts))
     except StudioError as error:
@@ -88,16 +91,8 @@ def _from_zoo(recipe: Recipe, facts: Facts) -> nn.Module:
 
 def _from_python(recipe: Recipe, facts: Facts) -> nn.Module:
     function = load_function(recipe.model.python, "model.python")
-    offered: dict[str, Any] = {"shape": facts.shape, "outputs": facts.outputs, "classes": facts.outputs}
-    # Only what the signature names is given: a function without parameters is as good as one that wants the shape.
-    given = {name: offered[name] for name in inspect.signature(function).parameters if name in offered}
-    try:
-        model = function(**{**given, **recipe.model.options})
-    except StudioError:
-        raise
-    except BaseException as error:  # a person's file may raise anything, SystemExit included
-        what = f"{recipe.model.python.rpartition(':')[2]} fails: {type(error).__name__}: {error}"
-        raise ModelError("model.python", what, "Mend the function.") from error
+    offered = dict(zip(OFFERED, (facts.shape, facts.outputs, facts.outputs), strict=True))
+    model = call(function, offered, recipe.model.options, "model", ModelError)
     if not isinstance(model, nn.Module):
         raise ModelError("model.python", f"returned a {type(model).__name__}", "Return a torch.nn.Module.")
     return model

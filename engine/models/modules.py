@@ -14,6 +14,7 @@ from engine.errors import ModelError, first_line
 from engine.models.costs import Tally
 from engine.models.layers import Flow
 from engine.models.rows import LayerRow, Shape, count_parameters
+from engine.python_file import line_of, said
 
 _SAMPLES = 2  # batch norm can't do with one
 
@@ -89,8 +90,11 @@ def module_rows(model: nn.Module, flow: Flow) -> list[LayerRow]:
         with watch.hooked(), watch.tally.of(model):
             output = model.train()(torch.zeros(_SAMPLES, *flow.shape, dtype=flow.dtype))
     except BaseException as error:  # a person's module may raise anything
-        what = f"{whole} fails on samples of {'×'.join(map(str, flow.shape))}: {first_line(error)}"
-        failed = ModelError("model", what, "Choose another dataset or model, or transform the data.")
+        line = line_of(error)
+        text = f"{line}: {said(error)}" if line else first_line(error)
+        what = f"{whole} fails on samples of {'×'.join(map(str, flow.shape))}: {text}"
+        remedy = "Mend it there, or fit the data to it." if line else ""
+        failed = ModelError("model", what, remedy or "Choose another dataset or model, or transform the data.")
         seen = [row for row in watch.rows if row.output is not None]
         return [*seen, _whole(whole, seen, model, watch.tally, flow.shape, None, failed)]
     rows = watch.rows

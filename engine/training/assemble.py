@@ -55,6 +55,7 @@ def assemble(
     """
     training = recipe.training
     device = choose(training.device)
+    seed_everything(training.seed)  # a person's files may draw when they are run
     _, facts = describe(recipe)
     fit_loss(recipe, facts.outputs)
     seed_everything(training.seed)

@@ -19,6 +19,7 @@ from engine.errors import TrainingError
 from engine.policies.backends import backends, selected
 from engine.policies.nonfinite import NonFiniteError
 from engine.policies.threads import own_threads
+from engine.python_file import loaded_anew
 from engine.recipe import Recipe
 from engine.resuming.randomness import preserved
 from engine.runs.directory import RunDirectory
@@ -103,6 +104,7 @@ def trial(recipe: Recipe, progress: Progress, control: Control | None = None) ->
         selected(device),
         backends(recipe.training, device),
         own_threads(),
+        loaded_anew(),
         preserved(device),
     ):
         directory = RunDirectory.create(Path(folder), "trial", recipe, str(device))

@@ -134,7 +134,7 @@ class TestFailingModel:
             ("return inputs[:1].long()", ()),
             ("return self.forward(inputs)", ("RecursionError",)),
             ("import nowhere", ("ModuleNotFoundError: No module named 'nowhere'",)),
-            ("raise type('Odd', (Exception,), {{'__str__': lambda self: ''}})", ("Odd: Odd",)),
+            ("raise type('Odd', (Exception,), {{'__str__': lambda self: ''}})", (": Odd.",)),
         ],
     )
     def test_a_run_fails_with_its_reason_and_the_process_goes_on(
@@ -395,4 +395,4 @@ class TestExplain:
         assert explain(error) is error
 
     def test_an_exception_without_a_word_is_named_by_its_type(self) -> None:
-        assert str(explain(ValueError())).startswith("training: ValueError: ValueError.")
+        assert str(explain(ValueError())).startswith("training: ValueError. The traceback")

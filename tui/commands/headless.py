@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -139,13 +139,15 @@ def _start_deaf(job: Job) -> None:
     the stop into a failure. Of the job's thread SIGTERM is kept away: it would be blocked in what a dataset starts
     there, and `multiprocessing.Pool` waits for ever for a process that can't be ended by it.
     """
+    from engine.data.workers import start_forkserver  # loads torch, which is there by now
+
     all_three = {*_DEAF, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, all_three)
     try:
         if job.recipe.data.num_workers:
             resource_tracker.ensure_running()  # it unblocks SIGINT and SIGTERM in the thread that starts it
             signal.pthread_sigmask(signal.SIG_BLOCK, all_three)
-            forkserver.ensure_running()
+            start_forkserver()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         job.start()
     finally:

@@ -32,10 +32,14 @@ class DataPane(Pane):
     BINDINGS = [
         Binding("enter,o", "choose", "Choose", tooltip="Train on another dataset", id="data.choose"),
         Binding("d", "download", "Download", tooltip="Fetch this dataset now", id="data.download"),
+        Binding("e", "options", "Options", tooltip="Change what your own function is given", id="data.options"),
     ]
 
     class Choose(Message):
         """The person wants another dataset."""
+
+    class Options(Message):
+        """Change what the person's own function is given."""
 
     class Download(Message):
         """The person wants this dataset fetched."""
@@ -66,7 +70,9 @@ class DataPane(Pane):
             self.show(self._source, self._sizes, self._preview, text)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Only what is not there can be downloaded."""
+        """Only what is not there can be downloaded, and only one's own has options."""
+        if action == "options":
+            return self._source is not None and self._source.origin == "yours"
         if action == "download":
             return self._source is not None and not self._source.ready
         return True
@@ -74,6 +80,10 @@ class DataPane(Pane):
     def action_choose(self) -> None:
         """Ask for another dataset."""
         self.post_message(self.Choose())
+
+    def action_options(self) -> None:
+        """Ask for the options of one's own dataset."""
+        self.post_message(self.Options())
 
     def action_download(self) -> None:
         """Ask for this dataset to be fetched."""
@@ -117,8 +127,9 @@ def describe(
     what = f"{source.outputs} classes" if source.task == "classification" else "regression"
     kind = f" {preview.dtype}" if preview else ""
     span = f" · {preview.least:.4g}–{preview.greatest:.4g}" if preview and len(source.shape) > 1 else ""
-    lines.append(Text(f"{shape}{kind} · {what}{span}"))
-    lines.append(Text(" · ".join(f"{name} {size:,}" for name, size in sizes.items())))
+    if source.sizes:
+        lines.append(Text(f"{shape}{kind} · {what}{span}"))
+        lines.append(Text(" · ".join(f"{name} {size:,}" for name, size in sizes.items())))
     if note:
         lines.append(Text(note, "yellow"))
     if preview is not None:

@@ -97,6 +97,9 @@ class ModelPane(Pane):
             self.request, self.path, self.fix = request, path, fix
             super().__init__()
 
+    class Options(Message):
+        """Change what the person's own function is given."""
+
     class Pasted(Message):
         """The terminal pasted text, which may be layers, below `path`."""
 
@@ -106,7 +109,7 @@ class ModelPane(Pane):
 
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._editable = False
+        self._editable = self._own = False
         self._layers: Sequence[LayerRow] = ()
         self._visible: list[LayerRow] = []
         self._folded: set[Path] = set()
@@ -128,18 +131,20 @@ class ModelPane(Pane):
         problem: StudioError | None,
         *,
         editable: bool,
+        own: bool = False,
         fixes: Sequence[Fix] = (),
         batch: int = 1,
     ) -> None:
         """Show a traced model. `problem` is what is wrong with it, `fixes` would mend it.
 
-        `editable` says whether it is made of layers, `batch` for how many samples memory is shown.
+        `editable` says whether it is made of layers, `own` whether it is a person's own Python, whose options can be
+        edited, `batch` for how many samples memory is shown.
         """
         if not editable and [row.name for row in rows] != [row.name for row in self._layers]:
             self._folded = {row.path for row in rows if row.container}  # hundreds of modules; one opens what one wants
         elif editable and not self._editable:
             self._folded = set()
-        self._editable, self._layers, self._batch = editable, rows, batch
+        self._editable, self._own, self._layers, self._batch = editable, own, rows, batch
         self._problem, self._fixes, self._fix = problem, fixes, 0
         self._draw()
         self._tell()
@@ -204,6 +209,8 @@ class ModelPane(Pane):
         event.stop()
         if self._editable:
             self.action_ask("edit")
+        elif self._own:
+            self.post_message(self.Options())
         elif self.path:
             self.action_fold(self.path not in self._folded)
 

@@ -10,7 +10,7 @@ from textual import on, work
 from textual.notifications import SeverityLevel
 
 from engine.data.sources import find as find_source
-from engine.data.sources import sources
+from engine.data.sources import sources, unread
 from engine.errors import RecipeError, StudioError
 from engine.recipe import Recipe
 from engine.start import load_deferred
@@ -182,10 +182,12 @@ class DraftScreen(ModellingScreen):
         self.checked = checked
         problem = next(iter(checked.problems), None)
         model = self.query_one(ModelPane)
+        own = bool(recipe.model.python)
         model.show(
             checked.rows,
             problem,
-            editable=not (recipe.model.zoo or recipe.model.python),
+            editable=not (recipe.model.zoo or own),
+            own=own,
             fixes=checked.fixes,
             batch=max(1, recipe.data.batch_size // recipe.training.accumulate),
         )
@@ -195,6 +197,8 @@ class DraftScreen(ModellingScreen):
             disturbing = self.desk.live and checked.source.origin == "yours"
             if self._previewed != recipe.data and checked.source.ready and not disturbing:
                 self._load_preview(recipe)
+        elif problem is not None and recipe.data.python:
+            self.query_one(DataPane).show(unread(recipe.data, recipe.task), {}, None, str(problem))
 
     @work(exclusive=True, group="preview", exit_on_error=False)
     async def _load_preview(self, recipe: Recipe) -> None:

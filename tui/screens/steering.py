@@ -19,7 +19,7 @@ from tui.dialogs.runs import RunChosen, RunsScreen
 from tui.draft import Draft, Origin
 from tui.news import News
 from tui.panes.log import LogPane
-from tui.screens.drafting import DraftScreen
+from tui.screens.own_code import OwnCodeScreen
 from tui.training import Changes, Desk
 from tui.widgets.field import Field
 
@@ -29,7 +29,7 @@ _FOR_IDLE = frozenset({"train", "find_lr", "find_batch_size"})
 _ANSWER_S = 0.05
 
 
-class SteeringScreen(DraftScreen):
+class SteeringScreen(OwnCodeScreen):
     """A screen that starts runs and steers the live one."""
 
     def __init__(self, runs_root: Path, draft: Draft, desk: Desk) -> None:
@@ -61,7 +61,9 @@ class SteeringScreen(DraftScreen):
             return live and not (action == "park" and self.desk.parked)
         if action in _FOR_IDLE:
             return not live
-        return self.draft.edited or self.draft.origin is not None if action == "undo" else True
+        if action == "undo":
+            return self.draft.edited or self.draft.origin is not None
+        return super().check_action(action, parameters)
 
     @work(exclusive=True, group="train")
     async def action_train(self) -> None:

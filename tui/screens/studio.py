@@ -72,6 +72,7 @@ class StudioScreen(SteeringScreen):
         ),
         Binding("f", "find_lr", "Find learning rate", tooltip="A range test of real steps", id="recipe.find_lr"),
         Binding("b", "find_batch_size", "Find batch size", tooltip="How much fits, how fast", id="recipe.find_batch"),
+        Binding("R", "reload", "Reload", tooltip="Run your own Python files anew", id="recipe.reload"),
         *(
             Binding(
                 str(number), f"pane('{name}')", name.title(), tooltip=f"Go to {name}", id=f"pane.{name}", show=False

@@ -1,0 +1,60 @@
+"""A person's own Python on the desk: its options in a form made from its signature, its files loaded anew."""
+
+from __future__ import annotations
+
+import asyncio
+
+from textual import on, work
+
+from engine.errors import StudioError
+from tui.panes.data import DataPane
+from tui.panes.model import ModelPane
+from tui.screens.drafting import DraftScreen
+
+
+class OwnCodeScreen(DraftScreen):
+    """A screen whose recipe may name Python files as its model and its dataset."""
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Only what is a person's own can be loaded anew."""
+        if action == "reload":
+            return bool(self.draft.recipe.model.python or self.draft.recipe.data.python)
+        return super().check_action(action, parameters)
+
+    @on(ModelPane.Options)
+    def _edit_model_options(self) -> None:
+        self._edit_options("model")
+
+    @on(DataPane.Options)
+    def _edit_data_options(self) -> None:
+        self._edit_options("data")
+
+    @work(exclusive=True, group="dialog")
+    async def _edit_options(self, section: str) -> None:
+        from tui.dialogs.edit_part import EditPartScreen
+
+        recipe = self.draft.recipe
+        if not self.ready:
+            return
+        try:
+            entry = await asyncio.to_thread(self.desk.own_entry, recipe, section)
+        except StudioError as error:
+            self.notify(str(error), severity="error")
+            return
+        options = getattr(recipe, section).options
+        values = await self.app.push_screen_wait(EditPartScreen(entry, options))
+        if values is not None:
+            self.edit(lambda: self.draft.set_together({f"{section}.options": values}))
+
+    @work(exclusive=True, group="reload")
+    async def action_reload(self) -> None:
+        """Run the person's files anew, and look at the recipe again."""
+        if not self.ready:
+            return
+        changed = await asyncio.to_thread(self.desk.reload)
+        names = ", ".join(path.name for path in changed) or "no file has changed"
+        kept = " The run that trains goes on with the code it began with." if self.desk.live else ""
+        self.notify(f"Your Python is loaded anew: {names}.{kept}")
+        if self.draft.recipe.data.python:
+            self.preview = self._previewed = None
+        self.recipe_changed()
