@@ -80,7 +80,9 @@ def test_names_that_can_not_be(name: str) -> None:
         save(name)
 
 
-@pytest.mark.parametrize("name", ["digits-mlp", "My Recipe.v2", "数", "", "line-fit-branch", *(p.name for p in presets())])
+@pytest.mark.parametrize(
+    "name", ["digits-mlp", "My Recipe.v2", "数", "", "line-fit-branch", *(p.name for p in presets())]
+)
 def test_a_suggested_name_can_be_taken_as_it_is(name: str) -> None:
     first = suggested_name(name)
     assert name_problem(first) == ""

@@ -33,7 +33,7 @@ class SaveAsScreen(ModalScreen[str | None]):
                 yield Input(self._name_at_first, id="save-name", compact=True, select_on_focus=True)
             yield Static(id="save-line", markup=False)
             with Horizontal(classes="buttons"):
-                yield Button("Save", variant="success", id="ok", compact=True)
+                yield Button("OK", variant="success", id="ok", compact=True)
                 yield Button("Cancel", id="cancel", compact=True)
 
     def on_mount(self) -> None:
@@ -62,7 +62,8 @@ class SaveAsScreen(ModalScreen[str | None]):
         problem, line = name_problem(name), self.query_one("#save-line", Static)
         line.set_class(bool(problem), "-wrong")
         path = own_path(name)
-        line.update(problem or f"{shown_path(path)}{': is there, will be overwritten' if path.exists() else ''}")
+        there = path.exists() and name != self._name_at_first
+        line.update(problem or f"{shown_path(path)}{': is there, and would be overwritten' if there else ''}")
         return problem
 
 

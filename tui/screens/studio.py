@@ -93,7 +93,8 @@ class StudioScreen(SavingScreen):
         first = presets()[0]
         draft = Draft(first.name, first.recipe) if recipe is None else Draft(name or "recipe", recipe, file=file)
         super().__init__(runs_root, draft, desk)
-        self._opened = recipe
+        listed = (each.name for each in self.listed())
+        self._opened = recipe if self._listed_name(draft) not in listed else None
         self._pace = Pace()
         self._shows_cost = False
         self._told = 0.0
