@@ -27,6 +27,11 @@ class Broken:
     path: Path
     error: RecipeError
 
+    @property
+    def reason(self) -> str:
+        """What is wrong with it, without its path."""
+        return str(self.error).removeprefix(f"{self.path}: ")
+
 
 def own_presets() -> tuple[Preset | Broken, ...]:
     """A person's own presets by name, read anew each time. What can't be read is told, not raised."""

@@ -282,6 +282,7 @@ async def test_a_broken_preset_of_ones_own_costs_one_message_and_a_line(tmp_path
         await said(opened, "data.names: is not a setting")
         assert len(opened.app._notifications) == 1
         assert names(opened)[:3] == ["YOURS", "bad  ✗ broken", "good"]
+        assert "data.names: is not a setting" in opened.page()
         assert opened.screen.draft.name == SHIPPED
         await opened.press("up", "up")
         assert (cursor(opened), opened.screen.draft.name) == ("bad", "good"), "what is broken has come to the desk"

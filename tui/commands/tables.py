@@ -40,7 +40,7 @@ def print_presets(presets: Sequence[Preset | Broken]) -> None:
         rows += [(), (bold(family),)]
         for one in members:
             if isinstance(one, Broken):
-                rows.append((f"  {one.name}", "broken", f"✗ {_printable(str(one.error))}"))
+                rows.append((f"  {one.name}", "broken", _printable(one.reason)))
             else:
                 rows.append((f"  {one.name}", download_text(one.recipe), one.recipe.about))
     print_rows(("name", "data", "about"), rows)

@@ -169,7 +169,7 @@ def _family(preset: Preset | Broken) -> str:
 
 def _prompt(preset: Preset | Broken) -> Text:
     if isinstance(preset, Broken):
-        text = Text.assemble((preset.name, "bold"), ("  ✗ broken", "red"), f"\n{preset.error.what}")
+        text = Text.assemble((preset.name, "bold"), ("  ✗ broken", "red"), (f"\n{preset.reason}", "dim"))
         text.no_wrap, text.overflow = True, "ellipsis"
         return text
     source = sources().get(preset.recipe.data.name)
