@@ -296,6 +296,8 @@ def test_a_model_of_layers_becomes_one_of_the_zoo_and_back() -> None:
         'data.name = "line"\ndata.split.train = 0.7\nmodel.layers = [{ name = "ReLU" }]\n',
         '[data]\nname="line"\noptions={ a.b = 1, a.c = 2 }\n[data.split]\ntrain = 0.7\n[[model.layers]]\nname="ReLU"',
         '[[model.layers]]\nname = "ReLU"\n[data]\nname = "line"\n[[model.layers]]\nname = "Flatten"\n[data.split]\n',
+        load("cifar10-resnet18").recipe.to_toml(),  # the recipe.toml of a run
+        load("digits-cnn").recipe.to_toml(),
         "title = '''\n[data]\n# no comment'''\n[data]\nname = \"line\" # '\n\"split\" = {'train' = 0.7}\n",
     ],
 )
@@ -331,3 +333,13 @@ def test_a_text_that_does_not_say_what_it_should_is_not_taken_for_one_that_does(
     # The twin of the property: from_toml sees a file that went wrong.
     with pytest.raises(RecipeError):
         Recipe.from_toml(MINE + "[optimizer]\n")
+
+
+def test_what_can_not_be_changed_in_its_place_is_written_anew_under_the_comments_at_the_top() -> None:
+    text = '# top\n[data]\nname = "line"\n[model]\nlayers = [{ name = "ReLU" }, # c\n { name = "Flatten" }]\n'
+    before = Recipe.from_toml(text)
+    after = moved(before, 1, 0)
+    written = updated(text, before, after)
+    assert Recipe.from_toml(written) == after
+    assert written.startswith("# top\n")
+    assert "# c" not in written, "it can be changed in its place: this test needs another text"
