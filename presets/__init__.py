@@ -1,4 +1,4 @@
-"""The recipes that ship with torch-tui: one TOML file each, in a folder per family."""
+"""The recipes that ship with torch-tui: one TOML file each, in a folder per family. `presets.own` has the person's."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FAMILIES = ("vision", "tabular")  # the order of a course; further folders foll
 
 @dataclass(frozen=True)
 class Preset:
-    """A shipped recipe: its name is its file's, its family its folder's."""
+    """A recipe with a name, which is its file's. The family of one that ships is its folder's."""
 
     name: str
     family: str
@@ -33,11 +33,19 @@ def presets() -> tuple[Preset, ...]:
 
 
 def load(name: str) -> Preset:
-    """The preset of that name. Raises RecipeError with the nearest name."""
+    """The preset of that name, one that ships or one's own. Raises RecipeError with the nearest name."""
     for preset in presets():
         if preset.name == name:
             return preset
-    names = [preset.name for preset in presets()]
+    from presets.own import Broken, own_presets  # made of what stands here
+
+    own = own_presets()
+    for each in own:
+        if each.name == name:
+            if isinstance(each, Broken):
+                raise each.error
+            return each
+    names = [preset.name for preset in (*presets(), *own)]
     raise RecipeError(name, "is no preset and no recipe file", nearest(name, names) or "See: torch-tui presets.")
 
 

@@ -32,3 +32,9 @@ def pytest_sessionfinish() -> None:
 def root(tmp_path: Path) -> Path:
     """A folder for runs."""
     return tmp_path / "runs"
+
+
+@pytest.fixture(autouse=True)
+def _presets_of_nobody(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the presets of whoever runs it."""
+    monkeypatch.setenv("TORCH_TUI_CONFIG", str(tmp_path_factory.mktemp("config")))

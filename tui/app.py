@@ -24,6 +24,7 @@ from tui.training import Desk
 
 if TYPE_CHECKING:
     from engine.job import Job
+    from engine.recipe.file import RecipeFile
 
 
 _STUCK_S = 5.0
@@ -46,17 +47,18 @@ class StudioApp(App[None]):
         recipe: Recipe | None = None,
         name: str = "",
         signals: Signals | None = None,
+        file: RecipeFile | None = None,
     ) -> None:
         super().__init__()
         self._signals = signals or Signals()
         self.runs_root = default_runs_root(runs_root)
         self.desk = Desk()
-        self._recipe, self._name_of_recipe = recipe, name
+        self._recipe, self._name_of_recipe, self._file = recipe, name, file
 
     def on_mount(self) -> None:
         """Open the studio; end it in order when the system asks for it."""
         self.desk.monitor.start()
-        self.push_screen(StudioScreen(self.runs_root, self._recipe, self._name_of_recipe, self.desk))
+        self.push_screen(StudioScreen(self.runs_root, self._recipe, self._name_of_recipe, self.desk, self._file))
         loop = asyncio.get_running_loop()
 
         def told() -> None:
@@ -108,14 +110,18 @@ class StudioApp(App[None]):
         threading.Thread(target=_leave_at_last, args=(job, self._signals), name="leave-at-last", daemon=True).start()
 
 
-def run_studio(runs_root: Path | None = None, recipe: Recipe | None = None, name: str = "") -> int:
+def run_studio(
+    runs_root: Path | None = None, recipe: Recipe | None = None, name: str = "", file: RecipeFile | None = None
+) -> int:
     """Open the studio, on a recipe called `name` if one is given, and wait until the person leaves; the exit status.
+
+    `file` is what the recipe was read from; it can be saved there.
 
     A failing studio, or a terminal that goes away, does not take the training down: the run goes on to its end without
     a screen.
     """
     with Signals() as signals:
-        app = StudioApp(runs_root, recipe, name, signals)
+        app = StudioApp(runs_root, recipe, name, signals, file)
         run_app(app, app.desk.lines.append)
         job, status = app.desk.job, app.return_code or 0
         if job is None:

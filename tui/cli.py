@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from engine.recipe import Recipe
+    from engine.recipe.file import RecipeFile
 
 app = typer.Typer(
     name="torch-tui",
@@ -85,23 +86,25 @@ def open_studio(
     runs: Runs = None,
 ) -> None:
     """Open the studio on a recipe, like `torch-tui FILE.toml`."""
-    name, chosen = _find_recipe(recipe)
+    file = _find_file(recipe)
+    name, chosen = (file.path.stem, file.recipe) if file is not None else _find_recipe(recipe)
     before_screen()
     from tui.app import run_studio
 
-    raise typer.Exit(run_studio(runs, chosen, name))
+    raise typer.Exit(run_studio(runs, chosen, name, file))
 
 
 @app.command()
 def presets(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Show this one, its model and its file.")] = None,
 ) -> None:
-    """List the recipes that ship with torch-tui, or show one."""
+    """List the presets, your own too, or show one."""
     import presets as shipped
+    from presets.own import own_presets
     from tui.commands import tables
 
     if name is None:
-        tables.print_presets(shipped.presets())
+        tables.print_presets([*own_presets(), *shipped.presets()])
     else:
         tables.print_preset(shipped.load(name))
 
@@ -278,11 +281,27 @@ def _find_recipe(wanted: str) -> tuple[str, Recipe]:
     import presets as shipped
     from engine.recipe import Recipe
 
-    path = Path(wanted)
-    if path.suffix == ".toml" or len(path.parts) > 1:
-        return path.stem, Recipe.load(path)
+    if _is_path(wanted):
+        return Path(wanted).stem, Recipe.load(wanted)
     preset = shipped.load(wanted)
     return preset.name, preset.recipe
+
+
+def _find_file(wanted: str) -> RecipeFile | None:
+    """The file to save that recipe's edits into; one that ships has none."""
+    import presets as shipped
+    from engine.recipe.file import RecipeFile
+    from presets.own import FAMILY
+
+    if _is_path(wanted):
+        return RecipeFile.open(Path(wanted))
+    preset = shipped.load(wanted)
+    return RecipeFile.open(preset.path) if preset.family == FAMILY else None
+
+
+def _is_path(wanted: str) -> bool:
+    path = Path(wanted)
+    return path.suffix == ".toml" or len(path.parts) > 1
 
 
 def _changed(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.data.sources import Source
 from engine.recipe import Loss, Optimizer, Part, Recipe, Scheduler
 from engine.recipe.tree import Tree
 from engine.runs.directory import RunDirectory
+
+if TYPE_CHECKING:
+    from engine.recipe.file import RecipeFile
 
 _DEFAULT_LOSS = {"classification": "CrossEntropyLoss", "regression": "MSELoss"}
 _SECTIONS: dict[str, type[Part]] = {"loss": Loss, "optimizer": Optimizer, "scheduler": Scheduler}
@@ -31,13 +34,15 @@ class Origin:
 class Draft:
     """A recipe, its name and its past. Every change makes a new recipe; raises RecipeError and stays as it was.
 
-    A draft with an `origin` is trained from that checkpoint on, one without from its beginning.
+    A draft with an `origin` is trained from that checkpoint on, one without from its beginning. A `file` is what it was
+    read from and is saved into.
     """
 
-    def __init__(self, name: str, recipe: Recipe, origin: Origin | None = None) -> None:
+    def __init__(self, name: str, recipe: Recipe, origin: Origin | None = None, file: RecipeFile | None = None) -> None:
         self.name = name
         self.recipe = recipe
         self.origin = origin
+        self.file = file
         self._past: list[Recipe] = []
         self._future: list[Recipe] = []
         self._typing = ""
@@ -46,6 +51,15 @@ class Draft:
     def edited(self) -> bool:
         """Whether there is anything to undo."""
         return bool(self._past)
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether its file says something else."""
+        return self.file is not None and not self.file.holds(self.recipe)
+
+    def replace(self, recipe: Recipe) -> None:
+        """Put a whole recipe in the place of this one, as one step of undo."""
+        self._become(recipe)
 
     def set(self, key: str, value: Any) -> None:
         """Set one dotted key; None restores its default. Typing on in the same field is one step of undo."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +51,7 @@ class Recipe(Section):
         except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
             raise RecipeError(where, f"is not TOML: {error}", "Mend the line named here.") from error
         if folder is not None:
-            for section in ("data", "model", "scheduler"):
-                _anchor(values.get(section), folder, everywhere=section == "scheduler")
+            _anchor(values, folder)
         return cls.from_values(values, where)
 
     @classmethod
@@ -69,7 +68,15 @@ class Recipe(Section):
 
     def to_toml(self) -> str:
         """The recipe as TOML, defaults filled in; `Recipe.from_toml` gives the same recipe back."""
-        return tomlkit.dumps(_plain(_without_empty(self, self.values())))
+        return tomlkit.dumps(plain(_without_empty(self, self.values())))
+
+    def anchored(self, folder: Path) -> Recipe:
+        """The recipe with relative Python files taken from `folder`, as `load` takes them from the file's."""
+        values: dict[str, Any] = plain(self.values())
+        if not python_files(values):
+            return self
+        _anchor(values, folder)
+        return type(self).from_values(values)
 
     def override(self, changes: Mapping[str, Any], where: str = "recipe") -> Recipe:
         """A recipe with dotted keys set: `{"optimizer.lr": 0.1, "model.layers.1.out_features": 64}`.
@@ -88,21 +95,30 @@ def changed_settings(before: Recipe, after: Recipe) -> dict[str, Any]:
     return {key: ours.get(key) for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)}
 
 
-def _anchor(section: object, folder: Path, *, everywhere: bool) -> None:
-    """Make a relative `python = "file.py:function"` absolute, seen from the recipe's folder.
+def python_files(values: Mapping[str, Any]) -> list[tuple[Any, Any, str, str]]:
+    """Where a recipe's values name a function in a Python file: dict or list, key or index, file, function."""
+    sections = ("data", "model", "scheduler")
+    return [found for each in sections for found in _python_files(values.get(each), everywhere=each == "scheduler")]
 
-    `everywhere`: any text of that form inside the section is one, under whatever key.
-    """
+
+def _python_files(section: object, *, everywhere: bool) -> Iterator[tuple[Any, Any, str, str]]:
+    """`everywhere`: any text of the form "file.py:function" inside the section is one, under whatever key."""
     items = section.items() if isinstance(section, dict) else enumerate(section) if isinstance(section, list) else ()
-    for key, value in list(items):
+    for key, value in items:
         if not isinstance(value, str):
             if everywhere:
-                _anchor(value, folder, everywhere=True)
+                yield from _python_files(value, everywhere=True)
             continue
         file, colon, function = value.rpartition(":")
         if colon and (key == "python" or (everywhere and file.endswith(".py"))):
-            # Not resolve(): it raises for loops of links and null bytes, which loading the file names better.
-            section[key] = f"{os.path.abspath(folder / file)}:{function}"  # type: ignore[index]
+            yield section, key, file, function
+
+
+def _anchor(values: Mapping[str, Any], folder: Path) -> None:
+    """Make each relative "file.py:function" absolute, seen from `folder`."""
+    for section, key, file, function in python_files(values):
+        # Not resolve(): it raises for loops of links and null bytes, which loading the file names better.
+        section[key] = f"{os.path.abspath(folder / file)}:{function}"
 
 
 def _without_empty(section: Section, values: dict[str, Any]) -> dict[str, Any]:
@@ -119,12 +135,12 @@ def _without_empty(section: Section, values: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """`value` with tuples as lists, as TOML has no tuples."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value
 
 

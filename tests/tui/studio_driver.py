@@ -14,6 +14,7 @@ from textual.pilot import Pilot
 from textual.widgets import Static
 
 from engine.recipe import Recipe
+from engine.recipe.file import RecipeFile
 from tui.app import StudioApp
 from tui.screens.studio import StudioScreen
 
@@ -69,10 +70,15 @@ class Studio:
 
 @asynccontextmanager
 async def studio(
-    runs: Path, size: tuple[int, int] = (120, 40), recipe: Recipe | None = None, *, loaded: bool = True
+    runs: Path,
+    size: tuple[int, int] = (120, 40),
+    recipe: Recipe | None = None,
+    *,
+    loaded: bool = True,
+    file: RecipeFile | None = None,
 ) -> AsyncIterator[Studio]:
     """The studio with torch loaded and the first recipe checked."""
-    app = StudioApp(runs, recipe)
+    app = StudioApp(runs, file.recipe if file else recipe, file.path.stem if file else "", file=file)
     # Textual's pilot waits, three times a key, until the process idles, a second at most. A training in another thread
     # never idles, and it is the screen's thread alone that has to be done with a key.
     with patch.object(_wait, "process_time", time.thread_time):

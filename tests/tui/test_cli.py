@@ -188,6 +188,31 @@ def test_presets_are_listed_by_family_with_what_they_need(tmp_path: Path) -> Non
         assert ("MB" in line) == (preset.recipe.data.name in ("MNIST", "FashionMNIST", "CIFAR10"))
 
 
+def test_ones_own_presets_are_listed_first_and_trained_by_name_and_a_broken_one_says_why(tmp_path: Path) -> None:
+    folder = tmp_path / "config" / "presets"
+    folder.mkdir(parents=True)
+    text = shipped.load("line-fit").path.read_text(encoding="utf-8")
+    (folder / "mine.toml").write_text(text.replace('about = "', 'about = "Mine: '), encoding="utf-8")
+    (folder / "bad.toml").write_text("[data]\nnames = 3\n", encoding="utf-8")
+    environment = {"TORCH_TUI_CONFIG": str(tmp_path / "config")}
+
+    listed = run("presets", folder=tmp_path, environment=environment)
+    assert listed.returncode == 0
+    lines = [line for line in listed.stdout.splitlines() if line]
+    assert [line.split()[0] for line in lines[1:5]] == ["yours", "bad", "mine", "vision"]
+    assert re.search(r"broken +data\.names: is not a setting\. Did you mean 'name'\?$", lines[2])
+    assert "Mine: y = 2x" in lines[3]
+
+    assert run("presets", "mine", folder=tmp_path, environment=environment).stdout.startswith(text[:40])
+    assert run("train", "mine", "--epochs", "1", folder=tmp_path, environment=environment).returncode == 0
+    assert [path.name.startswith("mine-") for path in (tmp_path / "runs").iterdir()] == [True]
+    refused = run("train", "bad", folder=tmp_path, environment=environment)
+    assert refused.returncode == 2
+    assert "bad.toml: data.names: is not a setting" in refused.stderr
+    # The twin: without that folder there is no such preset.
+    assert run("train", "mine", folder=tmp_path).returncode == 2
+
+
 def test_a_presets_file_is_shown_as_it_is_with_its_shapes(tmp_path: Path) -> None:
     done = run("presets", "digits-mlp", folder=tmp_path)
     file, _, rest = done.stdout.partition("\ndata ")

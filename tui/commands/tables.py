@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from engine.runs.directory import RunDirectory, RunStatus
     from engine.runs.history import History
     from presets import Preset
+    from presets.own import Broken
 
 _CHART_WIDTH, _CHART_HEIGHT = 100, 14
 _LOG_LINES = 8
@@ -33,12 +34,18 @@ _PHASES = "time: "
 _STATE_COLOURS = {"done": "green", "failed": "red", "interrupted": "yellow", "stopped": "yellow", "unreadable": "red"}
 
 
-def print_presets(presets: Sequence[Preset]) -> None:
-    """Each family's presets, a line each: name, whether it needs a download, what it is about."""
+def print_presets(presets: Sequence[Preset | Broken]) -> None:
+    """Each family's presets, a line each: name, whether it needs a download, what it is about, or why it is broken."""
+    from presets.own import FAMILY, Broken
+
     rows: list[Row] = []
-    for family, members in groupby(presets, key=lambda preset: preset.family):
+    for family, members in groupby(presets, key=lambda one: FAMILY if isinstance(one, Broken) else one.family):
         rows += [(), (bold(family),)]
-        rows += [(f"  {one.name}", download_text(one.recipe), one.recipe.about) for one in members]
+        for one in members:
+            if isinstance(one, Broken):
+                rows.append((f"  {one.name}", "broken", _printable(one.reason)))
+            else:
+                rows.append((f"  {one.name}", download_text(one.recipe), one.recipe.about))
     print_rows(("name", "data", "about"), rows)
     print("\nTrain one: torch-tui train NAME · Look at one: torch-tui presets NAME")
 

@@ -14,16 +14,22 @@ from textual.widgets.option_list import Option
 
 from engine.data.sources import sources
 from presets import Preset
+from presets.own import FAMILY, Broken
 from tui.panes.pane import Pane
 from tui.search import find
 
 
 class PresetsPane(Pane):
-    """Shipped recipes. Moving the cursor chooses one; `/` filters by name, dataset and what is taught."""
+    """Recipes by name: a file, one's own, shipped. Moving the cursor chooses one; `/` filters by name, data, words."""
 
     BORDER_TITLE = "Presets [dim]1[/]"
-    HELP = "Recipes that ship with torch-tui. ↓ marks data that is downloaded first; the rest needs no network."
-    BINDINGS = [Binding("slash", "filter", "Filter", tooltip="Find a preset by a word", id="presets.filter")]
+    HELP = """Your own presets, and those that ship with torch-tui. ↓ marks data that is downloaded first; the rest
+    needs no network. ctrl+s saves the recipe on the desk, S saves it as a preset of your own."""
+    BINDINGS = [
+        Binding("slash", "filter", "Filter", tooltip="Find a preset by a word", id="presets.filter"),
+        Binding("d", "remove", "Remove", tooltip="Remove your preset", id="presets.remove"),
+        Binding("n", "rename", "Rename", tooltip="Give your preset another name", id="presets.rename"),
+    ]
 
     class Chosen(Message):
         """The person moved to another preset."""
@@ -35,9 +41,25 @@ class PresetsPane(Pane):
     class Opened(Message):
         """The person pressed enter on a preset."""
 
-    def __init__(self, presets: Sequence[Preset], id: str | None = None) -> None:
+    class Remove(Message):
+        """The person wants to be rid of a preset of their own."""
+
+        def __init__(self, name: str) -> None:
+            self.name = name
+            super().__init__()
+
+    class Rename(Message):
+        """The person wants another name for a preset of their own."""
+
+        def __init__(self, name: str) -> None:
+            self.name = name
+            super().__init__()
+
+    def __init__(self, presets: Sequence[Preset | Broken], first: str = "", id: str | None = None) -> None:
+        """`first` is the name of the one that has the cursor at first."""
         super().__init__(id=id)
         self._presets = {preset.name: preset for preset in presets}
+        self._first = first
 
     def compose(self) -> ComposeResult:
         field = Input(placeholder="filter presets", id="preset-filter", compact=True)
@@ -49,11 +71,34 @@ class PresetsPane(Pane):
         """Fill the list."""
         self._fill("")
 
-    def choose(self, name: str) -> None:
-        """Move the cursor to a preset."""
-        options = self.query_one(OptionList)
-        if name in self._presets:
-            options.highlighted = options.get_option_index(name)
+    def list_again(self, presets: Sequence[Preset | Broken], name: str) -> None:
+        """Show other presets, the cursor on the one of that name, and choose nothing."""
+        self._presets = {preset.name: preset for preset in presets}
+        with self.prevent(OptionList.OptionHighlighted):  # what is on the desk does not change by it
+            self._fill(self.query_one("#preset-filter", Input).value, name)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Only one's own can be removed and renamed."""
+        return self._own_name() != "" if action in ("remove", "rename") else True
+
+    def action_remove(self) -> None:
+        """Ask for the preset under the cursor to be removed."""
+        self.post_message(self.Remove(self._own_name()))
+
+    def action_rename(self) -> None:
+        """Ask for the preset under the cursor to get another name."""
+        self.post_message(self.Rename(self._own_name()))
+
+    @property
+    def under_cursor(self) -> Preset | Broken | None:
+        """What the cursor is on."""
+        found = next((options.highlighted_option for options in self.query(OptionList)), None)
+        return self._presets.get(str(found.id)) if found is not None else None
+
+    def _own_name(self) -> str:
+        """The name under the cursor if it is one's own, else nothing."""
+        preset = self.under_cursor
+        return preset.name if preset is not None and _family(preset) == FAMILY else ""
 
     def action_filter(self) -> None:
         """Show the filter and type into it."""
@@ -82,24 +127,27 @@ class PresetsPane(Pane):
     @on(OptionList.OptionHighlighted)
     def _highlighted(self, event: OptionList.OptionHighlighted) -> None:
         event.stop()
-        if event.option_id in self._presets:
-            self.post_message(self.Chosen(self._presets[event.option_id]))
+        self.refresh_bindings()
+        preset = self._presets.get(str(event.option_id))
+        if isinstance(preset, Preset):
+            self.post_message(self.Chosen(preset))
 
     @on(OptionList.OptionSelected)
     def _selected(self, event: OptionList.OptionSelected) -> None:
         event.stop()
         self.post_message(self.Opened())
 
-    def _fill(self, query: str) -> None:
+    def _fill(self, query: str, before: str = "") -> None:
+        """Show what matches, the cursor on `before`, else where it was."""
         options = self.query_one(OptionList)
-        highlighted = options.highlighted
-        before = options.get_option_at_index(highlighted).id if highlighted is not None else None
+        if not before:
+            before = str(options.highlighted_option.id) if options.highlighted_option else self._first
         found = find(query, list(self._presets.values()), lambda preset: preset.name, _searched)
         rows: list[Option | None] = []
         family = None
         for preset in found:
-            if preset.family != family and not query:
-                family = preset.family
+            if _family(preset) != family and not query:
+                family = _family(preset)
                 rows.append(Option(Text(family.upper(), "bold dim"), disabled=True))
             rows.append(Option(_prompt(preset), id=preset.name))
         if not found:
@@ -109,12 +157,21 @@ class PresetsPane(Pane):
             options.add_options(rows)
             names = [preset.name for preset in found]
             if before in names:
-                options.highlighted = options.get_option_index(str(before))
+                options.highlighted = options.get_option_index(before)
+        self.refresh_bindings()
         if options.highlighted is None and found:
             options.highlighted = options.get_option_index(found[0].name)
 
 
-def _prompt(preset: Preset) -> Text:
+def _family(preset: Preset | Broken) -> str:
+    return preset.family if isinstance(preset, Preset) else FAMILY
+
+
+def _prompt(preset: Preset | Broken) -> Text:
+    if isinstance(preset, Broken):
+        text = Text.assemble((preset.name, "bold"), ("  ✗ broken", "red"), (f"\n{preset.reason}", "dim"))
+        text.no_wrap, text.overflow = True, "ellipsis"
+        return text
     source = sources().get(preset.recipe.data.name)
     text = Text(preset.name, "bold")
     if source is not None and source.origin == "download":
@@ -125,6 +182,8 @@ def _prompt(preset: Preset) -> Text:
     return text
 
 
-def _searched(preset: Preset) -> str:
+def _searched(preset: Preset | Broken) -> str:
+    if isinstance(preset, Broken):
+        return f"{preset.name} {FAMILY} broken"
     recipe = preset.recipe
     return f"{preset.name} {preset.family} {recipe.data.name} {recipe.title} {recipe.about}"

@@ -62,6 +62,10 @@ class DraftScreen(ModellingScreen):
         if text:
             self.query_one(DataPane).note(text)
 
+    def draft_note(self) -> str:
+        """What is said of the draft as a whole: where a branch comes from."""
+        return str(self.draft.origin or "")
+
     def engine_loaded(self) -> None:
         """Called once, when torch is there."""
 
@@ -160,7 +164,7 @@ class DraftScreen(ModellingScreen):
                 part = getattr(recipe, section)
                 if part is not None and part.name in self.desk.entries(section):
                     entries[section] = self.desk.entries(section)[part.name]
-        await self.query_one(SettingsPane).show(recipe, entries, str(self.draft.origin or ""))
+        await self.query_one(SettingsPane).show(recipe, entries, self.draft_note())
 
     @work(exclusive=True, group="engine", exit_on_error=False)
     async def load_engine(self) -> None:

@@ -75,17 +75,20 @@ class SteeringScreen(OwnCodeScreen):
             self._train_when_ready = not self.ready
             return
         draft, recipe = self.draft, self.draft.recipe
-        wrong = next((field for field in self.query(Field) if field.error), None)
-        if wrong is not None:
-            self.notify(
-                f"{wrong.key}: {wrong.error.what if wrong.error else ''}", severity="error", title="Not started"
-            )
+        if not self.settings_fit("Not started"):
             return
         checked = await asyncio.to_thread(self.desk.check, recipe)
         if checked.problems:
             self.notify(str(checked.problems[0]), severity="error", title="Not started", timeout=10)
             return
         await self.start(lambda: self.desk.start(recipe, self.runs_root, draft.name, draft.origin))
+
+    def settings_fit(self, otherwise: str) -> bool:
+        """Whether nothing wrong stands in a field; says what does."""
+        wrong = next((field for field in self.query(Field) if field.error), None)
+        if wrong is not None:
+            self.notify(f"{wrong.key}: {wrong.error.what if wrong.error else ''}", severity="error", title=otherwise)
+        return wrong is None
 
     async def start(self, start: Callable[[], None]) -> None:
         """Bring a run to the desk. What can't be started is said."""

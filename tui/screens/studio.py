@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from textual import on, work
 from textual.app import ComposeResult, SystemCommand
@@ -31,8 +31,11 @@ from tui.panes.model import ModelPane
 from tui.panes.presets import PresetsPane
 from tui.panes.progress import ProgressPane
 from tui.panes.settings import SettingsPane
-from tui.screens.steering import SteeringScreen
+from tui.screens.saving import SavingScreen
 from tui.training import Desk
+
+if TYPE_CHECKING:
+    from engine.recipe.file import RecipeFile
 
 PANES = ("presets", "model", "data", "settings", "curves", "devices", "log")
 _TELL_S = 0.95
@@ -41,7 +44,7 @@ _PATIENCE_S = 10.0  # how long a run may take to stop before one may leave witho
 _DEFAULT_METRIC = {"classification": "accuracy", "regression": "r2"}
 
 
-class StudioScreen(SteeringScreen):
+class StudioScreen(SavingScreen):
     """Routes between the panes, the draft of the recipe and the job. Computes nothing with tensors."""
 
     CSS_PATH = "studio.tcss"
@@ -60,6 +63,8 @@ class StudioScreen(SteeringScreen):
         # The application's own, here for their place: at 80 columns the footer ends after them.
         Binding("q", "app.quit", "Quit", tooltip="Leave; asks while a run is training", id="app.quit"),
         Binding("question_mark", "app.help", "Help", tooltip="Keys and what the focused pane shows", id="app.help"),
+        Binding("ctrl+s", "save", "Save recipe", tooltip="Save the recipe's edits", id="recipe.save", show=False),
+        Binding("S", "save_as", "Save as", tooltip="Save as a preset of yours", id="recipe.save_as", show=False),
         Binding("P", "park", "Park", tooltip="Hold the training, give the device's memory back", id="studio.park"),
         Binding("x", "profile", "Profile", tooltip="Profile the next steps", id="studio.profile"),
         Binding(
@@ -83,17 +88,20 @@ class StudioScreen(SteeringScreen):
         Binding("escape", "leave", "Back", tooltip="Close the help, or show all panes", id="studio.back"),
     ]
 
-    def __init__(self, runs_root: Path, recipe: Recipe | None, name: str, desk: Desk) -> None:
+    def __init__(
+        self, runs_root: Path, recipe: Recipe | None, name: str, desk: Desk, file: RecipeFile | None = None
+    ) -> None:
         first = presets()[0]
-        draft = Draft(first.name, first.recipe) if recipe is None else Draft(name or "recipe", recipe)
+        draft = Draft(first.name, first.recipe) if recipe is None else Draft(name or "recipe", recipe, file=file)
         super().__init__(runs_root, draft, desk)
-        self._opened = recipe
+        listed = (each.name for each in self.listed())
+        self._opened = recipe if self._listed_name(draft) not in listed else None
         self._pace = Pace()
         self._shows_cost = False
         self._told = 0.0
         self._state_told: tuple[str, str, bool] | None = None
-        self._drafts = {draft.name: draft} if recipe is None or self._is_preset(recipe) else {}
-        """One draft a preset, so that looking at another loses no edit."""
+        if file is None and (recipe is None or self._is_preset(recipe)):
+            self._drafts[draft.name] = draft
 
     def compose(self) -> ComposeResult:
         # Textual adds these when it hears of the size, and styles all a second time.
@@ -102,7 +110,7 @@ class StudioScreen(SteeringScreen):
             self.add_class(next(name for least, name in reversed(breakpoints) if size >= least))
         yield Tabs(*(Tab(f"{number} {name.title()}", id=f"tab-{name}") for number, name in enumerate(PANES, 1)))
         with Container(id="panes"):
-            yield PresetsPane(presets(), id="presets")
+            yield PresetsPane(self.listed(), self._listed_name(self.draft), id="presets")
             yield ModelPane(id="model")
             yield DataPane(id="data")
             yield SettingsPane(id="settings")
@@ -115,13 +123,12 @@ class StudioScreen(SteeringScreen):
     def on_mount(self) -> None:
         """Show what needs no torch, then load torch behind the first frame."""
         self._go_to("presets")
-        if self._is_preset(self.draft.recipe):
-            self.query_one(PresetsPane).choose(self.draft.name)
         self._frame()
         self.call_after_refresh(self._after_first_frame)
 
     def _after_first_frame(self) -> None:
         self.show_what_is_known()
+        self.tell_broken()
         # Not at once: the form of the settings is being made, and keys are waiting that were pressed meanwhile.
         self.set_timer(_SETTLES_S, self.load_engine)
 
@@ -136,8 +143,8 @@ class StudioScreen(SteeringScreen):
         if self._opened is not None:  # the list's first highlight must not replace a recipe that was opened by name
             self._opened = None
             return
-        draft = self._drafts.setdefault(event.preset.name, Draft(event.preset.name, event.preset.recipe))
-        if draft is not self.draft:
+        draft = self.draft_of(event.preset)
+        if draft is not None and draft is not self.draft:
             self.draft = draft
             self.recipe_changed()
 
@@ -167,7 +174,9 @@ class StudioScreen(SteeringScreen):
 
     @work(exclusive=True, group="dialog")
     async def ask_to_quit(self) -> None:
-        """Leave; while a run is training, ask what shall become of it."""
+        """Leave; ask what shall become of edits that are not saved, and of a run that is training."""
+        if not await self.may_leave():
+            return
         if self.desk.live:
             answers = [("stay", "Stay"), ("stop", "Stop with a checkpoint and quit")]
             question = "A run is training. It can be resumed later from its checkpoint."
@@ -229,7 +238,7 @@ class StudioScreen(SteeringScreen):
         cost = str(self._pace) if self._shows_cost else ""
         origin = str(self.draft.origin or "") if desk.name != self.draft.name else ""
         self.query_one(ProgressPane).show(
-            history, desk.name or self.draft.name, desk.where, live=desk.live, next_from=origin, cost=cost
+            history, desk.name or self.shown_name(), desk.where, live=desk.live, next_from=origin, cost=cost
         )
 
     def _metric(self, history: History) -> str:
