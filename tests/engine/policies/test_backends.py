@@ -13,10 +13,13 @@ from typing import Any
 
 import pytest
 import torch
-from small_runs import line, train
+from small_runs import digits, line, resume, same, stop_at, train, weights
 from torch import nn
 
 import engine.job
+import engine.policies.backends
+import engine.training.assemble
+import engine.training.trainer
 import engine.trials.trial
 from engine.errors import DeviceError, RecipeError
 from engine.policies.backends import (
@@ -205,6 +208,39 @@ class TestPlace:
         assert pictures.view(2, -1).shape == (2, 48)
         with pytest.raises(RuntimeError, match="view size is not compatible"):
             pictures.contiguous(memory_format=torch.channels_last).view(2, -1)
+
+    @pytest.mark.parametrize("laid", [True, False])
+    def test_a_run_that_auto_lays_out_says_so_trains_so_and_is_resumed_to_the_bit(
+        self, laid: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Without a GPU auto lays out nothing: it is told to, where it is asked."""
+        seen: list[bool] = []
+        forward = nn.Conv2d.forward
+
+        def look(self: nn.Conv2d, inputs: torch.Tensor) -> torch.Tensor:
+            if self.training:
+                seen.append(self.weight.is_contiguous(memory_format=torch.channels_last))
+            return forward(self, inputs)
+
+        for module in (engine.policies.backends, engine.training.assemble, engine.training.trainer):
+            monkeypatch.setattr(module, "lays_channels_last", lambda *given, own: laid)
+        monkeypatch.setattr(nn.Conv2d, "forward", look)
+        layers = [
+            {"name": "Conv2d", "out_channels": 4, "kernel_size": 5},
+            {"name": "Conv2d", "out_channels": 4, "kernel_size": 5},
+            {"name": "Flatten"},
+            {"name": "Linear", "out_features": "classes"},
+        ]
+        recipe = digits({"model": {"layers": layers}, "optimizer": {"name": "AdamW", "fused": True}, "scheduler": None})
+
+        whole = train(recipe, tmp_path)
+        cut = resume(train(recipe, tmp_path, stop_at(12)).directory)
+
+        assert seen
+        assert all(seen) is laid
+        assert any("pictures lie channels last in memory" in said for said in whole.history.log) is laid
+        assert cut.history.error is None
+        assert same(weights(whole.directory), weights(cut.directory))
 
     @pytest.mark.parametrize("compiled", [True, "reduce-overhead"])
     def test_compiling_and_recomputing_exclude_each_other(self, compiled: Any) -> None:
