@@ -218,7 +218,7 @@ class TestPlace:
         forward = nn.Conv2d.forward
 
         def look(self: nn.Conv2d, inputs: torch.Tensor) -> torch.Tensor:
-            if self.training and len(inputs) > 2:  # with two blank samples the shapes were traced
+            if self.training and not inputs.is_meta:  # the shapes are traced without memory
                 seen.append(self.weight.is_contiguous(memory_format=torch.channels_last))
             return forward(self, inputs)
 
