@@ -1,11 +1,12 @@
 """Whole training loops over the same files: torch-tui, loops written by hand, and what else people train with.
 
     python benchmarks/loops.py [W1 W2 W3 W4] [--rounds 5] [--contestants NAME… | --all] [--steps N] [--threads N]
+    python benchmarks/loops.py --device cuda [--precision bf16]
 
 Without names: the tutorials' loop, the hand-tuned loop and torch-tui. Each contestant is a process of its own, a short
 script in benchmarks/contestants that trains as the documentation of its framework has it. They take turns; each round
 has another seed, the same for all. What is timed is training alone: no start, no validation. `make bench-frameworks`
-installs what others have written.
+installs what others have written; they race on the CPU alone. On a GPU the targets are printed below the tables.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.environments import PACKAGES, installed, python_of
 from benchmarks.made_data import write_cifar, write_mnist
-from benchmarks.works import WORKS, Work
+from benchmarks.works import DEVICES, PRECISIONS, WORKS, Work
 
 _ROOT = Path(__file__).parent.parent
 _PATIENCE_S = 900
@@ -58,6 +61,10 @@ CONTESTANTS = {
 _BY_HAND = ("tutorial", "tuned", "tuned-1-thread", "torch-tui")
 
 
+# (work, precision) → times the speed of another that torch-tui is to have on a GPU
+_TARGETS = {("W1", "fp32"): ("tutorial", 20.0), ("W3", "bf16"): ("tuned", 0.9)}
+
+
 class FailedError(Exception):
     """A contestant that did not come to its end."""
 
@@ -71,23 +78,37 @@ class Results:
     versions: dict[str, str] = field(default_factory=dict)
     trouble: str = ""
 
-    def times(self, other: Results | None) -> str:
+    def ratio(self, other: Results | None) -> float | None:
         """How many times as fast as another: the median over the rounds that both have run."""
         both = self.speeds.keys() & other.speeds.keys() if other else ()
         ratios = [self.speeds[number] / other.speeds[number] for number in both] if other else []
-        return f"{statistics.median(ratios):.2f}×" if ratios else "–"
+        return statistics.median(ratios) if ratios else None
+
+    def times(self, other: Results | None) -> str:
+        """The ratio in a table."""
+        ratio = self.ratio(other)
+        return "–" if ratio is None else f"{ratio:.2f}×"
+
+
+def script_of_ours(contestant: Contestant) -> bool:
+    """Whether it is no framework: those are raced as their own introductions have them, on the CPU in fp32."""
+    return contestant.script not in PACKAGES
 
 
 def trained(contestant: Contestant, work: str, root: Path, seed: int, chosen: argparse.Namespace) -> dict[str, Any]:
     """What a contestant has printed. Raises FailedError."""
-    # Two threads that spin on two cores stall each other; torch-tui sets this for itself. No contestant sees a GPU.
-    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "CUDA_VISIBLE_DEVICES": ""}
+    # Two threads that spin on two cores stall each other; torch-tui sets this for itself.
+    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
+    if chosen.device == "cpu":  # no contestant sees a GPU
+        environment["CUDA_VISIBLE_DEVICES"] = ""
     if threads := chosen.threads or contestant.threads:
         environment["OMP_NUM_THREADS"] = str(threads)
     module = f"benchmarks.contestants.{contestant.script}"
     command = [str(contestant.python), "-m", module, work, str(root), "--seed", str(seed)]
     command += ["--epochs", str(chosen.epochs), "--workers", str(chosen.workers)]
     command += ["--steps", str(chosen.steps)] if chosen.steps else []
+    if script_of_ours(contestant):
+        command += ["--device", chosen.device, "--precision", chosen.precision]
     try:
         done = subprocess.run(
             command, cwd=_ROOT, env=environment, capture_output=True, text=True, timeout=_PATIENCE_S, check=True
@@ -128,7 +149,8 @@ def print_table(work: Work, results: dict[str, Results], chosen: argparse.Namesp
     """Medians, ratios of the same round, and what was learnt."""
     steps = chosen.steps or work.steps
     epochs = f"{chosen.epochs} × " if chosen.epochs > 1 else ""
-    print(f"\n{work.name}: {epochs}{steps} steps of {work.batch} samples, {chosen.rounds} rounds", flush=True)
+    where = "" if chosen.device == "cpu" else f" on {chosen.device} in {chosen.precision}"
+    print(f"\n{work.name}{where}: {epochs}{steps} steps of {work.batch} samples, {chosen.rounds} rounds", flush=True)
     print(f"{'':18}{'samples/s':>11}{'/ tutorial':>12}{'/ tuned':>10}{'accuracy':>12}")
     for name, result in results.items():
         if not result.speeds:
@@ -139,6 +161,17 @@ def print_table(work: Work, results: dict[str, Results], chosen: argparse.Namesp
         failed = f"  then failed: {result.trouble}" if result.trouble else ""
         print(f"{name:18}{speed:11,.0f}{tutorial:>12}{tuned:>10}{accuracy:12.4f}{failed}")
     print(learning(results))
+
+
+def target(work: str, results: dict[str, Results], precision: str) -> str:
+    """Whether torch-tui is as fast on a GPU as it is to be; "" where nothing is wanted or measured."""
+    if (work, precision) not in _TARGETS or "torch-tui" not in results:
+        return ""
+    other, wanted = _TARGETS[work, precision]
+    ratio = results["torch-tui"].ratio(results.get(other))
+    if ratio is None:
+        return ""
+    return f"{work} in {precision}: {ratio:.2f}× {other}, wanted {wanted:g}×: {'met' if ratio >= wanted else 'missed'}"
 
 
 def learning(results: dict[str, Results]) -> str:
@@ -171,11 +204,17 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="of an epoch; else as many as the work says")
     parser.add_argument("--threads", type=int, help="of every contestant; else each has torch's or its own choice")
     parser.add_argument("--workers", type=int, default=0, help="of each DataLoader; 0 is torch's own choice")
+    parser.add_argument("--device", choices=DEVICES, default="cpu")
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="bf16 is mixed")
     chosen = parser.parse_args()
+    if chosen.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: torch sees no NVIDIA GPU here")
     works = chosen.works or list(WORKS)
     if unknown := set(works) - set(WORKS):
         parser.error(f"no such work: {', '.join(sorted(unknown))}. There are: {' '.join(WORKS)}")
     names = list(CONTESTANTS) if chosen.all else chosen.contestants
+    if (chosen.device, chosen.precision) != ("cpu", "fp32"):
+        names = [name for name in names if script_of_ours(CONTESTANTS[name])]
     missing = [name for name in names if not CONTESTANTS[name].installed]
     names = [name for name in names if name not in missing]
     versions: dict[str, str] = {}
@@ -185,6 +224,8 @@ def main() -> None:
         for work in works:
             results = race(work, names, Path(folder), chosen)
             print_table(WORKS[work], results, chosen)
+            if chosen.device == "cuda" and (said := target(work, results, chosen.precision)):
+                print(said)
             for result in results.values():
                 versions |= result.versions
     print(f"\n{', '.join(f'{name} {version}' for name, version in versions.items())}; {os.cpu_count()} cores")

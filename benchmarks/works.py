@@ -10,6 +10,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+DEVICES, PRECISIONS = ("cpu", "cuda"), ("fp32", "bf16")
+
 
 class Recurrent(nn.Module):
     """Two layers of GRU over the 28 rows of a digit; the last step decides."""
@@ -50,7 +52,9 @@ class Work:
     steps: int
     augment: bool = False
 
-    def recipe(self, epochs: int = 1, steps: int | None = None, seed: int = 0) -> dict[str, Any]:
+    def recipe(
+        self, epochs: int = 1, steps: int | None = None, seed: int = 0, device: str = "cpu", precision: str = "fp32"
+    ) -> dict[str, Any]:
         """The same work for torch-tui, whose model is this very one; `steps` of each epoch."""
         mean, std = self.normal
         augment = [{"name": "RandomCrop", "size": 32, "padding": 4}, {"name": "RandomHorizontalFlip"}]
@@ -65,7 +69,15 @@ class Work:
             },
             "model": {"python": f"{__file__}:{self.make.__name__}"},
             "optimizer": {"name": "SGD", "lr": 0.01, "momentum": 0.9},
-            "training": {"epochs": epochs, "seed": seed, "device": "cpu", "limit_batches": steps or self.steps},
+            "training": {
+                "epochs": epochs,
+                "seed": seed,
+                "device": device,
+                "precision": precision,
+                # A model from a file is one's own to torch-tui, which then has to be told what the loop by hand does.
+                "channels_last": channels_last(device, precision),
+                "limit_batches": steps or self.steps,
+            },
         }
 
     @property
@@ -73,8 +85,13 @@ class Work:
         """Mean and deviation of each channel."""
         return ([0.13], [0.31]) if self.data == "MNIST" else ([0.49, 0.48, 0.45], [0.25, 0.24, 0.26])
 
-    def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
-        return torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    def optimizer(self, model: nn.Module, *, fused: bool | None = None) -> torch.optim.Optimizer:
+        return torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, fused=fused)
+
+
+def channels_last(device: str, precision: str) -> bool:
+    """Whether who tunes by hand lays pictures out channel by channel a pixel."""
+    return device == "cuda" and precision == "bf16"
 
 
 WORKS = {

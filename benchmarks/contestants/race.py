@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler
 from torchvision import transforms
 
-from benchmarks.works import WORKS, Work
+from benchmarks.works import DEVICES, PRECISIONS, WORKS, Work
 
 # torchvision compares CIFAR10's files with the hashes of the real ones; these are made.
 torchvision.datasets.cifar.check_integrity = lambda *given: True
@@ -33,6 +33,8 @@ class Race:
     steps: int
     seed: int
     workers: int
+    device: str = "cpu"
+    precision: str = "fp32"
 
     @classmethod
     def entered(cls) -> Race:
@@ -44,10 +46,23 @@ class Race:
         parser.add_argument("--steps", type=int, help="batches of an epoch; the work says how many, if this does not")
         parser.add_argument("--seed", type=int, default=0)
         parser.add_argument("--workers", type=int, default=0, help="of each DataLoader")
+        parser.add_argument("--device", choices=DEVICES, default="cpu")
+        parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="bf16 is mixed")
         given = parser.parse_args()
         torch.manual_seed(given.seed)
         work = WORKS[given.work]
-        return cls(work, given.root, given.epochs, given.steps or work.steps, given.seed, given.workers)
+        steps = given.steps or work.steps
+        return cls(
+            work, given.root, given.epochs, steps, given.seed, given.workers, given.device, given.precision
+        )  # fmt: skip
+
+    def autocast(self) -> torch.autocast:
+        """The context of a forward pass."""
+        return torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16")
+
+    def recipe(self) -> dict[str, Any]:
+        """The race for torch-tui."""
+        return self.work.recipe(self.epochs, self.steps, self.seed, self.device, self.precision)
 
     def dataset(self) -> torchvision.datasets.VisionDataset:
         """The training files, each sample transformed when it is asked for."""
@@ -82,7 +97,7 @@ class Race:
     def accuracy(self, model: nn.Module) -> float:
         """Share of the test files that a trained model gets right."""
         inputs, targets = self.tensors(train=False)
-        model.eval()
+        model.to("cpu").eval()  # the same arithmetic for all
         with torch.no_grad():
             right = [
                 (model(some).argmax(1) == labels).sum()
@@ -111,6 +126,8 @@ class Stopwatch:
     def step(self) -> None:
         """Call at the end of each step."""
         self._taken += 1
+        if self._race.device == "cuda" and self._taken in (1, self._race.epochs * self._race.steps):
+            torch.cuda.synchronize()  # the host is ahead of it
         if self._taken == 1:
             self._began = time.perf_counter()
         else:

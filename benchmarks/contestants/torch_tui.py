@@ -31,7 +31,7 @@ def main() -> None:
     race = Race.entered()
     os.environ["TORCH_TUI_DATA"] = str(race.root)
     with tempfile.TemporaryDirectory() as runs:
-        recipe = Recipe.from_values(race.work.recipe(race.epochs, race.steps, race.seed))
+        recipe = Recipe.from_values(race.recipe())
         job = Job.create(recipe, Path(runs), "race")
         job.start()
         job.join()

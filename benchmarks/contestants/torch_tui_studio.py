@@ -37,7 +37,7 @@ def main() -> None:
     os.environ["TORCH_TUI_DATA"] = str(race.root)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        recipe = Recipe.from_values(race.work.recipe(race.epochs, race.steps, race.seed))
+        recipe = Recipe.from_values(race.recipe())
         (folder / "work.toml").write_text(recipe.to_toml())
         studio = Studio(folder, "open", "work.toml", "--runs", str(folder / "runs"))
         try:

@@ -9,13 +9,15 @@ from benchmarks.contestants.race import Race, Stopwatch
 race = Race.entered()
 watch = Stopwatch(race)
 batches = race.batches()
-model = race.work.make()
+model = race.work.make().to(race.device)
 optimizer, criterion = race.work.optimizer(model), torch.nn.CrossEntropyLoss()
 running = 0.0
 for _ in range(race.epochs):
     for inputs, targets in batches:
+        inputs, targets = inputs.to(race.device), targets.to(race.device)
         optimizer.zero_grad()
-        loss = criterion(model(inputs), targets)
+        with race.autocast():
+            loss = criterion(model(inputs), targets)
         loss.backward()
         optimizer.step()
         running += loss.item()

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate, get_worker_info
 
+from engine.data.ahead import Ahead, Streams, side_stream
 from engine.data.augmentation.augment import Augment
 from engine.data.load import MapDataset, Samples, as_tensor
 from engine.data.transforms import Normalize, as_floats
@@ -219,28 +220,21 @@ class LoaderBatches:
     Workers start by forkserver: forking a process with running threads can deadlock the child. One that dies, or reads
     a sample for longer than `patience_s`, ends the epoch with a TrainingError that names it and the sample; an error
     of the dataset itself is a DataError with the sample's number. Neither can be gone on with: `close` is next.
+    `streams` copy to the device beside the training; None is the device's own way, where it has one.
     """
 
     def __init__(
-        self,
-        data: Samples | MapDataset,
-        index: Tensor | None,
-        finish: Finish,
-        batch_size: int,
-        device: torch.device,
-        *,
-        workers: int = 0,
-        seed: int | None = None,
-        drop_last: bool = False,
-        patience_s: float = 300.0,
-    ) -> None:
+        self, data: Samples | MapDataset, index: Tensor | None, finish: Finish, batch_size: int, device: torch.device,
+        *, workers: int = 0, seed: int | None = None, drop_last: bool = False, patience_s: float = 300.0,
+        streams: Streams | None = None,
+    ) -> None:  # fmt: skip
         count = len(data) if index is None else len(index)
         self._order = _Order(count, batch_size, seed, drop_last, index)
         self.samples, self.batch_size = self._order.samples, batch_size
-        self._finish, self._device = finish, device
-        self._sampler = _EpochSampler(batch_size)
-        self._generator = torch.Generator()
-        self.copy_seconds = 0.0
+        self._finish, self._device, self.copy_seconds = finish, device, 0.0
+        self._streams = streams or side_stream(device)
+        self._ahead: Ahead | None = None
+        self._sampler, self._generator = _EpochSampler(batch_size), torch.Generator()
         slots = Slots(workers)
         self._watch = Watch(slots, patience_s) if workers else None
         self._fetch = _Fetch(data, index, derive(seed or 0, 2), slots)
@@ -268,7 +262,10 @@ class LoaderBatches:
             return
         self._generator.manual_seed(derive(self._order.seed or 0, epoch, 3))
         self._sampler.keys = [(epoch, int(index)) for index in self._order.of(epoch)[start:]]
-        for first, raw in zip(range(start, self.samples, self.batch_size), self._read(self._loader), strict=True):
+        raws = self._read(self._loader)
+        if self._streams:
+            raws = self._ahead = Ahead(raws, self._streams)
+        for first, raw in zip(range(start, self.samples, self.batch_size), raws, strict=True):
             yield self._finished(raw, epoch, first)
 
     def indices(self, epoch: int, start: int) -> list[int]:
@@ -281,7 +278,9 @@ class LoaderBatches:
         return self._finished(raw, epoch, start)
 
     def to(self, device: torch.device) -> None:
-        """Nothing lies on the device between two batches."""
+        """Between two batches nothing lies on the device but what is copied ahead."""
+        if self._ahead:
+            self._ahead.to(device)
 
     def _read(self, loader: DataLoader[Any]) -> Iterator[Any]:
         """Raw batches, with the workers' failures in our words."""
@@ -301,8 +300,7 @@ class LoaderBatches:
         if isinstance(raw, Failed):
             raw.throw()
         began = time.perf_counter()
-        inputs = raw[0].to(self._device, non_blocking=True)
-        targets = raw[1].to(self._device, non_blocking=True)
+        inputs, targets = (part.to(self._device, non_blocking=True) for part in raw)
         seed = self._order.batch_seed(epoch, first)
         batch = Batch(self._finish.inputs(inputs, seed), self._finish.targets(targets))
         self.copy_seconds += time.perf_counter() - began
@@ -311,6 +309,8 @@ class LoaderBatches:
     def close(self) -> None:
         iterator: Any = None if self._loader is None else self._loader._iterator
         self._loader = None
+        if self._ahead:
+            self._ahead.close()
         if self._watch and iterator is not None:
             iterator._shutdown_workers()  # not left to __del__: the traceback of a failure keeps the iterator alive
             self._watch.end()

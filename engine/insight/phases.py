@@ -3,38 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import pairwise
 from time import perf_counter
 from typing import TypeVar
 
 import torch
 
+from engine.insight.device_time import Cuda, DeviceTime, Gpu
 from engine.insight.facts import Times
+from engine.insight.launches import Launches
 
 T = TypeVar("T")
 
 PHASES = ("data", "copy", "forward", "backward", "optimizer", "metrics", "other")
 _ON_DEVICE = ("forward", "backward", "optimizer")
-_SAMPLED = 16  # of that many steps on a GPU, one is timed there with events
+_WARM_STEPS, _WARM_SAMPLES = 200, 4  # before that a step's time says nothing of the thousands to come
 _MEMORY_S = 5.0  # the shares are those of about the last five seconds
 
 
 class Phases:
     """Adds up seconds by phase: a clock reading and an addition at each mark, about 0.1 µs.
 
-    On a GPU the host only queues work, so one step in sixteen is timed by CUDA events, read when they are long past.
+    On a GPU the host only queues work, so some of the steps are timed there as well.
     """
 
-    def __init__(self, device: torch.device, *, workers: int) -> None:
-        self._cuda = device.type == "cuda"
+    def __init__(self, device: torch.device, *, workers: int, gpu: Gpu | None = None) -> None:
+        gpu = gpu or (Cuda() if device.type == "cuda" else None)
+        self._device = DeviceTime(_ON_DEVICE, gpu) if gpu else None
         self._workers, self._in_memory = workers, True
         self._seconds = dict.fromkeys(PHASES, 0.0)
         self._faded = dict.fromkeys(PHASES, 0.0)
-        self._on_device: dict[str, float] = dict.fromkeys(_ON_DEVICE, 0.0)
-        self._steps = self._sampled = 0
-        self._faded_steps = 0.0
-        self._events: list[list[tuple[str, torch.cuda.Event]]] = []
-        self._sampling = False
+        self._steps = self._all_steps = 0
+        self._faded_steps = self._host = 0.0
         self._last = perf_counter()
 
     def restart(self) -> None:
@@ -46,16 +45,14 @@ class Phases:
         now = perf_counter()
         self._seconds[phase] += now - self._last
         self._last = now
-        if self._sampling and phase in self._on_device:
-            self._record(phase)
+        if self._device:
+            self._device.mark(phase)
 
     def begin_step(self) -> None:
         """A step begins, its batch is there."""
         self._steps += 1
-        self._sampling = self._cuda and self._steps % _SAMPLED == 0
-        if self._sampling:
-            self._events.append([])
-            self._record("begin")
+        if self._device:
+            self._device.begin_step(self._host)
 
     def moved(self, seconds: float) -> None:
         """Of what was waited for data, `seconds` were copying to the device."""
@@ -84,39 +81,34 @@ class Phases:
             self._faded[name] = self._faded[name] * keep + seconds
             self._seconds[name] = 0.0
         self._faded_steps = self._faded_steps * keep + self._steps
-        self._steps = 0
-        self._read_events(keep)
+        self._all_steps, self._steps = self._all_steps + self._steps, 0
+        self._host = self._of_a_step(*_ON_DEVICE)
+        if self._device:
+            self._device.read()
         total = sum(self._faded.values())
         if total <= 0:
             return None
         shares = {name: seconds / total for name, seconds in self._faded.items()}
-        if self._sampled:
-            shares = self._with_device(shares, total)
+        if self._device and self._device.sampled:
+            shares = self._with_device(shares, self._device.seconds)
         return Times(shares, verdict(shares, in_memory=self._in_memory, workers=self._workers))
 
-    def _record(self, phase: str) -> None:
-        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-        event.record()
-        self._events[-1].append((phase, event))
+    @property
+    def launches(self) -> Launches | None:
+        """How a step's time is divided between host and GPU; None before that is known, and without a GPU."""
+        if self._device is None or self._all_steps < _WARM_STEPS or self._device.sampled < _WARM_SAMPLES:
+            return None
+        computed = sum(self._device.seconds.values())
+        return Launches(self._of_a_step(*PHASES), computed, self._of_a_step("forward", "backward"))
 
-    def _read_events(self, keep: float) -> None:
-        done = [step for step in self._events if step and step[-1][1].query()]  # type: ignore[no-untyped-call]
-        self._events = [step for step in self._events if step not in done]
-        if not done:
-            return
-        fresh = dict.fromkeys(_ON_DEVICE, 0.0)
-        for step in done:
-            for (_, before), (phase, after) in pairwise(step):
-                fresh[phase] += before.elapsed_time(after) / 1000
-        for name, seconds in fresh.items():
-            mean = seconds / len(done)
-            self._on_device[name] = mean if not self._sampled else keep * self._on_device[name] + (1 - keep) * mean
-        self._sampled += len(done)
+    def _of_a_step(self, *phases: str) -> float:
+        """Seconds that the host takes for these phases in a step; 0 before that is known."""
+        return sum(self._faded[name] for name in phases) / self._faded_steps if self._faded_steps else 0.0
 
-    def _with_device(self, shares: Mapping[str, float], total: float) -> dict[str, float]:
+    def _with_device(self, shares: Mapping[str, float], on_device: Mapping[str, float]) -> dict[str, float]:
         """What the GPU computed, by its own clock; the host's waiting counts only for what the GPU was idle."""
-        step = total / max(self._faded_steps, 1e-9)
-        computed = {name: min(seconds / step, 1.0) for name, seconds in self._on_device.items()}
+        step = max(self._of_a_step(*PHASES), 1e-9)
+        computed = {name: min(seconds / step, 1.0) for name, seconds in on_device.items()}
         idle = max(0.0, 1.0 - sum(computed.values()))
         waited = {name: shares[name] for name in ("data", "copy", "metrics")}
         fit = min(1.0, idle / max(sum(waited.values()), 1e-9))

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from engine.errors import RecipeError, first_line, words
+from engine.policies.graphs import GRAPHS, ready_this_thread
 from engine.recipe import Training
 
 _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
@@ -43,6 +44,8 @@ def backends(training: Training, device: torch.device) -> Iterator[None]:
                 os.environ[_WORKSPACE] = ":4096:8"
         yield
     finally:
+        if training.compile == GRAPHS:
+            torch.compiler.reset()  # graphs hold memory of their own
         floats.restore()
         exactness.restore()
         if workspace is None:
@@ -61,23 +64,42 @@ def nondeterministic(error: BaseException) -> str | None:
     return f"{operator} has no deterministic version, which training.deterministic asks for"
 
 
-def place(model: nn.Module, training: Training, device: torch.device) -> nn.Module:
+def place(model: nn.Module, training: Training, device: torch.device, *, own: bool = False) -> nn.Module:
     """`model` itself, moved to `device`, laid out and compiled as the recipe asks; its state_dict keys stay.
 
-    Compiling only happens at the first step. Raises RecipeError for settings that exclude each other.
+    `own` says that its code is a person's own. Compiling only happens at the first step. Raises RecipeError for
+    settings that exclude each other.
     """
     if training.compile and training.gradient_checkpointing:
         what = "does not go with training.gradient_checkpointing"
         raise RecipeError("training.compile", what, "Turn off one of them.")
     model.to(device)
-    if training.channels_last:
+    if lays_channels_last(training, model, device, own=own):
         # Not Module.to(memory_format=…): it refuses models with weights of three dimensions (5-D).
         for tensor in (*model.parameters(), *model.buffers()):
             if tensor.ndim == 4:
                 tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
-    if training.compile:
+    if training.compile == GRAPHS:
+        ready_this_thread()
+        # Each size of batch by itself, of which there are two: a graph is of one size, and what is compiled for any
+        # size, as the smaller last batch would have it, is slower for all.
+        model.compile(mode=GRAPHS, dynamic=False)
+    elif training.compile:
         model.compile()
     return model
+
+
+def lays_channels_last(training: Training, model: nn.Module, device: torch.device, *, own: bool) -> bool:
+    """Whether weights (O, I, H, W) and pictures are laid out channel by channel a pixel.
+
+    "auto" says so where tensor cores take it that way: convolutions in half precision on CUDA. Not for a model of one's
+    `own`, whose `view` of such a tensor would fail. It follows from the recipe and the device alone, so that a resumed
+    run has what it had.
+    """
+    if training.channels_last != "auto":
+        return training.channels_last
+    half = training.precision in ("bf16", "fp16")
+    return device.type == "cuda" and half and not own and any(p.ndim == 4 for p in model.parameters())
 
 
 def compile_trouble(error: BaseException) -> str | None:
@@ -89,6 +111,8 @@ def compile_trouble(error: BaseException) -> str | None:
         return "torch.compile needs Triton, which is not installed here: install it, or set training.compile = false"
     if "GPUTooOldForTriton" in kinds:
         return "this GPU is too old for torch.compile: set training.compile = false"
+    if isinstance(error, RuntimeError) and "output of CUDAGraphs that has been overwritten" in words(error):
+        return "the model keeps a tensor from step to step, which a CUDA graph overwrites: set training.compile = true"
     if any(kind.__module__.startswith(("torch._dynamo", "torch._inductor")) for kind in type(error).__mro__):
         return f"torch.compile failed: {first_line(error)}: set training.compile = false"
     return None

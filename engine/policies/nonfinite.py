@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from engine.data.batches import Batch, Batches
+from engine.policies.graphs import as_written
 from engine.policies.precision import Precision
 from engine.policies.splitting import Splitter
 from engine.tasks.base import Task
@@ -127,6 +128,7 @@ def first_bad_layer(model: nn.Module, forward: Callable[[], object]) -> str:
         return look
 
     with ExitStack() as hooks, torch.no_grad():
+        hooks.enter_context(as_written(model, on=True))  # it would be compiled anew, with our hooks
         for name, layer in model.named_modules():
             if not any(True for _ in layer.children()):
                 hooks.enter_context(layer.register_forward_hook(hook(name, layer)))

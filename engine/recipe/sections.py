@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_serializer, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_serializer, model_validator
 from pydantic import SerializerFunctionWrapHandler as Serialize
 
 from engine.durations import Duration
@@ -23,6 +23,13 @@ def _duration(text: str) -> str:
 
 def _optional_duration(text: str) -> str:
     return _duration(text) if text else text
+
+
+def _no_number(value: object) -> object:
+    """For choices with true and false among them: to Python 1 is true."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        raise ValueError(f"{value} is a number. Try true.")
+    return value
 
 
 DurationText = Annotated[str, AfterValidator(_duration)]
@@ -208,7 +215,7 @@ class Training(Section):
     overfit_one_batch: bool = False
     health_every: Annotated[int, Field(ge=0, lt=2**63)] = 200
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
-    compile: bool = False
-    channels_last: bool = False
+    compile: Annotated[Literal[False, True, "reduce-overhead"], BeforeValidator(_no_number)] = False
+    channels_last: Annotated[Literal["auto", True, False], BeforeValidator(_no_number)] = "auto"
     deterministic: bool = False
     gradient_checkpointing: bool = False

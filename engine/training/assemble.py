@@ -16,7 +16,8 @@ from engine.errors import RecipeError
 from engine.models.build import build_model
 from engine.models.recompute import recompute
 from engine.models.rows import count_parameters
-from engine.policies.backends import place
+from engine.policies.backends import lays_channels_last, place
+from engine.policies.graphs import GRAPHS
 from engine.policies.threads import choose_threads
 from engine.recipe import Recipe, Training
 from engine.runs.recorder import Recorder
@@ -68,7 +69,15 @@ def assemble(
         torch.set_num_threads(shared.count)
         recorder.threads(shared.count, str(shared))
     data = limited(prepare(recipe, device, progress), training)
-    model = place(model, training, device)
+    own = bool(recipe.model.python)
+    model = place(model, training, device, own=own)
+    if training.channels_last == "auto" and lays_channels_last(training, model, device, own=own):
+        recorder.say(
+            f"pictures lie channels last in memory: convolutions in {training.precision} are sooner done so"
+            " (training.channels_last)"
+        )
+    if training.compile == GRAPHS and device.type != "cuda":
+        recorder.say(f"training.compile: CUDA graphs need an NVIDIA GPU; on {device} this is a plain torch.compile")
     if data.facts.shape != facts.shape or data.facts.outputs != facts.outputs:
         what = f"gives {data.facts.shape} and {data.facts.outputs} outputs, not {facts.shape} and {facts.outputs}"
         raise RecipeError("data", what, "Remove the dataset's files and try again.")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from engine.data.batches import Batch, Batches
 from engine.policies.averaging import Averaged
+from engine.policies.graphs import as_written
 from engine.policies.precision import Precision
 from engine.policies.splitting import Splitter
 from engine.resuming.randomness import preserved
@@ -88,10 +89,11 @@ class Evaluator:
         look: Callable[[], None],
         *,
         elsewhere: bool,
+        graphs: bool,
     ) -> None:
         self._model, self._average, self._task = model, average, task
         self._precision, self._device, self._recorder, self._look = precision, device, recorder, look
-        self._elsewhere = elsewhere
+        self._elsewhere, self._graphs = elsewhere, graphs
         self._parts = 1
 
     def measure(self, batches: Batches | None, state: State) -> tuple[dict[str, float], dict[str, float]]:
@@ -117,14 +119,15 @@ class Evaluator:
             self._recorder.say(f"evaluation: {text}")
 
         splitter = Splitter(self._parts, model, self._device, tell, elsewhere=self._elsewhere)
-        measured = evaluate(
-            model,
-            self._task,
-            batches,
-            device=self._device,
-            autocast=self._precision.autocast,
-            splitter=splitter,
-            look=look,
-        )
+        with as_written(model, on=self._graphs):
+            measured = evaluate(
+                model,
+                self._task,
+                batches,
+                device=self._device,
+                autocast=self._precision.autocast,
+                splitter=splitter,
+                look=look,
+            )
         self._parts = splitter.parts
         return measured

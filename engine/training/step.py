@@ -9,6 +9,7 @@ from torch import Tensor
 from engine.data.batches import Batch
 from engine.insight.health import Health
 from engine.insight.phases import Phases
+from engine.policies.graphs import Graphs
 from engine.policies.nonfinite import FirstAid
 from engine.policies.precision import Precision
 from engine.policies.splitting import is_out_of_memory
@@ -20,10 +21,11 @@ class Stepper:
     """Takes optimizer steps. What may go wrong in one, and what is looked at meanwhile, is for others to know."""
 
     def __init__(
-        self, state: TrainingState, task: Task, precision: Precision, aid: FirstAid, health: Health, phases: Phases
-    ) -> None:
+        self, state: TrainingState, task: Task, precision: Precision, aid: FirstAid, health: Health, phases: Phases,
+        graphs: Graphs,
+    ) -> None:  # fmt: skip
         self._state, self._task, self._precision = state, task, precision
-        self._aid, self._health, self._phases = aid, health, phases
+        self._aid, self._health, self._phases, self._graphs = aid, health, phases, graphs
 
     def take(self, batch: Batch) -> None:
         """One optimizer step on `batch`; the losses stay on the device.
@@ -43,7 +45,8 @@ class Stepper:
             if first:
                 meter.begin_step()
             total: Tensor | None = None
-            for part in parts:
+            for number, part in enumerate(parts):
+                self._graphs.begin_part(first=number == 0)
                 with self._precision.autocast():
                     outcome = self._task.step(state.model, part)
                 loss = outcome.loss
@@ -52,10 +55,12 @@ class Stepper:
                 self._aid.check_loss(loss)
                 phases.mark("forward")
                 self._precision.backward(loss)
+                if number + 1 < len(parts):
+                    self._graphs.keep_gradients()
                 phases.mark("backward")
                 total = loss.detach() if total is None else total + loss.detach()
                 if first:  # LBFGS evaluates several times a step; the first is the loss before it
-                    meter.add(outcome)
+                    meter.add(self._graphs.keep(outcome))
             assert total is not None
             return total
 

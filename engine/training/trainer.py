@@ -16,10 +16,13 @@ from engine.data.batches import Batch, Batches
 from engine.durations import Duration
 from engine.errors import TrainingError
 from engine.insight.health import Health
+from engine.insight.launches import Offer
 from engine.insight.phases import Phases
 from engine.optim.optim import Optim
 from engine.policies.averaging import Averaged
+from engine.policies.backends import lays_channels_last
 from engine.policies.early_stopping import Patience
+from engine.policies.graphs import GRAPHS, Graphs
 from engine.policies.nonfinite import FirstAid, NonFiniteError, all_finite
 from engine.policies.precision import Precision
 from engine.policies.splitting import Splitter
@@ -78,7 +81,9 @@ class Trainer:
             recipe, device, model, self._optim, self._average, self._patience, self._meter, self._splitter,
             training.epochs, Position(),
         )  # fmt: skip
+        self._channels_last = lays_channels_last(training, model, device, own=elsewhere)
         self._phases = Phases(device, workers=recipe.data.num_workers)
+        self._offer = Offer(sum(p.ndim > 1 for p in model.parameters()), open_to_it=training.compile != GRAPHS)
         self._health = Health(model, training.health_every, hooks=not training.compile)
         self._clock = Clock(self._phases)
         self._keeper = Keeper(self._state, checkpoints, recorder, control, self._clock)
@@ -89,10 +94,12 @@ class Trainer:
         )  # fmt: skip
         careful = training.on_nan != "stop"
         self._aid = FirstAid(model, task, train, self._precision, self._splitter, careful=careful)
-        self._stepper = Stepper(self._state, task, self._precision, self._aid, self._health, self._phases)
+        graphs = Graphs(model.parameters(), on=training.compile == GRAPHS)
+        self._stepper = Stepper(self._state, task, self._precision, self._aid, self._health, self._phases, graphs)
         self._evaluator = Evaluator(
-            model, self._average, task, self._precision, device, recorder, self._orders.obey, elsewhere=elsewhere
-        )
+            model, self._average, task, self._precision, device, recorder, self._orders.obey,
+            elsewhere=elsewhere, graphs=graphs.on,
+        )  # fmt: skip
         self._every = Duration.parse(training.checkpoint_every)
         self._last_read = time.monotonic()
         self._skipped = self._went_back = 0
@@ -210,7 +217,7 @@ class Trainer:
         for batch in self._phases.waiting(self._train.epoch(self.at.epoch, self.at.samples)):
             self._phases.moved(self._train.copy_seconds - copied)
             copied = self._train.copy_seconds
-            yield batch.channels_last() if self._recipe.training.channels_last else batch
+            yield batch.channels_last() if self._channels_last else batch
 
     def _after_step(self, samples: int) -> None:
         """Count, and look at the clock and at what the person wants; nothing here touches the device on most steps."""
@@ -254,6 +261,8 @@ class Trainer:
             remaining=ahead / rate if rate else None,
             learning_rate=self._optim.learning_rate,
         )
+        if said := self._offer.made(self._phases.launches, self._state.epochs * self._train.steps - self.at.step):
+            self._recorder.say(said)
         self._phases.mark("metrics")
         if not np.isfinite(values.values["loss"]).all() or self._precision.collapsed:
             raise NonFiniteError("loss")

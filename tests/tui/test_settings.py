@@ -54,7 +54,9 @@ def test_a_key_of_ours_says_its_type_what_it_does_and_fits_below_the_form(key: s
 def test_choices_say_their_alternatives() -> None:
     assert setting_help("training.precision").startswith("fp32, tf32, bf16 or fp16, default fp32.")
     assert setting_help("training.average.kind").startswith("none, ema or swa, default none.")
-    assert setting_help("training.compile").startswith("true or false, default false.")
+    assert setting_help("training.compile").startswith("false, true or reduce-overhead, default false.")
+    assert setting_help("training.channels_last").startswith("auto, true or false, default auto.")
+    assert setting_help("training.overfit_one_batch").startswith("true or false, default false.")
     assert setting_help("training.early_stopping.patience").startswith("whole number from 0, default 0.")
     assert setting_help("training.epochs").startswith("whole number above 0, default 10.")
     assert setting_help("training.average.decay").startswith("number above 0 and below 1, default 0.999.")

@@ -76,8 +76,8 @@ HELP = {
     "training.device": "auto, cpu, cuda, cuda:1 or mps.",
     "training.precision": "fp32 is exact; tf32 and bf16 are faster on new GPUs; fp16 scales gradients, on a GPU.",
     "training.threads": "On the CPU: cores that share an operation; 0 is as many as its size keeps busy.",
-    "training.compile": "torch.compile: slow first steps, then faster ones. Worth it for long runs.",
-    "training.channels_last": "Pictures in memory as H×W×C: convolutions in half precision are faster on a GPU.",
+    "training.compile": "torch.compile: slow first steps, then faster ones; reduce-overhead: with CUDA graphs.",
+    "training.channels_last": "Pictures in memory as H×W×C; auto: on a GPU in half precision, for convolutions.",
     "training.gradient_checkpointing": "Compute activations twice and keep few: much less memory, a third slower.",
     "data.in_memory": "All samples as one tensor on the device, if that takes under a quarter of what is free.",
     "data.num_workers": "Processes that load training data; more than 0 uses a DataLoader.",
@@ -173,7 +173,9 @@ def _field(key: str) -> FieldInfo:
 def _type_text(annotation: Any) -> str:
     """`whole number`, or the alternatives: `fp32, tf32, bf16 or fp16`."""
     if typing.get_origin(annotation) is typing.Literal:
-        *most, last = map(str, typing.get_args(annotation))
+        *most, last = (
+            str(value).lower() if isinstance(value, bool) else value for value in typing.get_args(annotation)
+        )
         return f"{', '.join(most)} or {last}"
     if typing.get_origin(annotation) in (typing.Union, UnionType):
         return " or ".join(map(_type_text, typing.get_args(annotation)))

@@ -13,13 +13,23 @@ from typing import Any
 
 import pytest
 import torch
-from small_runs import line, train
+from small_runs import digits, line, resume, same, stop_at, train, weights
 from torch import nn
 
 import engine.job
+import engine.policies.backends
+import engine.training.assemble
+import engine.training.trainer
 import engine.trials.trial
 from engine.errors import DeviceError, RecipeError
-from engine.policies.backends import backends, compile_trouble, nondeterministic, place, selected
+from engine.policies.backends import (
+    backends,
+    compile_trouble,
+    lays_channels_last,
+    nondeterministic,
+    place,
+    selected,
+)
 from engine.policies.precision import Precision
 from engine.recipe import Training
 
@@ -169,9 +179,88 @@ class TestPlace:
         assert all(one is other for one, other in zip(kept, model.parameters(), strict=True))
         assert place(nn.Conv2d(3, 4, 3), Training(), CPU).weight.is_contiguous()
 
-    def test_compiling_and_recomputing_exclude_each_other(self) -> None:
+    @pytest.mark.parametrize(
+        ("precision", "device", "own", "model", "laid"),
+        [
+            pytest.param("bf16", CUDA, False, nn.Conv2d(3, 4, 3), True, id="bf16"),
+            pytest.param("fp16", CUDA, False, nn.Conv2d(3, 4, 3), True, id="fp16"),
+            pytest.param("fp32", CUDA, False, nn.Conv2d(3, 4, 3), False, id="full precision"),
+            pytest.param("tf32", CUDA, False, nn.Conv2d(3, 4, 3), False, id="tf32"),
+            pytest.param("bf16", CPU, False, nn.Conv2d(3, 4, 3), False, id="on the CPU"),
+            pytest.param("bf16", torch.device("mps"), False, nn.Conv2d(3, 4, 3), False, id="on a Mac"),
+            pytest.param("bf16", CUDA, False, nn.Linear(3, 4), False, id="no convolutions"),
+            pytest.param("bf16", CUDA, False, nn.Conv1d(3, 4, 3), False, id="convolutions of sound"),
+            pytest.param("bf16", CUDA, True, nn.Conv2d(3, 4, 3), False, id="a model of one's own"),
+        ],
+    )
+    def test_auto_is_channels_last_for_convolutions_in_half_precision_on_cuda(
+        self, precision: Any, device: torch.device, own: bool, model: nn.Module, laid: bool
+    ) -> None:
+        assert Training().channels_last == "auto"
+        training = Training(precision=precision)
+        assert lays_channels_last(training, model, device, own=own) is laid
+        for said in (True, False):
+            told = training.model_copy(update={"channels_last": said})
+            assert lays_channels_last(told, model, device, own=own) is said
+
+    def test_a_persons_own_view_fails_on_channels_last_pictures_which_is_why_auto_leaves_it_alone(self) -> None:
+        pictures = torch.zeros(2, 3, 4, 4)
+        assert pictures.view(2, -1).shape == (2, 48)
+        with pytest.raises(RuntimeError, match="view size is not compatible"):
+            pictures.contiguous(memory_format=torch.channels_last).view(2, -1)
+
+    @pytest.mark.parametrize("laid", [True, False])
+    def test_a_run_that_auto_lays_out_says_so_trains_so_and_is_resumed_to_the_bit(
+        self, laid: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Without a GPU auto lays out nothing: it is told to, where it is asked."""
+        seen: list[bool] = []
+        forward = nn.Conv2d.forward
+
+        def look(self: nn.Conv2d, inputs: torch.Tensor) -> torch.Tensor:
+            if self.training and not inputs.is_meta:  # the shapes are traced without memory
+                seen.append(self.weight.is_contiguous(memory_format=torch.channels_last))
+            return forward(self, inputs)
+
+        for module in (engine.policies.backends, engine.training.assemble, engine.training.trainer):
+            monkeypatch.setattr(module, "lays_channels_last", lambda *given, own: laid)
+        monkeypatch.setattr(nn.Conv2d, "forward", look)
+        layers = [
+            {"name": "Conv2d", "out_channels": 4, "kernel_size": 5},
+            {"name": "Conv2d", "out_channels": 4, "kernel_size": 5},
+            {"name": "Flatten"},
+            {"name": "Linear", "out_features": "classes"},
+        ]
+        recipe = digits({"model": {"layers": layers}, "optimizer": {"name": "AdamW", "fused": True}, "scheduler": None})
+
+        whole = train(recipe, tmp_path)
+        cut = resume(train(recipe, tmp_path, stop_at(12)).directory)
+
+        assert seen
+        assert all(seen) is laid
+        assert any("pictures lie channels last in memory" in said for said in whole.history.log) is laid
+        assert cut.history.error is None
+        assert same(weights(whole.directory), weights(cut.directory))
+
+    @pytest.mark.parametrize("compiled", [True, "reduce-overhead"])
+    def test_compiling_and_recomputing_exclude_each_other(self, compiled: Any) -> None:
         with pytest.raises(RecipeError, match=r"training\.compile: does not go with training\.gradient_checkpointing"):
-            place(nn.Linear(1, 1), Training(compile=True, gradient_checkpointing=True), CPU)
+            place(nn.Linear(1, 1), Training(compile=compiled, gradient_checkpointing=True), CPU)
+
+    @pytest.mark.parametrize(
+        ("compiled", "how"),
+        [(False, None), (True, {}), ("reduce-overhead", {"mode": "reduce-overhead", "dynamic": False})],
+    )
+    def test_compile_says_how(self, compiled: Any, how: object, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked = []
+        monkeypatch.setattr(nn.Module, "compile", lambda self, **given: asked.append(given))
+        place(nn.Linear(1, 1), Training(compile=compiled), CPU)
+        assert asked == ([] if how is None else [how])
+
+    def test_an_output_that_a_graph_has_overwritten_is_explained(self) -> None:
+        said = "Error: accessing tensor output of CUDAGraphs that has been overwritten by a subsequent run. Stack …"
+        assert "set training.compile = true" in str(compile_trouble(RuntimeError(said)))
+        assert compile_trouble(RuntimeError("CUDA error: an illegal memory access")) is None
 
     @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
     def test_a_compiled_model_has_the_same_keys_and_results(self) -> None:
