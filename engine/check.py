@@ -14,10 +14,11 @@ from engine.data.prepare import Facts, describe, part_sizes
 from engine.data.sources import Source
 from engine.devices.device import choose
 from engine.errors import ModelError, RecipeError, StudioError, first_line
-from engine.models.build import build_model, model_rows
+from engine.models.build import model_rows, weightless_model
 from engine.models.layers import LayerRow, shape_text
 from engine.optim.optimizers import make_optimizer
 from engine.optim.schedules import make_scheduler, warmup_steps
+from engine.policies.freezing import Freezing
 from engine.policies.precision import Precision
 from engine.recipe import Recipe
 from engine.tasks.losses import fit_loss, make_loss
@@ -71,9 +72,10 @@ def check(recipe: Recipe, *, aside: bool = False) -> Checked:
         problems.append(RecipeError("data.split.train", "leaves no sample to train on", "Raise it."))
     rows = attempt(lambda: model_rows(recipe, facts, aside=aside)) or []
     model = None
-    if any(row.parameters for row in rows) and not any(row.error for row in rows) and recipe.model.layers:
-        model = attempt(lambda: _weightless(recipe, facts))
-    attempt(lambda: _check_optimizer(recipe, model or _two_layers()))
+    if any(row.parameters for row in rows) and not any(row.error for row in rows) and not recipe.model.python:
+        model = attempt(lambda: weightless_model(recipe, facts))
+    if model is None or attempt(lambda: Freezing(recipe, model)) is not None:
+        attempt(lambda: _check_optimizer(recipe, model or _two_layers()))
     attempt(lambda: Precision(recipe.training.precision, choose(recipe.training.device)))
     problems.extend(row.error for row in rows if row.error is not None)
     if rows and not any(row.error for row in rows):
@@ -81,12 +83,6 @@ def check(recipe: Recipe, *, aside: bool = False) -> Checked:
         if loss is not None:
             attempt(lambda: _check_output(recipe, facts, rows[-1]))
     return Checked(recipe, source, facts, sizes, tuple(rows), tuple(problems))
-
-
-def _weightless(recipe: Recipe, facts: Facts) -> nn.Module:
-    """The model without memory: some optimizers take matrices only."""
-    with torch.device("meta"):
-        return build_model(recipe, facts)
 
 
 def _two_layers() -> nn.Module:

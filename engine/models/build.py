@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from engine.data.load import Progress
 from engine.data.prepare import Facts
-from engine.errors import ModelError, RecipeError, StudioError, first_line, nearest
+from engine.errors import ModelError, RecipeError, StudioError, first_line
+from engine.models.auxiliary import main_and_auxiliary
 from engine.models.layers import LayerRow, Shape, build_chain, count_parameters, trace
 from engine.python_file import load_function
 from engine.recipe import Recipe
@@ -21,16 +23,18 @@ def sizes(recipe: Recipe, facts: Facts) -> Mapping[str, int]:
     return {"classes" if recipe.task == "classification" else "targets": facts.outputs}
 
 
-def build_model(recipe: Recipe, facts: Facts) -> nn.Module:
+def build_model(recipe: Recipe, facts: Facts, progress: Progress | None = None) -> nn.Module:
     """The model with freshly initialised weights on the CPU, so that a seed means the same on every device.
 
-    Raises RecipeError or ModelError. A person's own function may raise anything.
+    Pretrained ones are loaded where there is a `progress` to tell of their download; without it all are fresh, for
+    whom a checkpoint brings them or shapes are enough. Raises RecipeError or ModelError. A person's own function may
+    raise anything.
     """
     model = recipe.model
     if model.layers:
         return build_chain(model.layers, facts.shape, sizes(recipe, facts))
     if model.zoo:
-        return _from_zoo(recipe, facts)
+        return _from_zoo(recipe, facts, progress)
     if model.python:
         return _from_python(recipe, facts)
     raise RecipeError("model", "has no layers", "Add one, or set zoo or python.")
@@ -43,36 +47,40 @@ def model_rows(recipe: Recipe, facts: Facts, *, aside: bool = False) -> list[Lay
     """
     if recipe.model.layers:
         return trace(recipe.model.layers, facts.shape, sizes(recipe, facts))
-    if aside:
+    if aside or recipe.model.zoo:
         return _rows_on("meta", recipe, facts)
     with torch.random.fork_rng(devices=[]):
         rows = _rows_on("meta", recipe, facts)
         if rows[-1].error is not None:
-            # A person's code, and some of the zoo, need real numbers (.item(), NumPy), which meta tensors lack.
+            # A person's code may need real numbers (.item(), NumPy), which meta tensors lack.
             rows = _rows_on("cpu", recipe, facts)
     return rows
 
 
+def weightless_model(recipe: Recipe, facts: Facts) -> nn.Module:
+    """The model without memory, and no random number is drawn. Raises what `build_model` raises."""
+    if recipe.model.zoo:
+        from engine.models.zoo.building import shape_of_zoo
+
+        return shape_of_zoo(recipe.model, facts)
+    with torch.device("meta"):
+        return build_model(recipe, facts)
+
+
 def _rows_on(device: str, recipe: Recipe, facts: Facts) -> list[LayerRow]:
     try:
+        model = weightless_model(recipe, facts) if device == "meta" else build_model(recipe, facts)
         with torch.device(device):
-            return _child_rows(build_model(recipe, facts), facts.shape)
+            return _child_rows(model, facts.shape, lambda error: _refusal(recipe, facts, model, error))
     except StudioError as error:
         name = recipe.model.zoo or recipe.model.python.rpartition("/")[2] or "no layers"
         return [LayerRow(name, "", facts.shape, None, 0, error)]
 
 
-def _from_zoo(recipe: Recipe, facts: Facts) -> nn.Module:
-    from torchvision import models  # torchvision takes a second to import
+def _from_zoo(recipe: Recipe, facts: Facts, progress: Progress | None) -> nn.Module:
+    from engine.models.zoo.building import build_zoo  # torchvision takes a second to import
 
-    name, known = recipe.model.zoo, models.list_models(module=models)
-    if name not in known:
-        raise RecipeError("model.zoo", f"torchvision has no classification model '{name}'", nearest(name, known))
-    options = {"num_classes": facts.outputs, **recipe.model.options}
-    try:
-        return models.get_model(name, weights=None, **options)  # type: ignore[no-any-return]
-    except (TypeError, ValueError, AssertionError) as error:
-        raise RecipeError("model.options", f"{name} refuses them: {error}", "Change them.") from error
+    return build_zoo(recipe.model, facts, progress)
 
 
 def _from_python(recipe: Recipe, facts: Facts) -> nn.Module:
@@ -92,7 +100,16 @@ def _from_python(recipe: Recipe, facts: Facts) -> nn.Module:
     return model
 
 
-def _child_rows(model: nn.Module, shape: Shape) -> list[LayerRow]:
+def _refusal(recipe: Recipe, facts: Facts, model: nn.Module, error: BaseException) -> ModelError:
+    if recipe.model.zoo:
+        from engine.models.zoo.building import refusal
+
+        return refusal(recipe.model, facts, error)
+    what = f"{type(model).__name__} fails on samples of {'×'.join(map(str, facts.shape))}: {first_line(error)}"
+    return ModelError("model", what, "Choose another dataset or model, or transform the data.")
+
+
+def _child_rows(model: nn.Module, shape: Shape, refusal: Callable[[BaseException], ModelError]) -> list[LayerRow]:
     """One row for each immediate child that runs, in the order in which they run.
 
     A last row stands for the model itself where it computes or holds parameters beside its children.
@@ -115,14 +132,11 @@ def _child_rows(model: nn.Module, shape: Shape) -> list[LayerRow]:
     handles = [note(name, child) for name, child in model.named_children()]
     whole = type(model).__name__
     try:
-        # Training mode, as some models (googlenet) return more than scores in it.
+        # Training mode, as some models return more than scores in it.
         with torch.no_grad():
-            output = model.train()(torch.zeros(2, *shape))
+            output, _ = main_and_auxiliary(model.train()(torch.zeros(2, *shape)))
     except BaseException as error:  # a person's module may raise anything
-        text = first_line(error)
-        what = f"{whole} fails on samples of {'×'.join(map(str, shape))}: {text}"
-        failed = ModelError("model", what, "Choose another dataset or model, or transform the data.")
-        return [*seen.values(), LayerRow(whole, "", shape, None, _beside(model, seen), failed)]
+        return [*seen.values(), LayerRow(whole, "", shape, None, _beside(model, seen), refusal(error))]
     finally:
         for handle in handles:
             handle.remove()
@@ -130,7 +144,7 @@ def _child_rows(model: nn.Module, shape: Shape) -> list[LayerRow]:
     reached = rows[-1].output if rows else shape
     if not isinstance(output, Tensor) or output.ndim < 1:
         what = f"{whole} returns a {type(output).__name__} while it trains"
-        mended = ModelError("model", what, "Return one tensor; of a zoo model, set options such as aux_logits = false.")
+        mended = ModelError("model", what, "Return one tensor, or a named tuple of it and auxiliary heads.")
         return [*rows, LayerRow(whole, "", reached, None, rest, mended)]
     given = tuple(output.shape[1:])
     if rows and not rest and given == reached:
