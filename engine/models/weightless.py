@@ -11,23 +11,25 @@ from torch.overrides import TorchFunctionMode
 
 M = TypeVar("M", bound=nn.Module)
 
+_BEGINNINGS = (torch.empty, torch.zeros, torch.ones, torch.full)
+
 
 def weightless(make: Callable[[], M]) -> M:
     """What `make` builds, on the meta device.
 
-    Only torch.empty, with which every layer of torch.nn begins its weights, is sent there: what a model computes while
-    it is built (the widths of a RegNet) needs real numbers, and `torch.device("meta")` would take them away.
+    Only what weights begin as is sent there (torch.empty, zeros, ones): what a model computes while it is built, such as
+    the widths of a RegNet, needs real numbers, and `torch.device("meta")` would take them away.
     """
-    with _EmptyOnMeta():
+    with _WeightsOnMeta():
         model = make()
     return model.to("meta")
 
 
-class _EmptyOnMeta(TorchFunctionMode):
+class _WeightsOnMeta(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         given = dict(kwargs or {})
-        if func is torch.empty and given.get("device") is None:
+        if func in _BEGINNINGS and given.get("device") is None:
             given["device"] = "meta"
         return func(*args, **given)
