@@ -17,8 +17,8 @@ _BEGINNINGS = (torch.empty, torch.zeros, torch.ones, torch.full)
 def weightless(make: Callable[[], M]) -> M:
     """What `make` builds, on the meta device.
 
-    Only what weights begin as is sent there (torch.empty, zeros, ones): what a model computes while it is built, such as
-    the widths of a RegNet, needs real numbers, and `torch.device("meta")` would take them away.
+    Only what weights begin as is sent there (torch.empty, zeros, ones): what a model computes while it is built, such
+    as the widths of a RegNet, needs real numbers, and `torch.device("meta")` would take them away.
     """
     with _WeightsOnMeta():
         model = make()

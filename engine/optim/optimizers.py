@@ -30,7 +30,9 @@ def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     entry.check(part.parameters, "optimizer")
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise RecipeError("model", "has no parameter to train", "Add a layer with weights, such as Linear.")
-    optimizer = _make(entry, part, model, fused=not recipe.model.python)  # whose gradients may be sparse
+    # Gradients of one's own model may be sparse, and torch's fused SGD wants the momentum of all of a group or of none.
+    fused = not recipe.model.python and not recipe.model.unfreeze_at
+    optimizer = _make(entry, part, model, fused=fused)
     _try_a_step(entry, part)
     return optimizer
 

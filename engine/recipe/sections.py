@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from engine.durations import Duration
 
@@ -22,6 +22,13 @@ def _duration(text: str) -> str:
 
 def _optional_duration(text: str) -> str:
     return _duration(text) if text else text
+
+
+def _freeze(value: object) -> object:
+    count = isinstance(value, int) and not isinstance(value, bool) and value > 0
+    if not (count or value in ("none", "backbone")):
+        raise ValueError(f"{value!r} is no part of a model. Try 'none', 'backbone', or the number of its first blocks.")
+    return value
 
 
 DurationText = Annotated[str, AfterValidator(_duration)]
@@ -142,7 +149,7 @@ class Model(Section):
     python: str = ""
     options: dict[str, Any] = {}
     weights: str = ""
-    freeze: Literal["none", "backbone"] | Count = "none"
+    freeze: Annotated[Literal["none", "backbone"] | int, BeforeValidator(_freeze)] = "none"
     unfreeze_at: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
     @model_validator(mode="after")

@@ -249,22 +249,32 @@ def _load(model: nn.Module, zoo: ZooModel, weights: ZooWeights, progress: Progre
     path = fetch(zoo, weights, progress)
     try:
         with warnings.catch_warnings(action="ignore"):  # of auxiliary heads that nobody has trained
-            source = models.get_model(zoo.name, weights=entry(zoo, weights), progress=False)
+            source = models.get_model(zoo.name, weights=entry(zoo, weights), progress=False, **_with_auxiliary(model))
     except Exception as error:  # unpickling and load_state_dict raise what they like
         what = f"{path} does not fit: {first_line(error)}"
         raise ModelError(f"model.weights: {zoo.name} {weights.name}", what, "Remove it and try again.") from error
-    own, new = model.state_dict(), tuple(f"{name}." for name in _auxiliary(model))
+    own, theirs = model.state_dict(), _at_size(model, source.state_dict())
     given = {
-        name: _in_channels(value, own[name])
-        for name, value in _at_size(model, source.state_dict()).items()
-        if name in own and name not in head
+        name: _in_channels(value, own.get(name))
+        for name, value in theirs.items()
+        if name not in head and not _is_left_out(model, name)
     }
-    other = [name for name, value in given.items() if value.shape != own[name].shape]
-    missing = [name for name in own if name not in {*given, *head} and not name.startswith(new)]
+    other = [name for name, value in given.items() if name not in own or value.shape != own[name].shape]
+    missing = [name for name in own if name not in {*given, *head}]
     if other or missing:
         what = f"{zoo.name} {weights.name} does not fit {(*other, *missing)[0]}"
         raise ModelError("model.options", what, 'Remove the options that change the model, or set weights = "".')
     model.load_state_dict(given, strict=False)
+
+
+def _with_auxiliary(model: nn.Module) -> dict[str, bool]:
+    """What torchvision must be told to keep auxiliary heads; of none it does not want to hear beside weights."""
+    return {"aux_logits": True} if _auxiliary(model) else {}
+
+
+def _is_left_out(model: nn.Module, name: str) -> bool:
+    """Whether the weight is of a child that the model can have and was built without: an auxiliary head."""
+    return getattr(model, name.partition(".")[0], model) is None
 
 
 def _at_size(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -276,9 +286,9 @@ def _at_size(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
     return dict(interpolate_embeddings(model.image_size, model.patch_size, state))
 
 
-def _in_channels(value: Tensor, own: Tensor) -> Tensor:
+def _in_channels(value: Tensor, own: Tensor | None) -> Tensor:
     """The first convolution's weights for grey pictures: as if these came three times, in red, green and blue."""
-    if value.ndim == 4 and own.ndim == 4 and value.shape[1] == _COLOURS and own.shape[1] == 1:
+    if own is not None and value.ndim == own.ndim == 4 and value.shape[1] == _COLOURS and own.shape[1] == 1:
         return value.sum(1, keepdim=True)
     return value
 

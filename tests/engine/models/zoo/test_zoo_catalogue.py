@@ -1,4 +1,4 @@
-"""torchvision's models as a table, and each of them built without memory and followed through a training's forward pass."""
+"""torchvision's models as a table, and each of them built without memory, its shapes followed."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_weights_without_a_classifier_are_left_out() -> None:
 def test_what_does_not_exist_names_the_nearest() -> None:
     with pytest.raises(RecipeError, match="Did you mean 'vit_b_16'"):
         find("vit_b16")
-    with pytest.raises(RecipeError, match="resnet18 has no weights 'IMAGENET1K_V9'. Did you mean 'IMAGENET1K_V1'"):
+    with pytest.raises(RecipeError, match=r"resnet18 has no weights 'IMAGENET1K_V9'\. Did you mean 'IMAGENET1K_V1'"):
         find_weights(find("resnet18"), "IMAGENET1K_V9")
 
 

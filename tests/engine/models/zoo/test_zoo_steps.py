@@ -138,7 +138,7 @@ class TestSizes:
         [
             ("inception_v3", 32, "It takes 75×75 and more: data.transforms"),
             ("alexnet", 32, "It takes 63×63 and more: data.transforms"),
-            ("vit_b_16", 28, "It takes squares of a multiple of 16: data.transforms = [{ name = \"Resize\", size = [32, 32] }]"),
+            ("vit_b_16", 28, "squares of a multiple of 16: data.transforms = [{ name = \"Resize\", size = [32, 32] }]"),
             ("maxvit_t", 256, 'It was made for 224×224: data.transforms = [{ name = "Resize", size = [224, 224] }]'),
         ],
     )  # fmt: skip
