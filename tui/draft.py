@@ -123,10 +123,19 @@ class Draft:
             values[section] = {**kept, "name": name}
         self._become(Recipe.from_values(values, self.name))
 
+    def choose_zoo(
+        self, name: str, weights: str = "", freeze: str | int = "none", unfreeze_at: int = 0, backbone: float = 1.0
+    ) -> None:
+        """A model of torchvision in place of the model, what of it learns and when, and the rate of its backbone."""
+        values = self.recipe.values()
+        values["model"] = {"zoo": name, "weights": weights, "freeze": freeze, "unfreeze_at": unfreeze_at}
+        values["optimizer"]["backbone_lr_factor"] = backbone
+        self._become(Recipe.from_values(values, self.name))
+
     def _layers(self, change: Callable[[Sequence[Part]], list[Part]]) -> None:
         values = self.recipe.values()
         layers = [{"name": layer.name, **layer.parameters} for layer in change(self.recipe.model.layers)]
-        values["model"] = {"layers": layers}
+        values["model"]["layers"] = layers
         self._become(Recipe.from_values(values, self.name))
 
     def _become(self, recipe: Recipe, typing: str = "") -> None:

@@ -41,6 +41,7 @@ class ModelPane(Pane):
         Binding("d,delete", "remove", "Remove", tooltip="Take the layer out", id="model.remove"),
         Binding("shift+up,K", "move(-1)", "Up", tooltip="Move the layer up", id="model.up", show=False),
         Binding("shift+down,J", "move(1)", "Down", tooltip="Move the layer down", id="model.down", show=False),
+        Binding("z", "zoo", "Zoo", tooltip="Choose a model of torchvision, with pretrained weights", id="model.zoo"),
     ]
 
     class Add(Message):
@@ -70,6 +71,9 @@ class ModelPane(Pane):
         def __init__(self, index: int, by: int) -> None:
             self.index, self.by = index, by
             super().__init__()
+
+    class Zoo(Message):
+        """Choose a model of torchvision in place of this one."""
 
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -154,6 +158,10 @@ class ModelPane(Pane):
     def action_move(self, by: int) -> None:
         """Ask to move the layer under the cursor."""
         self.post_message(self.Move(self.query_one(DataTable).cursor_row, by))
+
+    def action_zoo(self) -> None:
+        """Ask for a model of torchvision."""
+        self.post_message(self.Zoo())
 
     @on(DataTable.RowSelected)
     def _selected(self, event: DataTable.RowSelected) -> None:
