@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from studio_driver import Studio, studio
-from textual.widgets import Input
+from textual.widgets import Input, OptionList
 
 from engine.recipe import Model, Recipe
 from presets import load
@@ -17,10 +17,16 @@ from tui.panes.model import ModelPane
 DIGITS = load("digits-mlp").recipe
 
 
+def has_choices(opened: Studio) -> bool:
+    """Whether a dialog is there with all it has: a screen is the app's before its children are."""
+    lists = opened.app.screen.query(OptionList) if isinstance(opened.app.screen, PickScreen) else ()
+    return any(each.option_count for each in lists)
+
+
 async def choose(opened: Studio, *words: str) -> None:
     """Answer one dialog after the other, each by a part of a name."""
     for word in words:
-        await opened.until(lambda: isinstance(opened.app.screen, PickScreen), f"a dialog for {word}", pause=0.02)
+        await opened.until(lambda: has_choices(opened), f"a dialog for {word}", pause=0.02)
         dialog = opened.app.screen
         dialog.query_one(Input).value = word
         await opened.pilot.pause()
@@ -70,7 +76,7 @@ async def test_the_picker_shows_size_work_and_accuracy_and_escape_changes_nothin
     async with studio(tmp_path, recipe=DIGITS) as opened:
         opened.screen.query_one(ModelPane).query_one("#layers").focus()
         await opened.press("z")
-        await opened.until(lambda: isinstance(opened.app.screen, PickScreen), "the models")
+        await opened.until(lambda: has_choices(opened), "the models")
         opened.app.screen.query_one(Input).value = "resnet50"
         await opened.pilot.pause()
         page = opened.page()
@@ -79,6 +85,7 @@ async def test_the_picker_shows_size_work_and_accuracy_and_escape_changes_nothin
         assert "IMAGENET1K_V1  acc@1 76.1, 98 MB" in page
         await choose(opened, "resnet50")
         await opened.until(lambda: "on this machine" in opened.page() or "↓ 98 MB" in opened.page(), "the weights")
+        await opened.until(lambda: has_choices(opened), "the weights")
         await opened.press("escape")
         assert not isinstance(opened.app.screen, PickScreen)
         assert opened.screen.draft.recipe == DIGITS

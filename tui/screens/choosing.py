@@ -90,8 +90,8 @@ class ChoosingScreen(DraftScreen):
         frozen, total, choices = 0, sum(size for _, size in blocks), []
         for place, (block, size) in enumerate(blocks, 1):
             frozen += size
-            note = f"{place} block{'s' * (place > 1)} · {_millions(frozen)} of {_millions(total)} before the head"
-            choices.append(Choice(block, note=note, doc=f"Frozen: {', '.join(name for name, _ in blocks[:place])}"))
+            doc = f"Frozen: {', '.join(name for name, _ in blocks[:place])}\n\n{frozen:,} of {total:,} parameters"
+            choices.append(Choice(block, note=f"{frozen / total:.0%}", doc=f"{doc} before the head"))
         chosen = await self._pick(f"{name}: freeze up to and with", choices)
         return None if chosen is None else [block for block, _ in blocks].index(chosen) + 1
 
@@ -126,7 +126,3 @@ def _model_choice(model: ZooModel, longest: int) -> Choice:
 
 def _accuracy(weights: ZooWeights) -> str:
     return f"acc@1 {weights.accuracy:.1f}" if weights.accuracy is not None else "accuracy unknown"
-
-
-def _millions(count: int) -> str:
-    return f"{count / 1e6:.1f} M"
