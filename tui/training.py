@@ -113,7 +113,7 @@ class Desk:
     def blocks(self, recipe: Recipe) -> Sequence[tuple[str, int]]:
         """The blocks of a recipe's model before its head, each with its parameters. Raises StudioError."""
         from engine.data.prepare import describe
-        from engine.models.blocks import blocks
+        from engine.models.heads import blocks
         from engine.models.build import weightless_model
 
         model = weightless_model(recipe, describe(recipe, aside=self.live)[1])

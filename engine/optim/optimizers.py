@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from engine import catalog
 from engine.catalog import REQUIRED, Entry
 from engine.errors import RecipeError, first_line
-from engine.models.blocks import heads, is_norm
+from engine.models.heads import heads, is_norm
 from engine.recipe import Optimizer as Part
 from engine.recipe import Recipe
 

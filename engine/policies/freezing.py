@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from engine.errors import RecipeError
-from engine.models.blocks import blocks, heads
+from engine.models.heads import blocks, heads
 from engine.recipe import Recipe
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torchvision import models
 
-from engine.models.blocks import blocks, heads
+from engine.models.heads import blocks, heads
 from engine.models.weightless import weightless
 
 

@@ -12,7 +12,7 @@ from torchvision import models
 from engine.data.prepare import Facts
 from engine.errors import RecipeError
 from engine.models.auxiliary import main_and_auxiliary
-from engine.models.blocks import blocks, heads
+from engine.models.heads import blocks, heads
 from engine.models.layers import count_parameters
 from engine.models.weightless import weightless
 from engine.models.zoo.building import shape_of_zoo
