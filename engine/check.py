@@ -14,12 +14,13 @@ from engine.data.prepare import Facts, describe, part_sizes
 from engine.data.sources import Source
 from engine.devices.device import choose
 from engine.errors import ModelError, RecipeError, StudioError, first_line
-from engine.models.build import build_model, flow, model_rows
+from engine.models.build import flow, model_rows, weightless_model
 from engine.models.build import sizes as symbols
 from engine.models.fixes import Fix, fitted, fixes
 from engine.models.rows import LayerRow, shape_text
 from engine.optim.optimizers import make_optimizer
 from engine.optim.schedules import make_scheduler, warmup_steps
+from engine.policies.freezing import Freezing
 from engine.policies.precision import Precision
 from engine.recipe import Recipe
 from engine.recipe.tree import Tree
@@ -78,9 +79,10 @@ def check(recipe: Recipe, *, aside: bool = False) -> Checked:
         problems.append(RecipeError("data.split.train", "leaves no sample to train on", "Raise it."))
     rows = attempt(lambda: model_rows(recipe, facts, aside=aside)) or []
     model = None
-    if any(row.parameters for row in rows) and not any(row.error for row in rows) and recipe.model.layers:
-        model = attempt(lambda: _weightless(recipe, facts))
-    attempt(lambda: _check_optimizer(recipe, model or _two_layers()))
+    if any(row.parameters for row in rows) and not any(row.error for row in rows) and not recipe.model.python:
+        model = attempt(lambda: weightless_model(recipe, facts))
+    if model is None or attempt(lambda: Freezing(recipe, model)) is not None:
+        attempt(lambda: _check_optimizer(recipe, model or _two_layers()))
     attempt(lambda: Precision(recipe.training.precision, choose(recipe.training.device)))
     problems.extend(row.error for row in rows if row.error is not None)
     if rows and not any(row.error for row in rows):
@@ -100,12 +102,6 @@ def fit_to_data(recipe: Recipe, *, aside: bool = False) -> Tree:
     """
     _, facts = describe(recipe, aside=aside)
     return fitted(recipe.model.layers, flow(facts), symbols(recipe, facts), facts.outputs)
-
-
-def _weightless(recipe: Recipe, facts: Facts) -> nn.Module:
-    """The model without memory: some optimizers take matrices only."""
-    with torch.device("meta"):
-        return build_model(recipe, facts)
 
 
 def _two_layers() -> nn.Module:

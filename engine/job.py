@@ -181,6 +181,7 @@ class Job:
                     checkpoints=Checkpoints(self.directory.checkpoints, self.recipe.training.keep_checkpoints),
                     progress=lambda what, done, total: self._downloading(recorder, what, done, total),
                     threads=self._threads,
+                    resumed=self._loaded is not None,
                 )
                 self._take_up(assembled.trainer, recorder)
                 summary = assembled.trainer.run()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,9 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _presets_of_nobody(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def _presets_of_nobody(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test reads or writes the presets of whoever runs it."""
-    monkeypatch.setenv("TORCH_TUI_CONFIG", str(tmp_path_factory.mktemp("config")))
+    # Not the fixture: it would outlive those that look whether the environment is as it was.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCH_TUI_CONFIG", str(tmp_path_factory.mktemp("config")))
+        yield

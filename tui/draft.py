@@ -115,6 +115,15 @@ class Draft:
             values[section] = {**kept, "name": name}
         self._become(Recipe.from_values(values, self.name))
 
+    def choose_zoo(
+        self, name: str, weights: str = "", freeze: str | int = "none", unfreeze_at: int = 0, backbone: float = 1.0
+    ) -> None:
+        """A model of torchvision in place of the model, what of it learns and when, and the rate of its backbone."""
+        values = self.recipe.values()
+        values["model"] = {"zoo": name, "weights": weights, "freeze": freeze, "unfreeze_at": unfreeze_at}
+        values["optimizer"]["backbone_lr_factor"] = backbone
+        self._become(Recipe.from_values(values, self.name))
+
     def _become(self, recipe: Recipe, typing: str = "") -> None:
         if recipe == self.recipe:
             return

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from engine.devices.monitor import Monitor
 from engine.errors import DataError, RunError, StudioError, first_line
 from engine.insight.facts import HEALTH, Checkup, LayerHealth
-from engine.recipe import Recipe
+from engine.recipe import Recipe, TaskName
 from engine.runs.directory import RunDirectory
 from engine.runs.history import LIVE, Event, History
 from engine.runs.metrics import read_last
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from engine.checkpoints.checkpoint import Checkpoint
     from engine.data.preview import Preview
     from engine.job import Job
+    from engine.models.zoo.catalogue import ZooModel, ZooWeights
     from engine.recipe.tree import Tree
     from engine.trials.batch_finder import BatchSizes, Size
     from engine.trials.lr_finder import RateRange
@@ -110,6 +111,28 @@ class Desk:
         from engine.python_file import reload
 
         return reload()
+
+    def zoo(self, task: TaskName) -> Sequence[ZooModel]:
+        """The models of torchvision that fit a task. Not for the screen's thread: the first call imports it, 1.5 s."""
+        from engine.models.zoo.catalogue import zoo_models
+
+        return zoo_models(task)
+
+    def weights_file(self, weights: ZooWeights) -> Path | None:
+        """Where pretrained weights lie, if they have been downloaded."""
+        from engine.models.zoo.weights import path_of
+
+        path = path_of(weights)
+        return path if path.exists() else None
+
+    def blocks(self, recipe: Recipe) -> Sequence[tuple[str, int]]:
+        """The blocks of a recipe's model before its head, each with its parameters. Raises StudioError."""
+        from engine.data.prepare import describe
+        from engine.models.build import weightless_model
+        from engine.models.heads import blocks
+
+        model = weightless_model(recipe, describe(recipe, aside=self.live)[1])
+        return [(block.name, sum(each.numel() for each in block.parameters())) for block in blocks(model)]
 
     def check(self, recipe: Recipe) -> Checked:
         """Everything that is known of a recipe before a step is run."""

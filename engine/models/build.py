@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
 
+from engine.data.load import Progress
 from engine.data.prepare import Facts
-from engine.errors import ModelError, RecipeError, StudioError, nearest
+from engine.errors import ModelError, RecipeError, StudioError
 from engine.models.layers import Flow, build_chain, trace
 from engine.models.modules import module_rows
 from engine.models.rows import LayerRow
@@ -33,16 +34,18 @@ def flow(facts: Facts) -> Flow:
     return Flow(facts.shape, facts.dtype)
 
 
-def build_model(recipe: Recipe, facts: Facts) -> nn.Module:
+def build_model(recipe: Recipe, facts: Facts, progress: Progress | None = None) -> nn.Module:
     """The model with freshly initialised weights on the CPU, so that a seed means the same on every device.
 
-    Raises RecipeError or ModelError. A person's own function may raise anything.
+    Pretrained ones are loaded where there is a `progress` to tell of their download; without it all are fresh, for
+    whom a checkpoint brings them or shapes are enough. Raises RecipeError or ModelError. A person's own function may
+    raise anything.
     """
     model = recipe.model
     if model.layers:
         return build_chain(model.layers, flow(facts), sizes(recipe, facts))
     if model.zoo:
-        return _from_zoo(recipe, facts)
+        return _from_zoo(recipe, facts, progress)
     if model.python:
         return _from_python(recipe, facts)
     raise RecipeError("model", "has no layers", "Add one, or set zoo or python.")
@@ -55,38 +58,42 @@ def model_rows(recipe: Recipe, facts: Facts, *, aside: bool = False) -> list[Lay
     """
     if recipe.model.layers:
         return trace(recipe.model.layers, flow(facts), sizes(recipe, facts))
-    if aside:
+    if aside or recipe.model.zoo:
         return _rows_on("meta", recipe, facts)
     with torch.random.fork_rng(devices=[]):
         rows = _rows_on("meta", recipe, facts)
         if rows[-1].error is not None:
-            # A person's code, and some of the zoo, need real numbers (.item(), NumPy), which meta tensors lack.
+            # A person's code may need real numbers (.item(), NumPy), which meta tensors lack.
             rows = _rows_on("cpu", recipe, facts)
     return rows
+
+
+def weightless_model(recipe: Recipe, facts: Facts) -> nn.Module:
+    """The model without memory, and no random number is drawn. Raises what `build_model` raises."""
+    if recipe.model.zoo:
+        from engine.models.zoo.building import shape_of_zoo
+
+        return shape_of_zoo(recipe.model, facts)
+    with torch.device("meta"):
+        return build_model(recipe, facts)
 
 
 def _rows_on(device: str, recipe: Recipe, facts: Facts) -> list[LayerRow]:
     try:
         if recipe.model.python:  # what the file makes when it is run must be real
             load_function(recipe.model.python, "model.python")
+        model = weightless_model(recipe, facts) if device == "meta" else build_model(recipe, facts)
         with torch.device(device):
-            return module_rows(build_model(recipe, facts), flow(facts))
+            return module_rows(model, flow(facts), _refusal(recipe, facts))
     except StudioError as error:
         name = recipe.model.zoo or recipe.model.python.rpartition("/")[2] or "no layers"
         return [LayerRow(name, "", facts.shape, None, 0, error)]
 
 
-def _from_zoo(recipe: Recipe, facts: Facts) -> nn.Module:
-    from torchvision import models  # torchvision takes a second to import
+def _from_zoo(recipe: Recipe, facts: Facts, progress: Progress | None) -> nn.Module:
+    from engine.models.zoo.building import build_zoo  # torchvision takes a second to import
 
-    name, known = recipe.model.zoo, models.list_models(module=models)
-    if name not in known:
-        raise RecipeError("model.zoo", f"torchvision has no classification model '{name}'", nearest(name, known))
-    options = {"num_classes": facts.outputs, **recipe.model.options}
-    try:
-        return models.get_model(name, weights=None, **options)  # type: ignore[no-any-return]
-    except (TypeError, ValueError, AssertionError) as error:
-        raise RecipeError("model.options", f"{name} refuses them: {error}", "Change them.") from error
+    return build_zoo(recipe.model, facts, progress)
 
 
 def _from_python(recipe: Recipe, facts: Facts) -> nn.Module:
@@ -96,3 +103,12 @@ def _from_python(recipe: Recipe, facts: Facts) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise ModelError("model.python", f"returned a {type(model).__name__}", "Return a torch.nn.Module.")
     return model
+
+
+def _refusal(recipe: Recipe, facts: Facts) -> Callable[[BaseException], ModelError] | None:
+    """How a model of the zoo that fails to run is explained; another is by what it raised."""
+    if not recipe.model.zoo:
+        return None
+    from engine.models.zoo.building import refusal
+
+    return lambda error: refusal(recipe.model, facts, error)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.errors import ModelError, first_line
+from engine.models.auxiliary import main_and_auxiliary
 from engine.models.costs import Tally
 from engine.models.layers import Flow
 from engine.models.rows import LayerRow, Shape, count_parameters
@@ -79,22 +80,20 @@ class _Watch:
         return hook
 
 
-def module_rows(model: nn.Module, flow: Flow) -> list[LayerRow]:
+def module_rows(
+    model: nn.Module, flow: Flow, refusal: Callable[[BaseException], ModelError] | None = None
+) -> list[LayerRow]:
     """One row for each module that runs, in the order in which they run, containers before what is in them.
 
     A last row stands for the model itself where it computes or holds parameters beside its children. The model is run
-    in training mode, as some models (googlenet) return more than scores in it.
+    in training mode, as some models (googlenet) return more than scores in it. `refusal` explains why it can't be run.
     """
     watch, whole = _Watch(model), type(model).__name__
     try:
         with watch.hooked(), watch.tally.of(model):
-            output = model.train()(torch.zeros(_SAMPLES, *flow.shape, dtype=flow.dtype))
+            output, _ = main_and_auxiliary(model.train()(torch.zeros(_SAMPLES, *flow.shape, dtype=flow.dtype)))
     except BaseException as error:  # a person's module may raise anything
-        line = line_of(error)
-        text = f"{line}: {said(error)}" if line else first_line(error)
-        what = f"{whole} fails on samples of {'×'.join(map(str, flow.shape))}: {text}"
-        remedy = "Mend it there, or fit the data to it." if line else ""
-        failed = ModelError("model", what, remedy or "Choose another dataset or model, or transform the data.")
+        failed = refusal(error) if refusal else _failed(whole, flow, error)
         seen = [row for row in watch.rows if row.output is not None]
         return [*seen, _whole(whole, seen, model, watch.tally, flow.shape, None, failed)]
     rows = watch.rows
@@ -102,11 +101,19 @@ def module_rows(model: nn.Module, flow: Flow) -> list[LayerRow]:
     reached = outermost[-1].output if outermost else flow.shape
     if not isinstance(output, Tensor) or output.ndim < 1:
         what = f"{whole} returns a {type(output).__name__} while it trains"
-        remedy = "Return one tensor; of a zoo model, set options such as aux_logits = false."
+        remedy = "Return one tensor, or a named tuple of it and auxiliary heads."
         return [*rows, _whole(whole, rows, model, watch.tally, reached, None, ModelError("model", what, remedy))]
     given = tuple(output.shape[1:])
     itself = _whole(whole, rows, model, watch.tally, reached, given)
     return rows if rows and not itself.parameters and given == reached else [*rows, itself]
+
+
+def _failed(whole: str, flow: Flow, error: BaseException) -> ModelError:
+    line = line_of(error)
+    text = f"{line}: {said(error)}" if line else first_line(error)
+    what = f"{whole} fails on samples of {'×'.join(map(str, flow.shape))}: {text}"
+    remedy = "Mend it there, or fit the data to it." if line else ""
+    return ModelError("model", what, remedy or "Choose another dataset or model, or transform the data.")
 
 
 def _row(name: str, module: nn.Module, path: tuple[int, ...], shape: Shape | None) -> LayerRow:

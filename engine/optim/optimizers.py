@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from engine import catalog
 from engine.catalog import REQUIRED, Entry
 from engine.errors import RecipeError, first_line
+from engine.models.heads import heads, is_norm
 from engine.recipe import Optimizer as Part
 from engine.recipe import Recipe
 
-_NORM_MODULES = {f"torch.nn.modules.{name}" for name in ("batchnorm", "instancenorm", "normalization")}
 _WITH_MATRICES = "AdamW"  # what takes the other parameters where an optimizer takes matrices only
 
 
@@ -30,7 +30,9 @@ def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     entry.check(part.parameters, "optimizer")
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise RecipeError("model", "has no parameter to train", "Add a layer with weights, such as Linear.")
-    optimizer = _make(entry, part, model, fused=not recipe.model.python)  # whose gradients may be sparse
+    # Gradients of one's own model may be sparse, and torch's fused SGD wants the momentum of all of a group or of none.
+    fused = not recipe.model.python and not recipe.model.unfreeze_at
+    optimizer = _make(entry, part, model, fused=fused)
     _try_a_step(entry, part)
     return optimizer
 
@@ -86,13 +88,12 @@ class _Role:
 
 def _roles(model: nn.Module) -> list[_Role]:
     """Every trained parameter once, a tied one by the first module that holds it."""
-    holders = [(module, _trained(module)) for module in model.modules()]
-    head = {id(each) for each in next(own for _, own in reversed(holders) if own)}
+    head = {id(each) for module in heads(model) for each in module.parameters()}
     roles: dict[int, _Role] = {}
-    for module, own in holders:
-        norm = any(base.__module__ in _NORM_MODULES for base in type(module).__mro__)
+    for module in model.modules():
+        norm = is_norm(module)
         embedding = isinstance(module, (nn.Embedding, nn.EmbeddingBag))
-        for each in own:
+        for each in _trained(module):
             at_head = id(each) in head
             matrix = each.ndim == 2 and not (norm or embedding or at_head)
             roles.setdefault(id(each), _Role(each, each.ndim > 1 and not norm, at_head, matrix))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from engine.checkpoints.snapshot import plain_name
 from engine.data.batches import Batches
@@ -53,11 +53,19 @@ class Averaged:
             torch._foreach_lerp_(statistics, fresh, 1 - self._decay)
             torch._foreach_copy_(fresh, statistics)
 
-    def end_epoch(self, epoch: int, train: Batches, look: Callable[[], None] = lambda: None, *, parts: int = 1) -> None:
+    def end_epoch(
+        self,
+        epoch: int,
+        train: Batches,
+        look: Callable[[], None] = lambda: None,
+        *,
+        parts: int = 1,
+        held: Collection[nn.Module] = (),
+    ) -> None:
         """`epoch` epochs are trained. Told twice of one, as after a resume in its validation, it counts it once.
 
         Batch norm is measured on each batch in `parts`, so that what fits into memory in a step fits here; `look` is
-        called after each and may raise.
+        called after each and may raise. Norms of the raw model that are `held` keep their statistics.
         """
         if self._ema or epoch <= self._start:
             return
@@ -72,7 +80,29 @@ class Averaged:
                 look()
 
         with preserved(self._device):  # dropout draws
-            update_bn(inputs(), self.model)
+            self._measure_norms(inputs(), {id(norm) for norm in held})
+
+    @torch.no_grad()
+    def _measure_norms(self, inputs: Iterator[Tensor], held: Collection[int]) -> None:
+        """torch.optim.swa_utils.update_bn, but for norms that are held: it would measure those anew as well."""
+        kept = {averaged for averaged, raw in self._norms if id(raw) in held}
+        measured = [each for each in self.model.modules() if isinstance(each, _BatchNorm) and each not in kept]
+        if not measured:
+            return
+        momenta, was_training = [norm.momentum for norm in measured], self.model.training
+        self.model.train()
+        for norm in kept:
+            norm.eval()
+        for norm in measured:
+            norm.reset_running_stats()
+            norm.momentum = None  # the mean of all batches
+        try:
+            for each in inputs:
+                self.model(each)
+        finally:
+            for norm, momentum in zip(measured, momenta, strict=True):
+                norm.momentum = momentum
+            self.model.train(was_training)
 
     @property
     def ready(self) -> bool:

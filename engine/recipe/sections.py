@@ -32,6 +32,13 @@ def _no_number(value: object) -> object:
     return value
 
 
+def _freeze(value: object) -> object:
+    count = isinstance(value, int) and not isinstance(value, bool) and value > 0
+    if not (count or value in ("none", "backbone")):
+        raise ValueError(f"{value!r} is no part of a model. Try 'none', 'backbone', or the number of its first blocks.")
+    return value
+
+
 DurationText = Annotated[str, AfterValidator(_duration)]
 OptionalDurationText = Annotated[str, AfterValidator(_optional_duration)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -155,12 +162,19 @@ class Data(Section):
 
 
 class Model(Section):
-    """`[model]`: layers, a torchvision model by name, or one's own function."""
+    """`[model]`: layers, a torchvision model by name, or one's own function.
+
+    `weights` names pretrained ones of the zoo; empty is from scratch. `freeze` holds the backbone, or the first so many
+    blocks, for the first `unfreeze_at` epochs; 0 is for good.
+    """
 
     layers: Layers = ()
     zoo: str = ""
     python: str = ""
     options: dict[str, Any] = {}
+    weights: str = ""
+    freeze: Annotated[Literal["none", "backbone"] | int, BeforeValidator(_freeze)] = "none"
+    unfreeze_at: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
@@ -169,6 +183,10 @@ class Model(Section):
             raise ValueError(f"has {' and '.join(given)}. Keep one of them.")
         if self.options and not (self.zoo or self.python):
             raise ValueError("has options, which only zoo and python take. Remove them.")
+        if self.weights and not self.zoo:
+            raise ValueError("has weights, which only zoo takes. Remove them.")
+        if self.unfreeze_at and self.freeze == "none":
+            raise ValueError('has unfreeze_at, and nothing is frozen. Set freeze = "backbone", or remove it.')
         return self
 
 

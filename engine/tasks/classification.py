@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.data.batches import Batch
+from engine.models.auxiliary import SHARE, main_and_auxiliary
 from engine.tasks.base import Metric, Outcome, in_full
 
 Form = Callable[[Tensor, Tensor], Tensor]
@@ -64,8 +65,11 @@ class Classification:
         self._sum = summed(loss)
 
     def step(self, model: nn.Module, batch: Batch) -> Outcome:
-        outputs = model(batch.inputs)
-        return Outcome(self._mean(outputs, batch.targets), outputs, batch.targets)
+        outputs, auxiliary = main_and_auxiliary(model(batch.inputs))
+        loss = self._mean(outputs, batch.targets)
+        for each in auxiliary:
+            loss = loss + SHARE * self._mean(each, batch.targets)
+        return Outcome(loss, outputs, batch.targets)
 
     def weight(self, targets: Tensor) -> float | Tensor:
         if self._shares is None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.data.batches import Batch
+from engine.models.auxiliary import SHARE, main_and_auxiliary
 from engine.tasks.base import Metric, Outcome, in_full
 
 
@@ -26,8 +27,11 @@ class Regression:
         self._loss, self._std = loss, std
 
     def step(self, model: nn.Module, batch: Batch) -> Outcome:
-        outputs = model(batch.inputs)
-        return Outcome(in_full(self._loss, outputs, batch.targets), outputs, batch.targets)
+        outputs, auxiliary = main_and_auxiliary(model(batch.inputs))
+        loss = in_full(self._loss, outputs, batch.targets)
+        for each in auxiliary:
+            loss = loss + SHARE * in_full(self._loss, each, batch.targets)
+        return Outcome(loss, outputs, batch.targets)
 
     def weight(self, targets: Tensor) -> float | Tensor:
         return len(targets)

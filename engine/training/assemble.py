@@ -49,8 +49,9 @@ def assemble(
     checkpoints: Checkpoints,
     progress: Progress,
     threads: int = 0,
+    resumed: bool = False,
 ) -> Assembled:
-    """Build everything. `threads` is how many the run used before, if it is resumed.
+    """Build everything. A run that is `resumed` has all its weights from a checkpoint; `threads` is how many it used.
 
     Raises a StudioError that names the key at fault, or whatever a person's own code raises.
     """
@@ -60,7 +61,12 @@ def assemble(
     _, facts = describe(recipe)
     fit_loss(recipe, facts.outputs)
     seed_everything(training.seed)
-    model = build_model(recipe, facts)
+    model = build_model(recipe, facts, None if resumed else progress)
+    if recipe.model.zoo:
+        from engine.models.zoo.building import zoo_notes  # torchvision takes a second to import
+
+        for note in zoo_notes(recipe.model, model):
+            recorder.say(note)
     if training.gradient_checkpointing:
         recorder.say(f"{recompute(model)} parts of the model are computed twice, to save memory")
     batch = max(1, recipe.data.batch_size // training.accumulate)
@@ -101,7 +107,8 @@ def assemble(
         recorder=recorder,
         checkpoints=checkpoints,
     )
-    recorder.say(trainer.about)
+    for line in trainer.about:
+        recorder.say(line)
     return Assembled(trainer, data)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from engine.data.batches import Batch
 from engine.insight.health import Health
 from engine.insight.phases import Phases
+from engine.policies.freezing import Freezing
 from engine.policies.graphs import Graphs
 from engine.policies.nonfinite import FirstAid
 from engine.policies.precision import Precision
@@ -21,10 +22,10 @@ class Stepper:
     """Takes optimizer steps. What may go wrong in one, and what is looked at meanwhile, is for others to know."""
 
     def __init__(
-        self, state: TrainingState, task: Task, precision: Precision, aid: FirstAid, health: Health, phases: Phases,
-        graphs: Graphs,
+        self, state: TrainingState, task: Task, freezing: Freezing, precision: Precision, aid: FirstAid,
+        health: Health, phases: Phases, graphs: Graphs,
     ) -> None:  # fmt: skip
-        self._state, self._task, self._precision = state, task, precision
+        self._state, self._task, self._freezing, self._precision = state, task, freezing, precision
         self._aid, self._health, self._phases, self._graphs = aid, health, phases, graphs
 
     def take(self, batch: Batch) -> None:
@@ -35,7 +36,7 @@ class Stepper:
         state, meter, optim, phases = self._state, self._state.meter, self._state.optim, self._phases
         step, weight = state.at.step + 1, self._task.weight(batch.targets)
         if not state.model.training:
-            state.model.train()
+            self._freezing.train()
         phases.begin_step()
         self._health.begin(step)
         first = True

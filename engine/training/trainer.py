@@ -22,6 +22,7 @@ from engine.optim.optim import Optim
 from engine.policies.averaging import Averaged
 from engine.policies.backends import lays_channels_last
 from engine.policies.early_stopping import Patience
+from engine.policies.freezing import Freezing
 from engine.policies.graphs import GRAPHS, Graphs
 from engine.policies.nonfinite import FirstAid, NonFiniteError, all_finite
 from engine.policies.precision import Precision
@@ -69,6 +70,7 @@ class Trainer:
         self._train, self._val, self._test = train, val, test
         self._control, self._recorder = control, recorder
         self._precision = Precision(training.precision, device)
+        self._freezing = Freezing(recipe, model)
         self._optim = Optim(recipe, model, train.steps, self._precision)
         self._average = Averaged(training.average, model, device) if training.average.kind != "none" else None
         self._patience = Patience(training.early_stopping, task.metrics, validates=val is not None)
@@ -95,11 +97,14 @@ class Trainer:
         careful = training.on_nan != "stop"
         self._aid = FirstAid(model, task, train, self._precision, self._splitter, careful=careful)
         graphs = Graphs(model.parameters(), on=training.compile == GRAPHS)
-        self._stepper = Stepper(self._state, task, self._precision, self._aid, self._health, self._phases, graphs)
+        self._stepper = Stepper(
+            self._state, task, self._freezing, self._precision, self._aid, self._health, self._phases, graphs
+        )
         self._evaluator = Evaluator(
             model, self._average, task, self._precision, device, recorder, self._orders.obey,
             elsewhere=elsewhere, graphs=graphs.on,
         )  # fmt: skip
+        self._freezing.begin_epoch(0)  # those who know all weights have met them by now
         self._every = Duration.parse(training.checkpoint_every)
         self._last_read = time.monotonic()
         self._skipped = self._went_back = 0
@@ -114,9 +119,9 @@ class Trainer:
         return self._stepper, self._state, self._train
 
     @property
-    def about(self) -> str:
-        """The optimizer and its groups, in a line."""
-        return self._optim.about
+    def about(self) -> list[str]:
+        """The optimizer and its groups, and what is frozen, a line each."""
+        return [self._optim.about, *filter(None, [self._freezing.about])]
 
     # The run
 
@@ -183,6 +188,8 @@ class Trainer:
     # An epoch
 
     def _run_epoch(self) -> None:
+        if self._freezing.begin_epoch(self.at.epoch):
+            self._recorder.say(f"epoch {self.at.epoch + 1}: all parameters learn from here on")
         if self.at.samples == 0:
             self._meter.begin_epoch()
         self._recorder.state("training", epoch=self.at.epoch)
@@ -200,7 +207,8 @@ class Trainer:
         # A stop during validation leaves the epoch as it is: trained, not yet validated. A resumed run validates it.
         if self._average is not None:
             parts = self._splitter.parts
-            self._average.end_epoch(self.at.epoch + 1, self._train, self._orders.obey, parts=parts)
+            held = self._freezing.norms
+            self._average.end_epoch(self.at.epoch + 1, self._train, self._orders.obey, parts=parts, held=held)
         validated, averaged = self._evaluator.measure(self._val, "validating")
         for name, value in trained.items():
             self._recorder.value(f"epoch/{name}", self.at.step, value)

@@ -88,6 +88,7 @@ class ModelPane(Pane):
         Binding("left", "fold(True)", "Fold", tooltip="Hide what is inside", id="model.fold", show=False),
         Binding("right", "fold(False)", "Unfold", tooltip="Show what is inside", id="model.unfold", show=False),
         Binding("backslash", "ask('menu')", "Menu", tooltip="All that can be done here", id="model.menu", show=False),
+        Binding("z", "zoo", "Zoo", tooltip="Choose a model of torchvision, with pretrained weights", id="model.zoo"),
     ]
 
     class Asked(Message):
@@ -106,6 +107,9 @@ class ModelPane(Pane):
         def __init__(self, text: str, path: Path) -> None:
             self.text, self.path = text, path
             super().__init__()
+
+    class Zoo(Message):
+        """Choose a model of torchvision in place of this one."""
 
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -203,6 +207,10 @@ class ModelPane(Pane):
             return
         (self._folded.add if fold else self._folded.discard)(path)
         self._draw()
+
+    def action_zoo(self) -> None:
+        """Ask for a model of torchvision."""
+        self.post_message(self.Zoo())
 
     @on(DataTable.RowSelected)
     def _selected(self, event: DataTable.RowSelected) -> None:

@@ -152,7 +152,7 @@ class ModellingScreen(Screen[None]):
             self.notify(f"{here.name} holds no layers: n puts it into a block.", severity="warning")
             return
         where = f"in {here.name}" if here is not None and inside else f"below {here.name}" if here else ""
-        entry = await self._pick(f"Add a layer {where}".strip())
+        entry = await self._pick_layer(f"Add a layer {where}".strip())
         if entry is None:
             return
         values = await self._values(entry, {})
@@ -175,7 +175,7 @@ class ModellingScreen(Screen[None]):
     @work
     async def _replace(self, path: Path) -> None:
         here = self._layer(path)
-        entry = await self._pick(f"Replace {here.name}", here.name) if here is not None else None
+        entry = await self._pick_layer(f"Replace {here.name}", here.name) if here is not None else None
         if here is None or entry is None:
             return
         known = {parameter.name for parameter in entry.parameters}
@@ -189,7 +189,7 @@ class ModellingScreen(Screen[None]):
     @work
     async def _nest(self, path: Path) -> None:
         here = self._layer(path)
-        entry = await self._pick(f"Put {here.name} into", only=CONTAINERS) if here is not None else None
+        entry = await self._pick_layer(f"Put {here.name} into", only=CONTAINERS) if here is not None else None
         values = await self._values(entry, {}) if entry is not None else None
         if entry is not None and values is not None and self._layer(path) == here:
             self._become(edits.wrapped(self.draft.recipe.model.layers, path, _made(entry, values)), path)
@@ -232,7 +232,7 @@ class ModellingScreen(Screen[None]):
                 self.edit(lambda: self.draft.set_layers(layers))
                 self.notify("The layers fit the data now. u takes it back.")
 
-    async def _pick(self, title: str, current: str = "", only: frozenset[str] = frozenset()) -> Entry | None:
+    async def _pick_layer(self, title: str, current: str = "", only: frozenset[str] = frozenset()) -> Entry | None:
         """A layer of the catalog, chosen by the person."""
         if not self.ready:
             return None

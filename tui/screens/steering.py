@@ -19,7 +19,7 @@ from tui.dialogs.runs import RunChosen, RunsScreen
 from tui.draft import Draft, Origin
 from tui.news import News
 from tui.panes.log import LogPane
-from tui.screens.own_code import OwnCodeScreen
+from tui.screens.choosing import ChoosingScreen
 from tui.training import Changes, Desk
 from tui.widgets.field import Field
 
@@ -29,7 +29,7 @@ _FOR_IDLE = frozenset({"train", "find_lr", "find_batch_size"})
 _ANSWER_S = 0.05
 
 
-class SteeringScreen(OwnCodeScreen):
+class SteeringScreen(ChoosingScreen):
     """A screen that starts runs and steers the live one."""
 
     def __init__(self, runs_root: Path, draft: Draft, desk: Desk) -> None:

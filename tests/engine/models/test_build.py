@@ -62,13 +62,6 @@ def test_rows_of_a_zoo_model_are_the_whole_of_it(name: str, options: dict[str, A
     assert agree(recipe(zoo=name, options=options), COLOURS)[-1].output == (7,)
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_a_zoo_model_that_returns_more_than_scores_while_training_is_told_apart() -> None:
-    assert "returns a GoogLeNetOutputs while it trains" in str(model_rows(recipe(zoo="googlenet"), COLOURS)[-1].error)
-    plain = recipe(zoo="googlenet", options={"aux_logits": False, "init_weights": False})
-    assert model_rows(plain, COLOURS)[-1].error is None
-
-
 def test_zoo_options_reach_torchvision() -> None:
     narrow = build_model(recipe(zoo="resnet18", options={"width_per_group": 64, "num_classes": 3}), COLOURS)
     assert isinstance(narrow.fc, nn.Linear)
@@ -86,8 +79,9 @@ def test_options_that_a_zoo_model_refuses_are_named() -> None:
 
 
 def test_a_zoo_model_on_samples_it_cannot_take_says_so() -> None:
-    row = model_rows(recipe(zoo="resnet18"), DIGITS)[-1]
-    assert "ResNet fails on samples of 1×28×28" in str(row.error)
+    row = model_rows(recipe(zoo="vgg11"), DIGITS)[-1]
+    assert "vgg11 fails on samples of 1×28×28" in str(row.error)
+    assert 'It takes 32×32 and more: data.transforms = [{ name = "Resize", size = [32, 32] }].' in str(row.error)
 
 
 def test_a_recipe_without_a_model_says_so() -> None:

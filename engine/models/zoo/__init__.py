@@ -1,0 +1,1 @@
+"""torchvision's models: what there is, how one is built for the data, and where its pretrained weights come from."""
