@@ -34,8 +34,8 @@ def by_epoch(job: Job) -> list[dict[str, Tensor]]:
     return [load(each).weights for each in Checkpoints(job.directory.checkpoints).all()]
 
 
-def unhurried(root: Path) -> AtLook:
-    """Waits at the beginning of each epoch for the checkpoint before it: a busy disk might leave one out for the next."""
+def unhurried(root: Path, changes: dict[str, Any] | None = None) -> AtLook:
+    """Waits at each epoch's beginning for the checkpoint before it: a busy disk might leave one out for the next."""
 
     def wait(count: int) -> None:
         end = time.monotonic() + 60
@@ -43,8 +43,9 @@ def unhurried(root: Path) -> AtLook:
             assert time.monotonic() < end
             time.sleep(0.01)
 
-    # Eight steps, three validation batches and the end of each epoch.
-    return AtLook({1 + 12 * epoch: lambda _, count=epoch + 1: wait(count) for epoch in range(3)})  # type: ignore[misc]
+    # Eight steps, three validation batches (twice where there are averaged weights) and the end of each epoch.
+    looks = 15 if "training.average.kind" in (changes or {}) else 12
+    return AtLook({1 + looks * epoch: lambda _, count=epoch + 1: wait(count) for epoch in range(3)})  # type: ignore[misc]
 
 
 def moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
@@ -81,7 +82,7 @@ def test_it_learns_from_the_epoch_on_that_the_recipe_says(root: Path, optimizer:
     changes = {"model.freeze": "backbone", "model.unfreeze_at": 2, **optimizer}
     if "optimizer.name" in optimizer:
         changes["optimizer.momentum"] = None
-    begin, one, two, three = by_epoch(train(recipe(changes), root, unhurried(root)))
+    begin, one, two, three = by_epoch(train(recipe(changes), root, unhurried(root, changes)))
     assert body(moved(begin, one)) == body(moved(one, two)) == set()
     assert set(BODY) <= moved(two, three)
 
