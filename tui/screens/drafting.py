@@ -193,6 +193,12 @@ class DraftScreen(Screen[None]):
 
     def show_what_is_known(self) -> None:
         """The parts of a recipe that can be shown before torch is loaded."""
+        self.show_data()
+        self._show_settings()
+        self.refresh_bindings()
+
+    def show_data(self) -> None:
+        """What is known of the recipe's dataset."""
         recipe = self.draft.recipe
         source = sources().get(recipe.data.name)
         if self._previewed != recipe.data:
@@ -200,8 +206,6 @@ class DraftScreen(Screen[None]):
         if source is not None:
             sizes = self.checked.sizes if self.checked and self.checked.recipe == recipe else source.sizes
             self.query_one(DataPane).show(source, sizes, self.preview)
-        self._show_settings()
-        self.refresh_bindings()
 
     @work(exclusive=True, group="settings")
     async def _show_settings(self) -> None:

@@ -15,7 +15,7 @@ from textual.containers import Container
 from textual.css.query import NoMatches
 from textual.events import DescendantFocus, Resize
 from textual.widget import Widget
-from textual.widgets import Footer, Tab, Tabs
+from textual.widgets import Tab, Tabs
 
 from engine.recipe import Recipe
 from engine.runs.history import History
@@ -33,6 +33,7 @@ from tui.panes.progress import ProgressPane
 from tui.panes.settings import SettingsPane
 from tui.screens.steering import SteeringScreen
 from tui.training import Desk
+from tui.widgets.keys import Keys
 
 PANES = ("presets", "model", "data", "settings", "curves", "devices", "log")
 _TELL_S = 0.95
@@ -109,17 +110,25 @@ class StudioScreen(SteeringScreen):
             yield DevicesPane(id="devices")
             yield LogPane(id="log")
         yield ProgressPane(id="progress")
-        yield Footer(compact=True)
+        yield Keys(compact=True)
 
     def on_mount(self) -> None:
         """Show what needs no torch, then load torch behind the first frame."""
         self._go_to("presets")
         if self._is_preset(self.draft.recipe):
             self.query_one(PresetsPane).choose(self.draft.name)
+        self.show_data()
         self._frame()
-        self.call_after_refresh(self._after_first_frame)
+        # By way of the application, which starts in a batch: nothing is painted in it, yet `call_after_refresh` calls.
+        self.app.call_later(self.call_after_refresh, self._after_first_frame)
+
+    def _compositor_refresh(self) -> None:
+        # What Textual composes inside a batch it throws away: 27 ms before the first frame.
+        if not self.app._batch_count:
+            super()._compositor_refresh()
 
     def _after_first_frame(self) -> None:
+        self.desk.monitor.start()
         self.show_what_is_known()
         # Not at once: the form of the settings is being made, and keys are waiting that were pressed meanwhile.
         self.set_timer(_SETTLES_S, self.load_engine)
@@ -288,7 +297,7 @@ class StudioScreen(SteeringScreen):
         if self.maximized is not None and self.maximized is not pane:
             self.minimize()
         target: Widget = next(iter(_focusable(pane)), pane)
-        target.focus()
+        self.set_focus(target)  # at once: the first frame's footer has the keys of what has the focus
 
     def _show_pane(self, name: str) -> None:
         for pane in self.query("#panes > *"):
