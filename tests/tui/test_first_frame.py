@@ -12,6 +12,7 @@ import pytest
 from studio_driver import studio
 from textual.screen import Screen
 
+from engine.runs.history import History, Progress
 from tui.app import StudioApp
 from tui.screens.studio import StudioScreen
 from tui.widgets.keys import Keys
@@ -79,3 +80,15 @@ async def test_the_footer_is_made_anew_only_where_other_keys_do_something(tmp_pa
         await opened.press("2")  # a layer can be added here
         await opened.until(lambda: "Add" in opened.page().splitlines()[-1], "the keys of the model")
         assert footer.children[0] not in before
+
+
+async def test_the_first_step_is_told_at_once_and_the_next_within_a_second(tmp_path: Path) -> None:
+    async with studio(tmp_path, loaded=False) as opened:
+        opened.app.desk.history = history = History()
+        history.progress = Progress(state="training", steps=90)
+        opened.screen.catch_up()
+        for step in (1, 2):
+            history.progress = Progress(state="training", steps=90, step=step)
+            opened.screen._tick(everything=False)
+            assert "step 1/90" in opened.text("#bars")
+        await opened.until(lambda: "step 2/90" in opened.text("#bars"), "the second step", seconds=5)

@@ -14,7 +14,7 @@ from engine.data.sources import find as find_source
 from engine.data.sources import sources
 from engine.errors import RecipeError, StudioError
 from engine.recipe import Part, Recipe
-from engine.start import load_deferred
+from engine.start import link_torch, load_deferred
 from tui.dialogs.pick import Choice, PickScreen
 from tui.draft import Draft
 from tui.panes.data import DataPane
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _GROUPS = {
     name: place for place, name in enumerate(("linear", "conv", "pooling", "activation", "batchnorm", "dropout"))
 }
+_SETTLES_S = 0.1
 
 
 class DraftScreen(Screen[None]):
@@ -221,7 +222,11 @@ class DraftScreen(Screen[None]):
     @work(exclusive=True, group="engine", exit_on_error=False)
     async def load_engine(self) -> None:
         try:
+            linking = asyncio.create_task(asyncio.to_thread(link_torch))
+            # Meanwhile the form of the settings is made, and keys are answered that were pressed before.
+            await asyncio.sleep(_SETTLES_S)
             load_deferred()
+            await linking
             await asyncio.to_thread(self.desk.load)
         except Exception as error:  # a broken installation of torch raises anything, also OSError for a library
             self.query_one(LogPane).add([f"torch can't be loaded: {error}"])

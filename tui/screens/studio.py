@@ -22,7 +22,7 @@ from engine.runs.history import History
 from presets import presets
 from tui.dialogs.ask import AskScreen
 from tui.draft import Draft
-from tui.pace import Pace
+from tui.pace import FASTEST_S, Pace
 from tui.panes.curves import CurvesPane
 from tui.panes.data import DataPane
 from tui.panes.devices import DevicesPane
@@ -37,7 +37,6 @@ from tui.widgets.keys import Keys
 
 PANES = ("presets", "model", "data", "settings", "curves", "devices", "log")
 _TELL_S = 0.95
-_SETTLES_S = 0.1
 _PATIENCE_S = 10.0  # how long a run may take to stop before one may leave without it
 _DEFAULT_METRIC = {"classification": "accuracy", "regression": "r2"}
 
@@ -91,7 +90,7 @@ class StudioScreen(SteeringScreen):
         self._pace = Pace()
         self._shows_cost = False
         self._told = 0.0
-        self._state_told: tuple[str, str, bool] | None = None
+        self._state_told: tuple[object, ...] | None = None
         self._drafts = {draft.name: draft} if recipe is None or self._is_preset(recipe) else {}
         """One draft a preset, so that looking at another loses no edit."""
 
@@ -130,8 +129,7 @@ class StudioScreen(SteeringScreen):
     def _after_first_frame(self) -> None:
         self.desk.monitor.start()
         self.show_what_is_known()
-        # Not at once: the form of the settings is being made, and keys are waiting that were pressed meanwhile.
-        self.set_timer(_SETTLES_S, self.load_engine)
+        self.load_engine()
 
     @staticmethod
     def _is_preset(recipe: Recipe) -> bool:
@@ -193,8 +191,10 @@ class StudioScreen(SteeringScreen):
         self.app.exit(return_code=0)
 
     def _frame(self) -> None:
-        """One frame, and the next when the pace allows it."""
-        self.set_timer(self._pace.next(), self._frame)
+        """One frame, and the next when the pace allows it; until the first step there is nothing to hold up."""
+        pause, history = self._pace.next(), self.desk.history
+        waits = self.desk.live and history is not None and history.progress.step == 0
+        self.set_timer(FASTEST_S if waits else pause, self._frame)
         self._tick(everything=False)
 
     def catch_up(self) -> None:
@@ -210,11 +210,11 @@ class StudioScreen(SteeringScreen):
         """Ask the engine for news and give them to the panes; panes that got none do not repaint.
 
         The curves get theirs at every frame. What is read, and not watched, is told once a second, and when the state
-        changes: what Textual composes is the least rectangle around all that has changed.
+        changes or the first step is made: what Textual composes is the least rectangle around all that has changed.
         """
         desk, history = self.desk, self.desk.history
         now, progress = time.monotonic(), history.progress if history else None
-        state = (progress.state, progress.text, desk.live) if progress else None
+        state = (progress.state, progress.text, progress.step > 0, desk.live) if progress else None
         try:
             if everything or state != self._state_told or now - self._told > _TELL_S:
                 self._told, self._state_told = now, state
