@@ -8,6 +8,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from studio_driver import studio
 from textual.screen import Screen
@@ -92,3 +93,21 @@ async def test_the_first_step_is_told_at_once_and_the_next_within_a_second(tmp_p
             opened.screen._tick(everything=False)
             assert "step 1/90" in opened.text("#bars")
         await opened.until(lambda: "step 2/90" in opened.text("#bars"), "the second step", seconds=5)
+
+
+async def test_at_80_columns_the_state_and_both_legends_have_room(tmp_path: Path) -> None:
+    async with studio(tmp_path, size=(80, 24), loaded=False) as opened:
+        opened.app.desk.history = history = History()
+        history.progress = Progress(state="training", steps=90, step=3)
+        for part in ("train", "val"):
+            for metric in ("loss", "accuracy"):
+                history.add(f"{part}/{metric}", np.arange(1, 4), np.array([0.7512, 0.6512, 0.5512]))
+        await opened.press("5", "e", "w")
+        opened.screen.catch_up()
+        await opened.pilot.pause()
+        page = opened.page()
+        assert "● training" in page
+        for title in ("loss", "accuracy"):
+            (header,) = (line for line in page.splitlines() if f"{title}  ━" in line)
+            assert "val 0.5512" in header.partition(title)[2].partition("━")[2].partition("━")[0]
+        assert page.count("━ mean 0.6442") == 2
