@@ -57,7 +57,6 @@ class StudioApp(App[None]):
 
     def on_mount(self) -> None:
         """Open the studio; end it in order when the system asks for it."""
-        self.desk.monitor.start()
         self.push_screen(StudioScreen(self.runs_root, self._recipe, self._name_of_recipe, self.desk, self._file))
         loop = asyncio.get_running_loop()
 

@@ -17,7 +17,7 @@ from engine.recipe import Recipe, TaskName
 from engine.runs.directory import RunDirectory
 from engine.runs.history import LIVE, Event, History
 from engine.runs.metrics import read_last
-from engine.start import importing, link_torch, load_the_rest
+from engine.start import importing, load_the_rest
 from engine.training.control import Control, Stopped
 from tui.draft import Origin
 
@@ -72,7 +72,6 @@ class Desk:
         """Import torch and everything that needs it."""
         began = time.monotonic()
         with importing():
-            link_torch()
             # 0.14 s that the screen would stand still at the first curve.
             import plotext  # noqa: F401
 

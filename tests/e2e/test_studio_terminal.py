@@ -47,6 +47,15 @@ def test_the_main_job_end_to_end_twice(tmp_path: Path) -> None:
         assert {"recipe.toml", "metrics.sqlite", "log.txt", "checkpoints", "environment.json"} <= names
 
 
+def test_the_first_frame_does_not_wait_for_the_settings(tmp_path: Path) -> None:
+    with Terminal(folder=tmp_path) as terminal:
+        terminal.process.expect("Presets", timeout=60)
+        assert b"batch_size" not in terminal.process.before
+        terminal.process.expect("mnist5k", timeout=60)
+        assert b"batch_size" not in terminal.process.before  # what costs nothing to know is in the same frame
+        terminal.process.expect("batch_size", timeout=60)
+
+
 def test_the_terminal_is_left_as_it_was_found(tmp_path: Path) -> None:
     """A shell on the same pty sees the cooked mode, the cursor and the main screen again."""
     shell = pexpect.spawn("/bin/sh", ["-i"], cwd=str(tmp_path), dimensions=(40, 120), timeout=60, echo=True)

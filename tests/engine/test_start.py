@@ -21,8 +21,8 @@ def ran(code: str) -> str:
 def test_numpy_is_loaded_at_its_first_use_and_not_before() -> None:
     said = ran("""
         import sys
-        from engine.start import defer_numpy
-        defer_numpy()
+        from engine.start import defer
+        defer()
         import numpy as np
         import engine.runs.history, tui.charts.chart
         print("numpy._core" in sys.modules)
@@ -32,6 +32,25 @@ def test_numpy_is_loaded_at_its_first_use_and_not_before() -> None:
         print(numpy.ndarray is np.ndarray, np.typing is numpy.typing, isinstance(numpy.ones(2), np.ndarray))
     """)
     assert said.split() == ["False", "3", "True", "True", "True", "True"]
+
+
+def test_threads_that_use_a_deferred_module_at_once_all_get_the_whole_of_it() -> None:
+    said = ran("""
+        import sys, threading
+        from engine.start import defer
+        defer()
+        import numpy as np, psutil, tomlkit
+        sys.setswitchinterval(1e-6)
+        start, found = threading.Barrier(8), []
+        def use():
+            start.wait()
+            found.append((np.arange(3).sum() == 3, psutil.Process().pid > 0, tomlkit.dumps({"a": 1})))
+        threads = [threading.Thread(target=use) for _ in range(8)]
+        for thread in threads: thread.start()
+        for thread in threads: thread.join()
+        print(len(found))
+    """)
+    assert said.split() == ["8"]
 
 
 def test_torch_takes_the_libraries_that_were_linked_ahead() -> None:

@@ -97,6 +97,37 @@ def test_each_row_is_put_where_it_belongs() -> None:
     assert text.startswith("\x1b[6;5H")
 
 
+async def test_what_several_charts_send_together_is_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Two(App[None]):
+        def compose(self) -> ComposeResult:
+            yield Chart("loss")
+            yield Chart("accuracy")
+
+    app, writes = Two(), list[str]()
+    display = App._display
+
+    def displayed(app: App[None], screen: Any, update: Any) -> None:
+        writes.append(update.render_segments(Console()))
+        display(app, screen, update)
+
+    async with app.run_test(size=(60, 24)) as pilot:
+        loss, accuracy = app.query(Chart)
+        line = Line("train", np.arange(3.0), np.array([2.0, 1.0, 1.5]), "primary")
+        for chart in (loss, accuracy):
+            chart.show([line], x_max=50)
+        await pilot.pause()
+        monkeypatch.setattr(App, "_display", displayed)
+        line = Line("train", np.arange(3.0), np.array([2.0, 1.0, 1.75]), "primary")
+        with direct.in_one_piece(app.screen):
+            for chart in (loss, accuracy):
+                chart.show([line], x_max=50)
+            assert not writes
+        assert len(writes) == 1
+        assert writes[0].count("1.750") == 2
+        loss.show([Line("train", np.arange(3.0), np.array([2.0, 1.0, 1.25]), "primary")], x_max=50)
+        assert len(writes) == 2
+
+
 async def test_a_textual_that_is_made_otherwise_inside_costs_speed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     app = Charts()
     async with app.run_test(size=(60, 20)) as pilot:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import gc
-import subprocess
-import sys
-import textwrap
 import threading
 import weakref
 from pathlib import Path
@@ -32,31 +29,6 @@ def long(name: str = "line-fit") -> Recipe:
 
 def layers(opened: Studio) -> list[str]:
     return [layer.name for layer in opened.screen.draft.recipe.model.layers]
-
-
-def test_the_first_frame_is_painted_before_torch_is_imported(tmp_path: Path) -> None:
-    code = """
-        import asyncio, sys
-        from pathlib import Path
-        from tui.app import StudioApp
-        from tui.training import Desk
-
-        async def main():
-            app = StudioApp(Path(sys.argv[1]))
-            frames = []
-            def load(self):
-                frames.append(("torch" in sys.modules, "numpy" in sys.modules, app.export_screenshot()))
-            Desk.load = load
-            async with app.run_test(size=(120, 40)) as pilot:
-                while not frames:
-                    await pilot.pause(0.05)
-            loaded, _, picture = frames[0]
-            assert not loaded, "torch was imported before the first frame"
-            assert "digits-mlp" in picture and "Train" in picture, "there was no first frame"
-        asyncio.run(main())
-    """
-    ran = subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(tmp_path)], capture_output=True, text=True)
-    assert ran.returncode == 0, ran.stderr[-2000:]
 
 
 async def test_choosing_a_preset_by_keys_shows_its_model_data_and_settings(tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ meanwhile; sending the changed rows alone takes 0.5 ms.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from rich.console import Console
 from rich.control import Control
@@ -15,6 +17,24 @@ from textual._compositor import CompositorUpdate
 from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
+
+_gathered: ContextVar[list[_Rows] | None] = ContextVar("gathered", default=None)
+
+
+@contextmanager
+def in_one_piece(widget: Widget) -> Iterator[None]:
+    """What parts of `widget` send inside goes to the terminal at the end, at once.
+
+    Each piece wakes the thread that writes, which takes the GIL from whoever has it.
+    """
+    pieces: list[_Rows] = []
+    token = _gathered.set(pieces)
+    try:
+        yield
+    finally:
+        _gathered.reset(token)
+        if pieces:
+            widget.app._display(widget.screen, _Pieces(pieces))  # type: ignore[arg-type]
 
 
 def send_rows(widget: Widget, rows: Mapping[int, Strip]) -> bool:
@@ -28,7 +48,11 @@ def send_rows(widget: Widget, rows: Mapping[int, Strip]) -> bool:
         place = _free_place(widget)
         if place is None:
             return False
-        widget.app._display(widget.screen, _Rows(place, rows))  # type: ignore[arg-type]
+        display, pieces = widget.app._display, _gathered.get()
+        if pieces is not None:
+            pieces.append(_Rows(place, rows))
+        else:
+            display(widget.screen, _Rows(place, rows))  # type: ignore[arg-type]
     except AttributeError:
         return False
     return True
@@ -62,3 +86,13 @@ class _Rows(CompositorUpdate):
             Control.move_to(self._place.x, self._place.y + row).segment.text + strip.render(console)
             for row, strip in self._rows.items()
         )
+
+
+class _Pieces(CompositorUpdate):
+    """Rows of several places."""
+
+    def __init__(self, pieces: list[_Rows]) -> None:
+        self._pieces = pieces
+
+    def render_segments(self, console: Console) -> str:
+        return "".join(piece.render_segments(console) for piece in self._pieces)

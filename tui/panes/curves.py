@@ -11,6 +11,7 @@ from textual.reactive import var
 
 from engine.runs.history import History
 from tui.charts.chart import Chart, Line
+from tui.charts.direct import in_one_piece
 from tui.panes.pane import Pane
 
 # Event kind → mark; of two at one step the later of these is seen.
@@ -39,8 +40,8 @@ class CurvesPane(Pane):
     HELP = """Training is measured at every step, validation ◆ at the end of every epoch; ◇ is the same with averaged
     weights (ema, swa). Marks under the curve: η a changed learning rate, ω weight decay, → more or fewer epochs,
     ‖ a pause, ▽ out of memory and split, ✗ a loss that is no number, ↶ gone back to a checkpoint. `y` switches the
-    loss to a logarithmic axis, `e` smooths the training curves. In a pane of 20 rows, such as after `m`, the learning
-    rate and the speed are shown too."""
+    loss to a logarithmic axis, `e` smooths the training curves: a moving mean. In a pane of 20 rows, such as after
+    `m`, the learning rate and the speed are shown too."""
     BINDINGS = [
         Binding("y", "log_scale", "Log", tooltip="Loss on a logarithmic axis", id="curves.log_scale"),
         Binding("e", "smooth", "Smooth", tooltip="Training as a moving average", id="curves.smooth", show=False),
@@ -95,17 +96,18 @@ class CurvesPane(Pane):
         ends = float(history.progress.steps) or None
         if name != self._titled:  # setting it repaints the whole pane, the same or not
             self.border_subtitle = self._titled = name
-        loss = self.query_one("#loss-chart", Chart)
-        loss.show(_lines(history, "loss", average, smooth=self.smooth), marks=marks, x_max=ends)
-        chart = self.query_one("#metric-chart", Chart)
-        chart.title = metric
-        for each in self.query(Chart):
-            each.empty_text = "No value yet"
-        chart.show(_lines(history, metric, average, smooth=self.smooth), marks=marks, x_max=ends)
-        for series_name in _BESIDE:
-            found = history.series.get(series_name)
-            lines = [Line("", *found.curve(), colour="accent")] if found is not None and self._roomy else []
-            self.query_one(f"#{series_name}-chart", Chart).show(lines, x_max=ends)
+        with in_one_piece(self):
+            loss = self.query_one("#loss-chart", Chart)
+            loss.show(_lines(history, "loss", average, smooth=self.smooth), marks=marks, x_max=ends)
+            chart = self.query_one("#metric-chart", Chart)
+            chart.title = metric
+            for each in self.query(Chart):
+                each.empty_text = "No value yet"
+            chart.show(_lines(history, metric, average, smooth=self.smooth), marks=marks, x_max=ends)
+            for series_name in _BESIDE:
+                found = history.series.get(series_name)
+                lines = [Line("", *found.curve(), colour="accent")] if found is not None and self._roomy else []
+                self.query_one(f"#{series_name}-chart", Chart).show(lines, x_max=ends)
 
     def on_resize(self, event: Resize) -> None:
         """More charts in a taller pane."""
@@ -127,7 +129,7 @@ def _lines(history: History, name: str, average: str, *, smooth: bool) -> list[L
     by_epoch = series.get(f"epoch/{name}")
     if stepwise is not None:
         steps, values = stepwise.curve()
-        label = "train, smoothed" if smooth else "train"
+        label = "mean" if smooth else "train"  # at 80 columns a longer word leaves no room for "val"
         lines.append(Line(label, steps, smoothed(values) if smooth else values, colour="primary"))
     elif by_epoch is not None:
         lines.append(Line("train", *by_epoch.curve(), colour="primary"))

@@ -73,7 +73,7 @@ class ProgressPane(Vertical):
         self._buttons(progress, live)
         line = _state_line(progress, name, "" if live else next_from)
         if cost:
-            line = Text.assemble((f"{cost}   ", "dim"), line)
+            line = Text.assemble(line, (f"   {cost}", "dim"))  # last: in a narrow terminal its end is cut off
         # Their places stay: a new layout of the whole screen would cost more than all the charts.
         if line != self._line:
             self._line = line

@@ -13,7 +13,7 @@ from engine.data.sources import find as find_source
 from engine.data.sources import sources, unread
 from engine.errors import RecipeError, StudioError
 from engine.recipe import Recipe
-from engine.start import load_deferred
+from engine.start import link_torch, load_deferred
 from tui.dialogs.pick import Choice, PickScreen
 from tui.draft import Draft
 from tui.panes.data import DataPane
@@ -27,6 +27,8 @@ from tui.widgets.field import Field
 if TYPE_CHECKING:
     from engine.check import Checked
     from engine.data.preview import Preview
+
+_SETTLES_S = 0.1
 
 
 class DraftScreen(ModellingScreen):
@@ -145,6 +147,12 @@ class DraftScreen(ModellingScreen):
 
     def show_what_is_known(self) -> None:
         """The parts of a recipe that can be shown before torch is loaded."""
+        self.show_data()
+        self._show_settings()
+        self.refresh_bindings()
+
+    def show_data(self) -> None:
+        """What is known of the recipe's dataset."""
         recipe = self.draft.recipe
         source = sources().get(recipe.data.name)
         if self._previewed != recipe.data:
@@ -152,8 +160,6 @@ class DraftScreen(ModellingScreen):
         if source is not None:
             sizes = self.checked.sizes if self.checked and self.checked.recipe == recipe else source.sizes
             self.query_one(DataPane).show(source, sizes, self.preview)
-        self._show_settings()
-        self.refresh_bindings()
 
     @work(exclusive=True, group="settings")
     async def _show_settings(self) -> None:
@@ -169,7 +175,11 @@ class DraftScreen(ModellingScreen):
     @work(exclusive=True, group="engine", exit_on_error=False)
     async def load_engine(self) -> None:
         try:
+            linking = asyncio.create_task(asyncio.to_thread(link_torch))
+            # Meanwhile the form of the settings is made, and keys are answered that were pressed before.
+            await asyncio.sleep(_SETTLES_S)
             load_deferred()
+            await linking
             await asyncio.to_thread(self.desk.load)
         except Exception as error:  # a broken installation of torch raises anything, also OSError for a library
             self.query_one(LogPane).add([f"torch can't be loaded: {error}"])

@@ -15,14 +15,14 @@ from textual.containers import Container
 from textual.css.query import NoMatches
 from textual.events import DescendantFocus, Resize
 from textual.widget import Widget
-from textual.widgets import Footer, Tab, Tabs
+from textual.widgets import Tab, Tabs
 
 from engine.recipe import Recipe
 from engine.runs.history import History
 from presets import presets
 from tui.dialogs.ask import AskScreen
 from tui.draft import Draft
-from tui.pace import Pace
+from tui.pace import FASTEST_S, Pace
 from tui.panes.curves import CurvesPane
 from tui.panes.data import DataPane
 from tui.panes.devices import DevicesPane
@@ -33,13 +33,13 @@ from tui.panes.progress import ProgressPane
 from tui.panes.settings import SettingsPane
 from tui.screens.saving import SavingScreen
 from tui.training import Desk
+from tui.widgets.keys import Keys
 
 if TYPE_CHECKING:
     from engine.recipe.file import RecipeFile
 
 PANES = ("presets", "model", "data", "settings", "curves", "devices", "log")
 _TELL_S = 0.95
-_SETTLES_S = 0.1
 _PATIENCE_S = 10.0  # how long a run may take to stop before one may leave without it
 _DEFAULT_METRIC = {"classification": "accuracy", "regression": "r2"}
 
@@ -99,7 +99,7 @@ class StudioScreen(SavingScreen):
         self._pace = Pace()
         self._shows_cost = False
         self._told = 0.0
-        self._state_told: tuple[str, str, bool] | None = None
+        self._state_told: tuple[object, ...] | None = None
         if file is None and (recipe is None or self._is_preset(recipe)):
             self._drafts[draft.name] = draft
 
@@ -118,19 +118,26 @@ class StudioScreen(SavingScreen):
             yield DevicesPane(id="devices")
             yield LogPane(id="log")
         yield ProgressPane(id="progress")
-        yield Footer(compact=True)
+        yield Keys(compact=True)
 
     def on_mount(self) -> None:
         """Show what needs no torch, then load torch behind the first frame."""
         self._go_to("presets")
+        self.show_data()
         self._frame()
-        self.call_after_refresh(self._after_first_frame)
+        # By way of the application, which starts in a batch: nothing is painted in it, yet `call_after_refresh` calls.
+        self.app.call_later(self.call_after_refresh, self._after_first_frame)
+
+    def _compositor_refresh(self) -> None:
+        # What Textual composes inside a batch it throws away: 27 ms before the first frame.
+        if not self.app._batch_count:
+            super()._compositor_refresh()
 
     def _after_first_frame(self) -> None:
+        self.desk.monitor.start()
         self.show_what_is_known()
         self.tell_broken()
-        # Not at once: the form of the settings is being made, and keys are waiting that were pressed meanwhile.
-        self.set_timer(_SETTLES_S, self.load_engine)
+        self.load_engine()
 
     @staticmethod
     def _is_preset(recipe: Recipe) -> bool:
@@ -194,8 +201,10 @@ class StudioScreen(SavingScreen):
         self.app.exit(return_code=0)
 
     def _frame(self) -> None:
-        """One frame, and the next when the pace allows it."""
-        self.set_timer(self._pace.next(), self._frame)
+        """One frame, and the next when the pace allows it; until the first step there is nothing to hold up."""
+        pause, history = self._pace.next(), self.desk.history
+        waits = self.desk.live and history is not None and history.progress.step == 0
+        self.set_timer(FASTEST_S if waits else pause, self._frame)
         self._tick(everything=False)
 
     def catch_up(self) -> None:
@@ -211,11 +220,11 @@ class StudioScreen(SavingScreen):
         """Ask the engine for news and give them to the panes; panes that got none do not repaint.
 
         The curves get theirs at every frame. What is read, and not watched, is told once a second, and when the state
-        changes: what Textual composes is the least rectangle around all that has changed.
+        changes or the first step is made: what Textual composes is the least rectangle around all that has changed.
         """
         desk, history = self.desk, self.desk.history
         now, progress = time.monotonic(), history.progress if history else None
-        state = (progress.state, progress.text, desk.live) if progress else None
+        state = (progress.state, progress.text, progress.step > 0, desk.live) if progress else None
         try:
             if everything or state != self._state_told or now - self._told > _TELL_S:
                 self._told, self._state_told = now, state
@@ -298,7 +307,7 @@ class StudioScreen(SavingScreen):
         if self.maximized is not None and self.maximized is not pane:
             self.minimize()
         target: Widget = next(iter(_focusable(pane)), pane)
-        target.focus()
+        self.set_focus(target)  # at once: the first frame's footer has the keys of what has the focus
 
     def _show_pane(self, name: str) -> None:
         for pane in self.query("#panes > *"):

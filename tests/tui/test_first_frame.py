@@ -1,0 +1,113 @@
+"""How soon the studio is there, and that what is there first is true."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from studio_driver import studio
+from textual.screen import Screen
+
+from engine.runs.history import History, Progress
+from tui.app import StudioApp
+from tui.screens.studio import StudioScreen
+from tui.widgets.keys import Keys
+
+
+def test_the_first_frame_is_painted_before_torch_is_imported(tmp_path: Path) -> None:
+    code = """
+        import asyncio, sys
+        from pathlib import Path
+        from tui.app import StudioApp
+        from tui.training import Desk
+
+        async def main():
+            app = StudioApp(Path(sys.argv[1]))
+            frames = []
+            def load(self):
+                frames.append(("torch" in sys.modules, "numpy" in sys.modules, app.export_screenshot()))
+            Desk.load = load
+            async with app.run_test(size=(120, 40)) as pilot:
+                while not frames:
+                    await pilot.pause(0.05)
+            loaded, _, picture = frames[0]
+            assert not loaded, "torch was imported before the first frame"
+            assert "digits-mlp" in picture and "Train" in picture, "there was no first frame"
+        asyncio.run(main())
+    """
+    ran = subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(tmp_path)], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+
+
+async def test_nothing_is_composed_that_is_not_painted_and_all_else_comes_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    painted: list[bool] = []
+    before_the_rest: list[int] = []
+    display, rest = StudioApp._display, StudioScreen._after_first_frame
+
+    def displayed(app: StudioApp, screen: Screen[object], update: Any) -> None:
+        if isinstance(screen, StudioScreen):
+            painted.append(app._batch_count == 0)
+        display(app, screen, update)
+
+    def counted(screen: StudioScreen) -> None:
+        before_the_rest.append(len(painted))
+        rest(screen)
+
+    monkeypatch.setattr(StudioApp, "_display", displayed)
+    monkeypatch.setattr(StudioScreen, "_after_first_frame", counted)
+    async with studio(tmp_path, loaded=False) as opened:
+        assert "mnist5k" in opened.text("#data-body")
+        await opened.until(lambda: before_the_rest, "the rest")
+    assert before_the_rest[0] > 0
+    assert all(painted)
+
+
+async def test_the_footer_is_made_anew_only_where_other_keys_do_something(tmp_path: Path) -> None:
+    async with studio(tmp_path, loaded=False) as opened:
+        footer = opened.screen.query_one(Keys)
+        await opened.until(lambda: footer.children, "the footer")
+        before = list(footer.children)
+        await opened.press("down")  # another preset, the same keys
+        opened.screen.refresh_bindings()
+        await opened.pilot.pause()
+        assert list(footer.children) == before
+        await opened.press("2")  # a layer can be added here
+        await opened.until(lambda: "Add" in opened.page().splitlines()[-1], "the keys of the model")
+        assert footer.children[0] not in before
+
+
+async def test_the_first_step_is_told_at_once_and_the_next_within_a_second(tmp_path: Path) -> None:
+    async with studio(tmp_path, loaded=False) as opened:
+        opened.app.desk.history = history = History()
+        history.progress = Progress(state="training", steps=90)
+        opened.screen.catch_up()
+        for step in (1, 2):
+            history.progress = Progress(state="training", steps=90, step=step)
+            opened.screen._tick(everything=False)
+            assert "step 1/90" in opened.text("#bars")
+        await opened.until(lambda: "step 2/90" in opened.text("#bars"), "the second step", seconds=5)
+
+
+async def test_at_80_columns_the_state_and_both_legends_have_room(tmp_path: Path) -> None:
+    async with studio(tmp_path, size=(80, 24), loaded=False) as opened:
+        opened.app.desk.history = history = History()
+        history.progress = Progress(state="training", steps=90, step=3)
+        for part in ("train", "val"):
+            for metric in ("loss", "accuracy"):
+                history.add(f"{part}/{metric}", np.arange(1, 4), np.array([0.7512, 0.6512, 0.5512]))
+        await opened.press("5", "e", "w")
+        opened.screen.catch_up()
+        await opened.pilot.pause()
+        page = opened.page()
+        assert "● training" in page
+        for title in ("loss", "accuracy"):
+            (header,) = (line for line in page.splitlines() if f"{title}  ━" in line)
+            assert "val 0.5512" in header.partition(title)[2].partition("━")[2].partition("━")[0]
+        assert page.count("━ mean 0.6442") == 2
