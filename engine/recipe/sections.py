@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_serializer, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_serializer, model_validator
 from pydantic import SerializerFunctionWrapHandler as Serialize
 
 from engine.durations import Duration
@@ -49,6 +49,10 @@ class Part(Section):
 
 
 Parts = Annotated[tuple[Part, ...], Field(strict=False)]
+
+
+DEEPEST = 32
+"""How deep layers may lie in layers: what reads, writes and shows them goes into each, and so do Python's calls."""
 
 
 class Layer(Part):
@@ -154,6 +158,18 @@ class Model(Section):
     zoo: str = ""
     python: str = ""
     options: dict[str, Any] = {}
+
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _not_too_deep(cls, layers: object) -> object:
+        """Before anything else goes into them."""
+        level = [layers]
+        for _ in range(DEEPEST + 1):
+            held = (layer for each in level if isinstance(each, (list, tuple)) for layer in each)
+            level = [layer.get("layers") if isinstance(layer, dict) else getattr(layer, "layers", ()) for layer in held]
+        if any(level):
+            raise ValueError(f"are nested more than {DEEPEST} deep. Take some out of the others.")
+        return layers
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
