@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from engine.errors import ModelError, first_line
 from engine.models.costs import Tally
-from engine.models.layers import Flow
 from engine.models.rows import LayerRow, Shape, count_parameters
+from engine.models.traces import Flow
 
 _SAMPLES = 2  # batch norm can't do with one
 
