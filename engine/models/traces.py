@@ -109,6 +109,9 @@ def _trace(entry: Entry, values: dict[str, Any], flow: Flow, part: Layer, where:
     outgoing = outgoing[0] if isinstance(outgoing, tuple) else outgoing
     if not isinstance(outgoing, Tensor) or outgoing.ndim < 1 or len(outgoing) != len(incoming):
         raise ModelError(where, f"{part.name} does not give one output a sample", "Remove it.")
+    is_view = storage(outgoing) == storage(incoming)
+    if not floats and not is_view and not isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
+        raise _of_tokens(part, where)  # the meta device multiplies them by weights, other devices do not
     output = tuple(outgoing.shape[1:])
     if not outgoing.numel():
         what = f"{part.name} makes {shape_text(output)} of {shape_text(flow.shape)}: nothing is left"
@@ -125,7 +128,7 @@ def _trace(entry: Entry, values: dict[str, Any], flow: Flow, part: Layer, where:
         inner=(tally.kept - sum(ends.values())) / SAMPLES * longer,
         keeps_input=tally.keeps(incoming),
         keeps_output=tally.keeps(outgoing),
-        is_view=storage(outgoing) == storage(incoming),
+        is_view=is_view,
     )
 
 
@@ -135,7 +138,7 @@ def _explained(
     """Why `part` refuses samples of shape `reached`; `floats`: they are numbers, not tokens."""
     name = part.name
     if not floats:
-        return ModelError(where, f"{name} needs numbers, tokens reach it", "Add an Embedding above it.")
+        return _of_tokens(part, where)
     if isinstance(module, nn.Embedding):
         return ModelError(where, f"{name} needs tokens, numbers reach it", "It goes first, on text. Remove it.")
     for key, dimension in FROM_SHAPE.items():
@@ -154,6 +157,10 @@ def _explained(
         what = f"{name} can't take {shape_text(reached)}: {text}"
         return ModelError(where, what, "Change it or the layer above.")
     return ModelError(where, f"{name} fails on {shape_text(reached)}: {text}", "Change it or the layer above.")
+
+
+def _of_tokens(part: Layer, where: str) -> ModelError:
+    return ModelError(where, f"{part.name} needs numbers, tokens reach it", "Add an Embedding above it.")
 
 
 def _of_another_size(part: Layer, key: str, wanted: int, reached: Shape, gets: int, where: str) -> ModelError:

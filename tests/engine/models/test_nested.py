@@ -195,6 +195,8 @@ SMALL = layer("ReLU")
         (layer("Parallel", SMALL, layer("Flatten"), join="add"), PICTURE, "model.layers.0: can't add 3×8×8 and 192."),
         (layer("Residual", layer("Embedding", embedding_dim=4)), TOKENS,
          "model.layers.0: Residual needs numbers, tokens reach it. Add an Embedding above it."),
+        *((each, TOKENS, f"model.layers.0: {each.name} needs numbers, tokens reach it. Add an Embedding above it.")
+          for each in (layer("Linear", out_features=1), layer("Softmax", dim=-1), layer("Dropout"))),
         (layer("Residual", layer("Flatten")), PICTURE, "model.layers.0: adds 3×8×8 to the 192 that its layers give."),
         (layer("Residual", layer("Flatten"), projection="none"), PICTURE, "model.layers.0: adds 3×8×8 to the 192"),
     ],
