@@ -75,24 +75,24 @@ class Parameter:
         """Whether a recipe must name it."""
         return self.default is REQUIRED and not self.inferred
 
-    @property
+    @cached_property
     def type_text(self) -> str:
         """The annotation as a person reads it: `int or tuple[int, int]`."""
         return 'a function, "path/to/file.py:function"' if self.takes_function else _type_text(self.annotation)
 
-    @property
+    @cached_property
     def takes_function(self) -> bool:
         """Whether only a function can be given (LambdaLR): a recipe writes it as `"path/to/file.py:function"`."""
         text = _type_text(self.annotation)
         return "Callable" in text and not text.startswith("str or")
 
-    @property
+    @cached_property
     def takes_tensor(self) -> bool:
         """Whether it is a tensor and nothing else (class weights): a recipe writes it as a list of numbers."""
         alternatives = set(typing.get_args(self.annotation) or (self.annotation,)) - {type(None)}
         return alternatives == {torch.Tensor}
 
-    @property
+    @cached_property
     def takes_size(self) -> bool:
         """Whether it is a whole number, so that the dataset can give it."""
         adapter = _adapter(self.annotation)

@@ -10,6 +10,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from engine.models.sequences import Permute
+
 Join = Literal["concat", "add"]
 
 
@@ -17,7 +19,7 @@ class Chain(nn.Sequential):
     """Layers in a row. Of a layer that returns several tensors the first goes on.
 
     An Embedding with a `padding_idx` tells how long each sequence is: the layers below that can use it are given it for
-    as long as the sequences keep their steps.
+    as long as the sequences keep their steps in their place, which a convolution and a Permute end.
     """
 
     takes_lengths = True
@@ -30,13 +32,35 @@ class Chain(nn.Sequential):
 def in_a_row(layers: Iterable[nn.Module], inputs: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """The last layer's output, and the lengths that still hold of it."""
     for layer in layers:
-        if isinstance(layer, nn.Embedding) and layer.padding_idx is not None and inputs.ndim == 2:
-            lengths = _lengths(inputs, layer.padding_idx)
+        padding = _padding(layer)
+        if padding is not None and inputs.ndim == 2:
+            lengths = _lengths(inputs, padding)
         steps = inputs.shape[1:2]
         inputs = run(layer, inputs, lengths)
-        if lengths is not None and inputs.shape[1:2] != steps:
+        if lengths is not None and not (inputs.ndim == 3 and inputs.shape[1:2] == steps and _keeps_steps(layer)):
             lengths = None  # pooled, or no sequence any more
     return inputs, lengths
+
+
+def _padding(layer: nn.Module) -> int | None:
+    """Which token is padding, where tokens enter an Embedding in `layer`."""
+    if isinstance(layer, nn.Embedding):
+        return layer.padding_idx
+    entered: Iterable[nn.Module] = ()
+    if isinstance(layer, Chain):
+        entered = list(layer)[:1]
+    elif isinstance(layer, Parallel):
+        entered = layer.branches
+    return next((found for each in entered if (found := _padding(each)) is not None), None)
+
+
+def _keeps_steps(layer: nn.Module) -> bool:
+    """Whether dimension 1 of what it gives, as long as before, is still the steps."""
+    if isinstance(layer, (Chain, Residual, Parallel)):
+        return all(map(_keeps_steps, layer.children()))
+    if isinstance(layer, nn.ModuleList):
+        return all(map(_keeps_steps, layer))
+    return not isinstance(layer, _MOVING)
 
 
 def run(layer: nn.Module, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -50,6 +74,9 @@ def _lengths(tokens: Tensor, padding: int) -> Tensor:
     """(B, T) → (B,): steps up to the last that is no padding, at least one, which recurrent layers need."""
     steps = torch.arange(1, tokens.shape[1] + 1, device=tokens.device)
     return torch.where(tokens != padding, steps, 1).amax(1)
+
+
+_MOVING = (nn.modules.conv._ConvNd, nn.Flatten, nn.Unflatten, nn.ChannelShuffle, Permute)
 
 
 class Sequential(Chain):
@@ -116,4 +143,7 @@ def joined(outputs: list[Tensor], join: Join, dim: int | None) -> Tensor:
         return torch.cat(outputs, (1 if outputs[0].ndim > 3 else -1) if dim is None else dim)
     if any(output.shape != outputs[0].shape for output in outputs):  # torch would stretch them
         raise RuntimeError("the branches' shapes differ")
-    return torch.stack(outputs).sum(0)
+    total = outputs[0]
+    for output in outputs[1:]:
+        total = total + output
+    return total

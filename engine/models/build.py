@@ -10,9 +10,10 @@ from torch import nn
 from engine.data.load import Progress
 from engine.data.prepare import Facts
 from engine.errors import ModelError, RecipeError, StudioError
-from engine.models.layers import Flow, build_chain, trace
+from engine.models.layers import build_chain, trace
 from engine.models.modules import module_rows
 from engine.models.rows import LayerRow
+from engine.models.traces import Flow
 from engine.python_file import call, load_function
 from engine.recipe import Recipe
 

@@ -5,13 +5,19 @@ Found on the meta device, where torch computes shapes without memory or arithmet
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from engine.models.rows import Shape
 
 
 class Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -29,13 +35,14 @@ class Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._kept: dict[int, Any] = {}
         self._own: set[int] = set()
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        from torch.utils.flop_counter import flop_registry
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled here, and keeping torch.compile away costs more than all else that is done."""
+        return False
 
-        result = func(*args, **(kwargs or {}))
-        count = flop_registry.get(func._overloadpacket)
-        if count is not None:
-            self.flops += count(*args, **(kwargs or {}), out_val=result)
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result, flops = _done(func, args, kwargs or {})
+        self.flops += flops
         return result
 
     @contextmanager
@@ -55,6 +62,105 @@ class Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._kept[storage(tensor)] = tensor.untyped_storage()
             self.kept += tensor.untyped_storage().nbytes()
         return tensor
+
+
+@dataclass(frozen=True)
+class _Known:
+    """An operation that was done on the meta device before: size, stride and type of what it gave, and its cost."""
+
+    results: tuple[tuple[Shape, Shape, torch.dtype], ...]
+    flops: int
+
+
+_MOST_KNOWN = 4096
+_known: dict[object, _Known | None] = {}  # by any thread: each access is one step, and what is lost is found again
+
+
+def _done(func: Any, args: Any, kwargs: Any) -> tuple[Any, int]:
+    """What `func` gives, and its floating point operations.
+
+    On the meta device it is not asked twice for the same: many of torch's kernels there are written in Python, and
+    take milliseconds for a batch norm.
+    """
+    if func in _NORMS and (shapes := _NORMS[func](*args)) is not None:
+        return tuple(torch.empty(shape, device="meta") for shape in shapes), 0
+    key = None if func.is_view else _key((func, args, tuple(kwargs.items())))
+    known = _known.get(key) if key is not None else None
+    if known is not None:
+        made = [torch.empty_strided(size, stride, dtype=kind, device="meta") for size, stride, kind in known.results]
+        return tuple(made) if len(func._schema.returns) > 1 else made[0], known.flops
+    result = func(*args, **kwargs)
+    count = _registry().get(func._overloadpacket)
+    flops = count(*args, **kwargs, out_val=result) if count is not None else 0
+    if key is not None and key not in _known:
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
+        _known[key] = _told(func, args, kwargs, result, flops)
+    return result, flops
+
+
+def _batch_norm(*given: Any) -> tuple[Shape, ...] | None:
+    inputs, training = given[0], given[5]
+    return (inputs.shape, inputs.shape[1:2], inputs.shape[1:2]) if training and _usual(inputs) else None
+
+
+def _layer_norm(inputs: Tensor, normalized: Sequence[int], *_: Any) -> tuple[Shape, ...] | None:
+    over = len(normalized)
+    fits = _usual(inputs) and inputs.shape[-over:] == tuple(normalized)
+    means = (*inputs.shape[:-over], *[1] * over)
+    return (inputs.shape, means, means) if fits else None
+
+
+def _group_norm(*given: Any) -> tuple[Shape, ...] | None:
+    inputs, samples, groups = given[0], given[3], given[6]
+    return (inputs.shape, (samples, groups), (samples, groups)) if _usual(inputs) else None
+
+
+def _usual(inputs: Tensor) -> bool:
+    return inputs.device.type == "meta" and inputs.dtype is torch.float32 and inputs.is_contiguous()
+
+
+# The shapes of the result and of the statistics, as torch's own kernels find them on the meta device in 1 to 3 ms: most
+# of the time that a network takes in which no two layers are alike.
+_NORMS: Mapping[Any, Callable[..., tuple[Shape, ...] | None]] = {
+    torch.ops.aten.native_batch_norm.default: _batch_norm,
+    torch.ops.aten.native_layer_norm.default: _layer_norm,
+    torch.ops.aten.native_group_norm.default: _group_norm,
+}
+
+
+def _told(func: Any, args: Any, kwargs: Any, result: Any, flops: int) -> _Known | None:
+    """None where no other tensor can take the place of the result: it lies in the memory of what was given."""
+    results = result if isinstance(result, tuple) else (result,)
+    if func._schema.is_mutable or not all(isinstance(each, Tensor) and each.device.type == "meta" for each in results):
+        return None
+    given = {storage(each) for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)}
+    own = {storage(each) for each in results}
+    if own & given or len(own) < len(results) or any(each.storage_offset() for each in results):
+        return None
+    return _Known(tuple((tuple(each.shape), each.stride(), each.dtype) for each in results), flops)
+
+
+def _key(value: Any) -> Any:
+    """What tells an argument from others; None where it can't be told, or lies on a device that computes."""
+    if isinstance(value, Tensor):
+        plain = type(value) in (Tensor, nn.Parameter) and value.device.type == "meta"
+        return (value.shape, value.stride(), value.dtype) if plain else None
+    if isinstance(value, (list, tuple)):
+        keys = tuple(map(_key, value))
+        return None if None in keys else keys
+    return (type(value), value) if isinstance(value, _PLAIN) else None
+
+
+_PLAIN = (int, float, bool, str, type(None), torch.dtype, torch.device, torch.layout, torch.memory_format, OpOverload)
+
+
+@cache
+def _registry() -> Mapping[Any, Callable[..., int]]:
+    """torch's operations with their cost."""
+    from torch.utils import flop_counter  # it loads the compiler's parts, which the first frame need not wait for
+
+    return flop_counter.flop_registry
 
 
 def storage(tensor: Tensor) -> int:

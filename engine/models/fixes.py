@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from engine import catalog
-from engine.models.layers import Flow, trace
+from engine.models.layers import trace
 from engine.models.rows import LayerRow, Shape
+from engine.models.traces import Flow
 from engine.recipe import Layer
 from engine.recipe.tree import Path, Tree, at, inserted, removed, replaced, walk
 
@@ -57,6 +58,8 @@ def fitted(layers: Tree, flow: Flow, sizes: Mapping[str, int], outputs: int) -> 
 def _at(layers: Tree, row: LayerRow, sizes: Mapping[str, int]) -> Iterator[Fix]:
     """Candidates for the layer of `row`, which refuses what reaches it."""
     path, layer, reached = row.path, at(layers, row.path), row.input or ()
+    if layer.name == "Residual" and layer.parameters.get("projection") == "none":
+        yield Fix("let the shortcut project", replaced(layers, path, _without(layer, {"projection"})))
     loose = _without(layer, _inferred(layer))
     names = " and ".join(sorted(set(layer.parameters) - set(loose.parameters)))
     follow = Fix(f"let {names} follow from the layer above", replaced(layers, path, loose))
@@ -83,11 +86,12 @@ def _at(layers: Tree, row: LayerRow, sizes: Mapping[str, int]) -> Iterator[Fix]:
             yield Fix(f"pad by {kernel // 2}", replaced(layers, path, _with(same, padding=kernel // 2)))
     if names:
         yield follow
-    if layer.name == "Residual" and layer.parameters.get("projection") == "none":
-        yield Fix("let the shortcut project", replaced(layers, path, _without(layer, {"projection"})))
-    if path[-1] > 0 and at(layers, above := (*path[:-1], path[-1] - 1)).name == "Flatten":
+    around = [path[:end] for end in range(len(path), 0, -1)]  # the layer itself, and the containers that it is in
+    first = next((each for each in around if each[-1] > 0), None)
+    if first and at(layers, above := (*first[:-1], first[-1] - 1)).name == "Flatten":
         yield Fix("remove the Flatten above", removed(layers, above))
-    yield Fix(f"remove {layer.name}", removed(layers, path))
+    for each in around:
+        yield Fix(f"remove {at(layers, each).name}", removed(layers, each))
 
 
 def _at_the_end(layers: Tree, rows: Sequence[LayerRow], sizes: Mapping[str, int]) -> Iterator[Fix]:

@@ -1,56 +1,29 @@
 """A recipe's layers → a module, with the sizes that follow from the layer above filled in and every shape known.
 
-Shapes are found by running each layer on the meta device: torch computes them without memory or arithmetic. What a
-layer makes of a shape is remembered, so that after an edit only what it changed is run again.
+What each layer makes of what reaches it is found in engine.models.traces.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from engine import catalog
 from engine.catalog import FROM_DATA, FROM_SHAPE, SIZES, Entry
 from engine.errors import ModelError, RecipeError, StudioError
 from engine.models.blocks import Chain, joined
-from engine.models.costs import Tally, storage
-from engine.models.mismatch import explained
-from engine.models.rows import LayerRow, Shape, count_parameters, settings_text, shape_text
-from engine.recipe import Layer
+from engine.models.rows import LayerRow, Shape, settings_text, shape_text
+from engine.models.traces import META, SAMPLES, Flow, made_of
+from engine.recipe import DEEPEST, Layer
+from engine.recipe.tree import walk
 
-_META = torch.device("meta")
-# More than one, which batch norm refuses to learn from, and no likely number of channels: torch's layers take a batch
-# for one unbatched sample where the numbers happen to agree.
-_SAMPLES = 101
-_STEPS = 2  # of a sequence that a recurrent layer is run on: all its steps are alike, and there may be thousands
-_REMEMBERED = 4096
-_MOST_ROUNDS = 1000
-
-
-@dataclass(frozen=True)
-class Flow:
-    """What reaches a layer: one sample's shape, its type, and whether the backward pass keeps it already."""
-
-    shape: Shape
-    dtype: torch.dtype = torch.float32
-    kept: bool = False
-
-
-@dataclass(frozen=True)
-class _Traced:
-    """What a layer makes of a flow, for one sample; `inner` is what it keeps beside its input and its output."""
-
-    output: Flow
-    parameters: int
-    flops: float
-    inner: float
-    keeps_input: bool
-    is_view: bool
+_MOST_REPEATED = 5000  # layers that one Repeat makes; ResNet-1001 has half as many
 
 
 @dataclass(frozen=True)
@@ -92,6 +65,8 @@ class _Plan:
 
     def __init__(self, sizes: Mapping[str, int]) -> None:
         self.sizes = sizes
+        self._kept: set[int] = set()
+        self._memories = itertools.count(1)  # 0 is the data's
 
     def chain(
         self, parts: Sequence[Layer], flow: Flow | None, above: tuple[int, ...]
@@ -110,32 +85,43 @@ class _Plan:
         shown = settings_text(part.name, part.parameters)
         row = LayerRow(part.name, shown, flow.shape if flow else None, None, 0, path=path, container=container)
         if flow is None:
-            inner, _ = self.chain(part.layers, None, path)
-            return Node(row, tuple(inner)), None
+            return Node(row, self._unknown(part, path)), None
         try:
+            if part.layers and len(path) > DEEPEST:
+                raise ModelError(where, f"layers are nested more than {DEEPEST} deep", "Take some out of the others.")
             entry = catalog.find("layer", catalog.layers(), part.name, where)
             if entry.container:
                 return self._container(entry, part, flow, row)
             if part.layers:
                 raise RecipeError(f"{where}.layers", f"{part.name} holds no layers", "Put them after it.")
             values = complete(entry, part.parameters, flow, self.sizes, where)
-            traced = _remembered(entry, values, flow, part, where)
+            traced = made_of(entry, values, flow, part, where)
         except StudioError as error:
-            inner, _ = self.chain(part.layers, None, path)
-            return Node(replace(row, error=error), tuple(inner)), None
-        incoming = _bytes(flow) if traced.keeps_input and not flow.kept else 0
-        own = traced.inner + incoming + (_bytes(traced.output) if traced.output.kept and not traced.is_view else 0)
-        kept = (flow.kept or traced.keeps_input) if traced.is_view else traced.output.kept
-        row = replace(row, output=traced.output.shape, parameters=traced.parameters, flops=traced.flops, kept=own)
-        return Node(row, (), partial(entry.make, values, where)), replace(traced.output, kept=kept)
+            return Node(replace(row, error=error), self._unknown(part, path)), None
+        out = (
+            replace(traced.output, memory=flow.memory, held=flow.bytes) if traced.is_view else self._new(traced.output)
+        )
+        kept = traced.inner
+        for keeps, end in ((traced.keeps_input, flow), (traced.keeps_output, out)):
+            if keeps and end.memory not in self._kept:
+                self._kept.add(end.memory)
+                kept += end.bytes
+        row = replace(row, output=out.shape, parameters=traced.parameters, flops=traced.flops, kept=kept)
+        return Node(row, (), partial(entry.make, values, where)), out
+
+    def _new(self, flow: Flow) -> Flow:
+        """The same in memory of its own."""
+        return replace(flow, memory=next(self._memories))
+
+    def _unknown(self, part: Layer, path: tuple[int, ...]) -> tuple[Node, ...]:
+        """What a layer holds that nothing reaches."""
+        return tuple(self.chain(part.layers, None, path)[0]) if len(path) <= DEEPEST else ()
 
     def _container(self, entry: Entry, part: Layer, flow: Flow, row: LayerRow) -> tuple[Node, Flow | None]:
         where = place(row.path)
-        entry.check(part.parameters, where)
         if not part.layers:
             raise ModelError(where, f"{part.name} is empty", "Add a layer to it, or remove it.")
-        given = part.parameters.items()
-        values = {key: self.sizes.get(value, value) if isinstance(value, str) else value for key, value in given}
+        values = complete(entry, part.parameters, flow, self.sizes, where)
         follow = {"Parallel": self._side_by_side, "Repeat": self._rounds, "Residual": self._around}
         return follow.get(entry.name, self._in_a_row)(entry, values, part, flow, row)
 
@@ -148,33 +134,55 @@ class _Plan:
     def _rounds(
         self, entry: Entry, values: dict[str, Any], part: Layer, flow: Flow, row: LayerRow
     ) -> tuple[Node, Flow | None]:
-        times = values["times"]
-        if not 1 <= times <= _MOST_ROUNDS:
-            raise ModelError(f"{place(row.path)}.times", f"{times} rounds", f"Write 1 to {_MOST_ROUNDS}.")
+        times, most = values["times"], _MOST_REPEATED // self._count(part.layers)
+        if not 1 <= times <= most:
+            remedy = f"Write 1 to {most}." if most > 1 else "Remove layers, or the Repeat."
+            raise ModelError(f"{place(row.path)}.times", f"{times} rounds can't be made", remedy)
         shown, out = self.chain(part.layers, flow, row.path)
         everything = list(shown)
-        for _ in range(times - 1):
+        for made in range(1, times):
             if out is None:
                 break
-            nodes, out = self.chain(part.layers, out, row.path)
+            before = out
+            nodes, out = self.chain(part.layers, before, row.path)
             everything += nodes
-            shown = nodes if out is None else shown  # the round that fails is the one to look at
+            if out is None:
+                shown = nodes  # the round that fails is the one to look at
+            elif out.like(before):
+                everything += nodes * (times - made - 1)  # all that follow are like this one
+                break
         return _holding(entry, values, row, shown, everything, out), out
+
+    def _count(self, parts: Sequence[Layer]) -> int:
+        """How many layers are made of `parts`, at most a few more than may be."""
+        count = 0
+        for part in parts:
+            times = part.parameters.get("times", 1) if part.name == "Repeat" else 1
+            times = self.sizes.get(times, times) if isinstance(times, str) else times
+            count += 1 + self._count(part.layers) * (max(0, times) if isinstance(times, int) else 1)
+        return count
 
     def _around(
         self, entry: Entry, values: dict[str, Any], part: Layer, flow: Flow, row: LayerRow
     ) -> tuple[Node, Flow | None]:
+        if not flow.dtype.is_floating_point:
+            raise ModelError(
+                place(row.path), f"{part.name} needs numbers, tokens reach it", "Add an Embedding above it."
+            )
         nodes, out = self.chain(part.layers, flow, row.path)
-        if out is None or out.shape == flow.shape:
-            return _holding(entry, values, row, nodes, nodes, out), out
+        if out is None:
+            return _holding(entry, values, row, nodes, nodes, None), None
+        given = self._new(Flow(out.shape, out.dtype, out.learns or flow.learns))
+        if out.shape == flow.shape:
+            return _holding(entry, values, row, nodes, nodes, given), given
         what = f"adds {shape_text(flow.shape)} to the {shape_text(out.shape)} that its layers give"
         refused = ModelError(place(row.path), what, "Let both be the same, or set projection = auto.")
         if values.get("projection", "auto") == "none":
             return Node(replace(row, error=refused), tuple(nodes)), None
-        shortcut, reached = self.chain(projection(flow.shape, out.shape), flow, row.path)
+        shortcut, reached = self.chain(projection(flow.shape, out.shape, part.layers), flow, row.path)
         if reached is None or reached.shape != out.shape:
             return Node(replace(row, error=_hopeless(refused)), tuple(nodes)), None
-        node = _holding(entry, values, row, nodes, [*nodes, *shortcut], out)
+        node = _holding(entry, values, row, nodes, [*nodes, *shortcut], given)
 
         def make() -> nn.Module:
             module: nn.Module = entry.make(values, place(row.path), *(node.make() for node in nodes))
@@ -183,35 +191,37 @@ class _Plan:
 
         through = " + ".join(each.row.name for each in shortcut)
         settings = ", ".join(filter(None, (row.settings, f"shortcut {through}")))
-        return replace(node, make=make, row=replace(node.row, settings=settings)), replace(out, kept=False)
+        return replace(node, make=make, row=replace(node.row, settings=settings)), given
 
     def _side_by_side(
         self, entry: Entry, values: dict[str, Any], part: Layer, flow: Flow, row: LayerRow
     ) -> tuple[Node, Flow | None]:
-        where, nodes, outs, kept = place(row.path), list[Node](), list[Flow](), flow.kept
-        dim = values.get("dim")
-        if dim == 0 or (isinstance(dim, int) and dim == -len(flow.shape) - 1):
-            raise ModelError(f"{where}.dim", "would be the batch: samples would mix", "Write dim = 1 or dim = -1.")
-        failed = False
-        for position, branch in enumerate(part.layers):
-            node, out = self.node(branch, replace(flow, kept=kept), (*row.path, position))
-            kept = kept or node.row.kept > 0
+        where, nodes, outs = place(row.path), list[Node](), list[Flow]()
+        mixed = ModelError(f"{where}.dim", "would be the batch: samples would mix", "Write dim = 1 or dim = -1.")
+        dim, join = values.get("dim"), values.get("join", "concat")
+        if dim == 0:
+            raise mixed
+        reached: Flow | None = flow
+        for position, branch in enumerate(part.layers):  # those after the one at fault have no shapes
+            node, out = self.node(branch, reached, (*row.path, position))
             nodes.append(node)
-            failed = failed or out is None
             outs += [out] if out is not None else []
-        if failed:
+            reached = flow if out is not None else None
+        if reached is None:
             return _holding(entry, values, row, nodes, nodes, None), None
-        blank = [torch.empty(_SAMPLES, *out.shape, device=_META, dtype=out.dtype) for out in outs]
-        join = values.get("join", "concat")
+        blank = [torch.empty(SAMPLES, *out.shape, device=META, dtype=out.dtype) for out in outs]
+        error = None
         try:
-            shape = tuple(joined(blank, join, dim).shape[1:])
+            together = joined(blank, join, dim)
+            error = mixed if join == "concat" and dim == -together.ndim else None
         except (RuntimeError, IndexError):
             shapes = " and ".join(dict.fromkeys(shape_text(out.shape) for out in outs))
             alike = "the same shape" if join == "add" else "shapes that differ in the joined dimension alone"
             error = ModelError(where, f"can't {join} {shapes}", f"Give all branches {alike}.")
+        if error is not None:
             return Node(replace(row, error=error), tuple(nodes)), None
-        out = Flow(shape, outs[0].dtype)
-        return _holding(entry, values, row, nodes, nodes, out), out
+        given = self._new(Flow(tuple(together.shape[1:]), together.dtype, any(out.learns for out in outs)))
+        return _holding(entry, values, row, nodes, nodes, given), given
 
 
 def place(path: tuple[int, ...]) -> str:
@@ -219,13 +229,18 @@ def place(path: tuple[int, ...]) -> str:
     return "model." + ".".join(f"layers.{position}" for position in path)
 
 
-def projection(given: Shape, wanted: Shape) -> list[Layer]:
-    """The layers of a shortcut from one shape to the other: He et al.'s option B, Linear for what is no image."""
-    if given[:-1] == wanted[:-1]:
+def projection(given: Shape, wanted: Shape, body: Sequence[Layer] = ()) -> list[Layer]:
+    """The layers of a shortcut from one shape to the other: He et al.'s option B, Linear for what is no image.
+
+    `body` is what it leads around: beside convolutions it is one.
+    """
+    convolves = any(layer.name.startswith("Conv") for _, layer in walk(tuple(body)))
+    if given[:-1] == wanted[:-1] and not (convolves and len(given) > 1):
         return [Layer.model_validate({"name": "Linear", "out_features": wanted[-1], "bias": False})]
     if len(given) != len(wanted) or not 2 <= len(given) <= 4:
         return []
-    strides = [max(1, round(before / after)) for before, after in zip(given[1:], wanted[1:], strict=True)]
+    # A 1×1 convolution makes ⌈before / stride⌉ of a side.
+    strides = [-(-before // after) for before, after in zip(given[1:], wanted[1:], strict=True)]
     kind = f"{len(given) - 1}d"
     convolution = {"name": f"Conv{kind}", "out_channels": wanted[0], "kernel_size": 1, "bias": False}
     if any(stride > 1 for stride in strides):
@@ -241,7 +256,7 @@ def complete(
     Raises RecipeError or ModelError.
     """
     entry.check(given, where)
-    values, incoming = dict(given), (_SAMPLES, *flow.shape)
+    values, incoming = dict(given), (SAMPLES, *flow.shape)
     for parameter in entry.parameters:
         name = parameter.name
         if name in FROM_DATA and name not in values:
@@ -261,7 +276,9 @@ def complete(
                 what = f"{entry.name} needs sequences, the layer above gives {shape_text(flow.shape)}"
                 raise ModelError(where, what, "Remove the Flatten above it, or add an Unflatten.")
             values.setdefault(name, True)  # all our batches are
-        elif name == "dim" and _mixes_samples(values.get(name, parameter.default), len(incoming)):
+        elif (
+            name == "dim" and not entry.container and _mixes_samples(values.get(name, parameter.default), len(incoming))
+        ):
             raise ModelError(f"{where}.{name}", "would be the batch: samples would mix", "Write dim = -1.")
         elif isinstance(values.get(name), str) and values[name] in sizes:
             values[name] = sizes[values[name]]
@@ -269,57 +286,6 @@ def complete(
             there = ", ".join(sizes)
             raise ModelError(f"{where}.{name}", f"this data has no {values[name]}", f"Write {there} or a number.")
     return values
-
-
-_memory: dict[object, _Traced] = {}
-
-
-def _remembered(entry: Entry, values: dict[str, Any], flow: Flow, part: Layer, where: str) -> _Traced:
-    """What the layer makes of `flow`: as it was found before, if it was."""
-    if any(parameter.takes_function for parameter in entry.parameters if parameter.name in values):
-        return _trace(entry, values, flow, part, where)  # the file may have changed
-    key = (entry.name, repr(values), flow.shape, flow.dtype)
-    found = _memory.get(key)
-    if found is None:
-        if len(_memory) >= _REMEMBERED:
-            _memory.clear()
-        found = _memory[key] = _trace(entry, values, flow, part, where)
-    return found
-
-
-def _trace(entry: Entry, values: dict[str, Any], flow: Flow, part: Layer, where: str) -> _Traced:
-    with _META:
-        module: nn.Module = entry.make(values, where)
-    steps = flow.shape[0] if isinstance(module, nn.RNNBase) and len(flow.shape) == 2 else 0
-    shape = (min(steps, _STEPS), *flow.shape[1:]) if steps else flow.shape
-    floats = flow.dtype.is_floating_point
-    incoming = torch.empty(_SAMPLES, *shape, device=_META, dtype=flow.dtype, requires_grad=floats)
-    tally = Tally()
-    try:
-        with tally.of(module):
-            outgoing: Any = module(incoming)
-    except Exception as error:  # a layer may raise anything for a shape that does not fit
-        raise explained(module, part, flow.shape, floats, where, error) from error
-    outgoing = outgoing[0] if isinstance(outgoing, tuple) else outgoing
-    if not isinstance(outgoing, Tensor) or outgoing.ndim < 1 or len(outgoing) != len(incoming):
-        raise ModelError(where, f"{part.name} does not give one output a sample", "Remove it.")
-    output = tuple(outgoing.shape[1:])
-    if not outgoing.numel():
-        what = f"{part.name} makes {shape_text(output)} of {shape_text(flow.shape)}: nothing is left"
-        raise ModelError(where, what, "Change it or the layer above.")
-    is_view = storage(outgoing) == storage(incoming)
-    ends = {storage(end): end.untyped_storage().nbytes() for end in (incoming, outgoing) if tally.keeps(end)}
-    longer = steps / shape[0] if steps else 1
-    if steps and len(output) == 2:
-        output = (steps, *output[1:])
-    return _Traced(
-        output=Flow(output, outgoing.dtype, tally.keeps(outgoing)),
-        parameters=count_parameters(module),
-        flops=tally.flops / _SAMPLES * longer,
-        inner=(tally.kept - sum(ends.values())) / _SAMPLES * longer,
-        keeps_input=tally.keeps(incoming),
-        is_view=is_view,
-    )
 
 
 def _holding(
@@ -344,14 +310,6 @@ def _holding(
 def _hopeless(error: ModelError) -> ModelError:
     """The same error where no projection can help."""
     return ModelError(error.where, error.what, "No projection leads from one to the other: change the layers.")
-
-
-def _bytes(flow: Flow) -> int:
-    """Of one sample."""
-    count = flow.dtype.itemsize
-    for size in flow.shape:
-        count *= size
-    return count
 
 
 def _flow(given: Flow | Shape) -> Flow:

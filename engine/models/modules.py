@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from engine.errors import ModelError, first_line
 from engine.models.auxiliary import main_and_auxiliary
 from engine.models.costs import Tally
-from engine.models.layers import Flow
 from engine.models.rows import LayerRow, Shape, count_parameters
+from engine.models.traces import Flow
 from engine.python_file import line_of, said
 
 _SAMPLES = 2  # batch norm can't do with one

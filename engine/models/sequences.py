@@ -9,6 +9,7 @@ the padding of sequences takes no part where a `padding_idx` above says what it 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -27,15 +28,16 @@ _RETURNS = """
 class _Recurrent(nn.RNNBase):
     takes_lengths = True
     returns: Returns
+    torchs: Callable[..., Any]  # forward of the class of torch: torch.compile stumbles over super() here
 
     def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
         """(B, T, C) → (B, T, D·H), or (B, D·H) for `last` and `mean`."""
         if lengths is None:
-            sequence, state = super().forward(inputs)
+            sequence, state = self.torchs(inputs)
         else:
             # The one place where lengths leave the device: cuDNN wants them on the host.
             packed = pack_padded_sequence(inputs, lengths.cpu(), batch_first=True, enforce_sorted=False)
-            padded, state = super().forward(packed)
+            padded, state = self.torchs(packed)
             sequence, _ = pad_packed_sequence(padded, batch_first=True, total_length=inputs.shape[1])
         if self.returns == "sequence":
             return sequence  # type: ignore[no-any-return]
@@ -48,6 +50,7 @@ class _Recurrent(nn.RNNBase):
 
 class RNN(_Recurrent, nn.RNN):  # type: ignore[misc]
     __doc__ = f"{nn.RNN.__doc__}{_RETURNS}"
+    torchs = nn.RNN.forward
 
     def __init__(self, *args: Any, returns: Returns = "sequence", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -56,6 +59,7 @@ class RNN(_Recurrent, nn.RNN):  # type: ignore[misc]
 
 class LSTM(_Recurrent, nn.LSTM):  # type: ignore[misc]
     __doc__ = f"{nn.LSTM.__doc__}{_RETURNS}"
+    torchs = nn.LSTM.forward
 
     def __init__(self, *args: Any, returns: Returns = "sequence", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -64,6 +68,7 @@ class LSTM(_Recurrent, nn.LSTM):  # type: ignore[misc]
 
 class GRU(_Recurrent, nn.GRU):  # type: ignore[misc]
     __doc__ = f"{nn.GRU.__doc__}{_RETURNS}"
+    torchs = nn.GRU.forward
 
     def __init__(self, *args: Any, returns: Returns = "sequence", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -6,6 +6,7 @@ takes `momentum` is for `engine.catalog` to say, because only torch knows.
 
 from engine.recipe.recipe import Recipe, changed_settings
 from engine.recipe.sections import (
+    DEEPEST,
     Average,
     Data,
     EarlyStopping,
@@ -23,6 +24,7 @@ from engine.recipe.sections import (
 from engine.recipe.values import format_value, parse_override, parse_value
 
 __all__ = [
+    "DEEPEST",
     "Average",
     "Data",
     "EarlyStopping",

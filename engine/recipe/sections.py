@@ -5,7 +5,16 @@ from __future__ import annotations
 import copy
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_serializer, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 from pydantic import SerializerFunctionWrapHandler as Serialize
 
 from engine.durations import Duration
@@ -63,6 +72,10 @@ class Part(Section):
 
 
 Parts = Annotated[tuple[Part, ...], Field(strict=False)]
+
+
+DEEPEST = 32
+"""How deep layers may lie in layers: what reads, writes and shows them goes into each, and so do Python's calls."""
 
 
 class Layer(Part):
@@ -175,6 +188,18 @@ class Model(Section):
     weights: str = ""
     freeze: Annotated[Literal["none", "backbone"] | int, BeforeValidator(_freeze)] = "none"
     unfreeze_at: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _not_too_deep(cls, layers: object) -> object:
+        """Before anything else goes into them."""
+        level = [layers]
+        for _ in range(DEEPEST + 1):
+            held = (layer for each in level if isinstance(each, (list, tuple)) for layer in each)
+            level = [layer.get("layers") if isinstance(layer, dict) else getattr(layer, "layers", ()) for layer in held]
+        if any(level):
+            raise ValueError(f"are nested more than {DEEPEST} deep. Take some out of the others.")
+        return layers
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
