@@ -139,8 +139,19 @@ def _load_python(data: Data, task: TaskName) -> Loaded:
         outputs=outputs,
         sizes={name: len(part) for name, part in parts.items()},
         classes=classes,
+        vocabulary=_vocabulary(first, inputs, where),
     )
     return Loaded(source, parts)
+
+
+def _vocabulary(dataset: MapDataset, sample: Tensor, where: str) -> int:
+    """How many tokens a person's dataset says there are: a number, or the tokens themselves; 0 for other data."""
+    said = getattr(dataset, "vocabulary", 0)
+    count = said if isinstance(said, int) else len(said)
+    if count and (sample.is_floating_point() or sample.ndim != 1):
+        what = f"has a vocabulary, but sample 0 is {sample.ndim}-dimensional {sample.dtype}"
+        raise DataError(where, what.replace("torch.", ""), "Return the numbers of its tokens: one row of integers.")
+    return count
 
 
 def as_tensor(value: Any) -> Tensor:

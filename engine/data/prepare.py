@@ -77,7 +77,8 @@ def describe(recipe: Recipe, *, aside: bool = False) -> tuple[Source, Facts]:
     _check_measured(recipe)
     if source.task != recipe.task:
         raise RecipeError("task", f"'{recipe.task}' does not fit {source.name}", f"It is for {source.task}.")
-    return source, Facts(_transformed_shape(data, source.shape, aside), source.outputs, source.classes)
+    shape = _transformed_shape(data, source, aside)
+    return source, Facts(shape, source.outputs, source.classes, vocabulary=source.vocabulary)
 
 
 def prepare(recipe: Recipe, device: torch.device, progress: Progress) -> Prepared:
@@ -179,9 +180,9 @@ def _fit(loaded: Loaded, train: tuple[Samples | MapDataset, Tensor | None], reci
         targets = part.targets if index is None else part.targets[index]
         mean, std = targets.mean(0), targets.std(0, correction=0).clamp_min(1e-12)
     source = loaded.source
-    shape = _transformed_shape(recipe.data, source.shape)
+    shape = _transformed_shape(recipe.data, source)
     finish = Finish(transforms, None, recipe.task == "regression", mean, std)
-    return finish, Facts(shape, source.outputs, source.classes, mean, std)
+    return finish, Facts(shape, source.outputs, source.classes, mean, std, vocabulary=source.vocabulary)
 
 
 def _class_counts(
@@ -215,9 +216,10 @@ def _check_measured(recipe: Recipe) -> None:
         raise RecipeError("data.standardize_target", "is for regression on a dataset in memory", "Remove it.")
 
 
-def _transformed_shape(data: Data, shape: tuple[int, ...], aside: bool = False) -> tuple[int, ...]:
+def _transformed_shape(data: Data, source: Source, aside: bool = False) -> tuple[int, ...]:
     """The input shape after transforms and augmentation, found by sending two blank samples through them."""
-    blank = torch.zeros(2, *shape)
+    shape = source.shape
+    blank = torch.zeros(2, *shape, dtype=torch.long if source.vocabulary else torch.float32)
     augment, finish = Augment(data.augment), Finish(fixed(data.transforms))
     if aside and augment.draws_globally:
         return tuple(_tried("data.transforms", lambda: finish.inputs(blank), shape).shape[1:])

@@ -24,7 +24,7 @@ class Source:
 
     `shape` is one sample's input shape, images as (channels, height, width). `outputs` is the number of classes of a
     classification, or of numbers to predict in a regression. `sizes` counts the samples of each part that the dataset
-    comes in: `all`, or `train` and `test`.
+    comes in: `all`, or `train` and `test`. `vocabulary` counts the tokens that there are, where samples are tokens.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Source:
     download_mb: int = 0
     twin: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    vocabulary: int = 0
 
     @property
     def ready(self) -> bool:

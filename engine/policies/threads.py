@@ -37,7 +37,13 @@ class Threads:
 
 
 def choose_threads(
-    asked: int, before: int, model: nn.Module, shape: tuple[int, ...], batch: int, device: torch.device
+    asked: int,
+    before: int,
+    model: nn.Module,
+    shape: tuple[int, ...],
+    batch: int,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
 ) -> Threads | None:
     """How many threads to use for `batch` samples of `shape` a step; None where the CPU is not what computes.
 
@@ -53,7 +59,7 @@ def choose_threads(
         return Threads(before, "as before the run was resumed")
     if "OMP_NUM_THREADS" in os.environ:
         return Threads(CORES, "OMP_NUM_THREADS says so")
-    work = typical_work(model, shape) * batch
+    work = typical_work(model, shape, dtype) * batch
     if not work:
         return Threads(CORES, "all cores; what a step computes could not be counted")
     count = min(CORES, max(1, int(work / GRAIN)))
@@ -71,7 +77,7 @@ def own_threads() -> Iterator[None]:
         torch.set_num_threads(CORES)
 
 
-def typical_work(model: nn.Module, shape: tuple[int, ...]) -> float:
+def typical_work(model: nn.Module, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> float:
     """Floating point operations, for one sample, of the operation in which the typical one of them is done.
 
     That is Σ n² / Σ n over the forward pass's matrix products and convolutions of n operations each, as torch's flop
@@ -80,7 +86,7 @@ def typical_work(model: nn.Module, shape: tuple[int, ...]) -> float:
     try:
         trial = copy.deepcopy(model).eval()
         with _Counted() as counted:  # not without gradients: a Transformer would be one operator that nobody can count
-            trial(torch.zeros(_SAMPLES, *shape))
+            trial(torch.zeros(_SAMPLES, *shape, dtype=dtype))
     except Exception:  # a person's module may raise anything; the training itself will say what
         return 0.0
     total = sum(counted.work)

@@ -70,7 +70,7 @@ def assemble(
     if training.gradient_checkpointing:
         recorder.say(f"{recompute(model)} parts of the model are computed twice, to save memory")
     batch = max(1, recipe.data.batch_size // training.accumulate)
-    shared = choose_threads(training.threads, threads, model, facts.shape, batch, device)
+    shared = choose_threads(training.threads, threads, model, facts.shape, batch, device, facts.dtype)
     if shared is not None:
         torch.set_num_threads(shared.count)
         recorder.threads(shared.count, str(shared))
