@@ -15,6 +15,9 @@ import presets
     [
         ("digits-mlp", "accuracy", 0.90),  # 0.946
         ("digits-cnn", "accuracy", 0.96),  # 0.974
+        ("digits-resnet", "accuracy", 0.94),  # 0.962
+        ("digits-gru", "accuracy", 0.90),  # 0.930
+        ("digits-transformer", "accuracy", 0.85),  # 0.890
         ("breast-cancer-mlp", "accuracy", 0.93),  # 0.965
         ("diabetes-mlp", "r2", 0.3),  # 0.548
         ("line-fit", "r2", 0.97),  # 0.993

@@ -218,7 +218,7 @@ def test_a_presets_file_is_shown_as_it_is_with_its_shapes(tmp_path: Path) -> Non
     file, _, rest = done.stdout.partition("\ndata ")
     assert Recipe.from_values(tomllib.loads(file)) == shipped.load("digits-mlp").recipe
     assert re.search(r"^Flatten +784 +0$", rest, re.MULTILINE)
-    assert re.search(r"^in all +101,770$", rest, re.MULTILINE)
+    assert re.search(r"^in all +101,770 +203 k +233 kB$", rest, re.MULTILINE)
 
 
 @pytest.mark.parametrize("columns", [30, 40, 60, 80, 120])

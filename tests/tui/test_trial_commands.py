@@ -75,7 +75,7 @@ def test_check_shows_model_data_optimizer_and_two_real_steps(run: Run) -> None:
     said = run("check", "breast-cancer-mlp")
     assert (said.status, said.err) == (0, "")
     assert re.search(r"^data +breast_cancer: .* \d+ train · \d+ val · \d+ test", said.out, re.MULTILINE)
-    assert re.search(r"^in all +[\d,]+$", said.out, re.MULTILINE)
+    assert re.search(r"^in all +[\d,]+ +[\d.]+ k +[\d.]+ kB$", said.out, re.MULTILINE)
     assert re.search(r"^optimizer +\w+\(lr=", said.out, re.MULTILINE)
     assert re.search(r"^two steps +loss [\d.]+ → [\d.]+$", said.out, re.MULTILINE)
     assert re.search(r"^time +[\d.]+ ms a step, about .* for [\d,]+ steps in \d+ epochs", said.out, re.MULTILINE)
