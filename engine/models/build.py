@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -88,11 +88,8 @@ def _from_zoo(recipe: Recipe, facts: Facts) -> nn.Module:
 
 def _from_python(recipe: Recipe, facts: Facts) -> nn.Module:
     function = load_function(recipe.model.python, "model.python")
-    offered: dict[str, Any] = {"shape": facts.shape, "outputs": facts.outputs, "classes": facts.outputs}
-    # Only what the signature names is given: a function without parameters is as good as one that wants the shape.
-    given = {name: offered[name] for name in inspect.signature(function).parameters if name in offered}
     try:
-        model = function(**{**given, **recipe.model.options})
+        model = function(**{**given(function, facts), **recipe.model.options})
     except StudioError:
         raise
     except BaseException as error:  # a person's file may raise anything, SystemExit included
@@ -101,3 +98,12 @@ def _from_python(recipe: Recipe, facts: Facts) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise ModelError("model.python", f"returned a {type(model).__name__}", "Return a torch.nn.Module.")
     return model
+
+
+def given(function: Callable[..., Any], facts: Facts) -> dict[str, Any]:
+    """What a person's own function is told of the data.
+
+    Only what its signature names: a function without parameters is as good as one that wants the shape.
+    """
+    offered = {"shape": facts.shape, "outputs": facts.outputs, "classes": facts.outputs}
+    return {name: offered[name] for name in inspect.signature(function).parameters if name in offered}

@@ -1,0 +1,81 @@
+"""Values and calls as Python text, laid out as ruff would lay them out."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from engine.catalog import Entry
+
+WIDTH = 120
+
+
+def literal(value: Any) -> str:
+    """The expression that gives `value`: numbers, text, containers of them, and tensors of floats."""
+    if isinstance(value, bool) or value is None:
+        return repr(value)
+    if isinstance(value, float):
+        return repr(value) if math.isfinite(value) else f'float("{value}")'
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=not value.isprintable())
+    if isinstance(value, Tensor):
+        return f"torch.tensor({literal(value.tolist())})"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{literal(key)}: {literal(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, tuple):
+        return "(" + ", ".join(map(literal, value)) + ("," if len(value) == 1 else "") + ")"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(literal, value)) + "]"
+    return repr(value)
+
+
+def arguments(entry: Entry, values: Mapping[str, Any], *first: str, positional: int = 2) -> list[str]:
+    """What stands between the brackets where `entry` is called with a recipe's `values`.
+
+    Of the parameters that must be given, the first `positional` stand without their names; a function of a person's own
+    is `imported(path, name)`.
+    """
+    written = list(first)
+    bare = True
+    for parameter in entry.parameters:
+        if parameter.name not in values:
+            bare = False
+            continue
+        value = values[parameter.name]
+        if parameter.takes_function and isinstance(value, str):
+            text = imported(value)
+        else:
+            text = literal(entry.ready(parameter.name, value))
+        bare = bare and (parameter.required or parameter.inferred) and len(written) < len(first) + positional
+        written.append(text if bare else f"{parameter.name}={text}")
+    return written
+
+
+def imported(reference: str) -> str:
+    """The call that loads a person's `path/to/file.py:function`."""
+    file, _, name = reference.rpartition(":")
+    return f"imported({literal(str(Path(file).resolve()))}, {literal(name)})"
+
+
+def call(name: str, written: Sequence[str]) -> str:
+    """The call in one line."""
+    return f"{name}({', '.join(written)})"
+
+
+def spread(name: str, written: Sequence[str], indent: int, *, before: str = "", after: str = "") -> list[str]:
+    """The call between `before` and `after`: one line if it fits into WIDTH, else a line for each argument."""
+    space = " " * indent
+    line = f"{space}{before}{call(name, written)}{after}"
+    if len(line) <= WIDTH or not written:
+        return [line]
+    return [f"{space}{before}{name}(", *(f"{space}    {each}," for each in written), f"{space}){after}"]
+
+
+def block(lines: Iterable[str], indent: int = 4) -> list[str]:
+    """The lines further to the right."""
+    return [f"{' ' * indent}{line}" if line else "" for line in lines]
