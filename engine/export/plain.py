@@ -81,6 +81,13 @@ class LSTM(nn.LSTM):
         return sequence.mean(1) if self.returns == "mean" else sequence
 
 
+class LSTMCell(nn.LSTMCell):
+    """One step, (B, C) → (B, C): its output without the state of the cell."""
+
+    def forward(self, inputs: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(inputs)[0]
+
+
 class MultiheadAttention(nn.MultiheadAttention):
     """Self-attention: (B, T, C) → (B, T, C)."""
 

@@ -18,7 +18,7 @@ from engine.data.prepare import Facts, describe, part_sizes
 from engine.data.sources import Source
 from engine.errors import StudioError
 from engine.export.data import data_code
-from engine.export.pieces import imports, pieces
+from engine.export.pieces import FUNCTIONS, PADDED, PLAIN, imports, pieces
 from engine.export.training import training_code
 from engine.models.build import build_model, flow, given, sizes
 from engine.models.rows import count_parameters
@@ -27,10 +27,6 @@ from engine.python_file import load_function
 from engine.recipe import Recipe
 
 _WIDTH = 116
-# Where the file's own classes and functions are taken from.
-_PLAIN = ("engine.export.plain", "engine.models.sequences")
-_PADDED = ("engine.export.padded", "engine.models.blocks", "engine.models.sequences")
-_FUNCTIONS = ("engine.export.plain", "engine.optim.optimizers", "engine.devices.device")
 
 
 @dataclass(frozen=True)
@@ -54,9 +50,8 @@ def python_file(recipe: Recipe, name: str) -> str:
     data = data_code(recipe, source)
     steps = max(1, math.ceil(part_sizes(source, recipe.data)["train"] / recipe.data.batch_size))
     training = training_code(recipe, facts, _blank(recipe, facts), data, model.made, steps)
-    modules = _PADDED if model.padded else _PLAIN
-    classes = pieces(sorted(model.needs), modules)
-    functions = pieces(sorted(data.needs | training.needs), _FUNCTIONS)
+    classes = pieces(sorted(model.needs), PADDED if model.padded else PLAIN)
+    functions = pieces(sorted(data.needs | training.needs), FUNCTIONS)
     constants = [*training.constants, *data.constants]
     body = [_separated(classes), *model.lines, "", "", _separated(functions), *data.lines, *training.lines]
     code = _tidy("\n".join([*constants, "", "", *body]))

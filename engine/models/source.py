@@ -20,6 +20,8 @@ from engine.recipe import Layer
 
 # What can do something with the lengths of sequences.
 _USE_LENGTHS = frozenset(name for name, item in vars(sequences).items() if getattr(item, "takes_lengths", False))
+# Layers of torch that return two tensors where the first goes on, as a Chain sees to; nn.Sequential does not.
+_SEVERAL = ("LSTMCell",)
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,9 @@ class _Writer:
     def _name(self, name: str) -> str:
         """What a layer is called: torch's own, or a class that the file has."""
         ours = catalog.layers()[name].target.__module__ == sequences.__name__
-        if not ours or (name == "TransformerEncoderLayer" and not self._padded):
+        if not self._padded:
+            ours = (ours and name != "TransformerEncoderLayer") or name in _SEVERAL
+        if not ours:
             return f"nn.{name}"
         self.needs.add(name)
         return name
