@@ -39,8 +39,8 @@ class _Model:
     padded: bool = False
 
 
-def python_file(recipe: Recipe, name: str) -> str:
-    """The text of the file. `name` is what the recipe is called.
+def python_file(recipe: Recipe, name: str, file: str = "") -> str:
+    """The text of the file. `name` is what the recipe is called, `file` what the file will be.
 
     Draws no random numbers, unless a model of a person's own can't be made otherwise, and loads no data but the first
     sample of a dataset of theirs. Raises a StudioError that names the key at fault.
@@ -55,7 +55,8 @@ def python_file(recipe: Recipe, name: str) -> str:
     constants = [*training.constants, *data.constants]
     body = [_separated(classes), *model.lines, "", "", _separated(functions), *data.lines, *training.lines]
     code = _tidy("\n".join([*constants, "", "", *body]))
-    about = _about(recipe, name, source, data.unlike, data.parts)
+    left_out = (*_left_out(recipe, source, data.parts), *data.unlike)
+    about = _about(recipe, name, file or f"{identifier(name)}.py", left_out)
     head = [*about, "", "# B batch · C channels or width · H height · W width of an image · T time", "", _FUTURE, ""]
     return "\n".join([*head, *imports(code), "", code])
 
@@ -107,10 +108,9 @@ def _blank(recipe: Recipe, facts: Facts) -> nn.Module:
         return build_model(recipe, facts)
 
 
-def _about(recipe: Recipe, name: str, source: Source, unlike: tuple[str, ...], parts: tuple[str, ...]) -> list[str]:
+def _about(recipe: Recipe, name: str, file: str, left_out: tuple[str, ...]) -> list[str]:
     """The docstring of the file."""
     title = [recipe.title or name, *(["", recipe.about] if recipe.about else [])]
-    file = f"{identifier(name)}.py"
     paragraphs = [
         *(line for part in title for line in textwrap.wrap(part, _WIDTH) or [""]),
         "",
@@ -126,7 +126,7 @@ def _about(recipe: Recipe, name: str, source: Source, unlike: tuple[str, ...], p
         "",
         "Of what torch-tui does this file does not:",
     ]
-    for each in (*_left_out(recipe, source, parts), *unlike):
+    for each in left_out:
         paragraphs += textwrap.wrap(each, _WIDTH, initial_indent="- ", subsequent_indent="  ")
     text = [line.replace("\\", "\\\\").replace('"""', "'''") for line in paragraphs]
     return [f'"""{text[0]}', *text[1:], '"""']

@@ -31,7 +31,7 @@ from tui.panes.model import ModelPane
 from tui.panes.presets import PresetsPane
 from tui.panes.progress import ProgressPane
 from tui.panes.settings import SettingsPane
-from tui.screens.steering import SteeringScreen
+from tui.screens.exporting import ExportingScreen
 from tui.training import Desk
 
 PANES = ("presets", "model", "data", "settings", "curves", "devices", "log")
@@ -41,7 +41,7 @@ _PATIENCE_S = 10.0  # how long a run may take to stop before one may leave witho
 _DEFAULT_METRIC = {"classification": "accuracy", "regression": "r2"}
 
 
-class StudioScreen(SteeringScreen):
+class StudioScreen(ExportingScreen):
     """Routes between the panes, the draft of the recipe and the job. Computes nothing with tensors."""
 
     CSS_PATH = "studio.tcss"
@@ -72,6 +72,7 @@ class StudioScreen(SteeringScreen):
         ),
         Binding("f", "find_lr", "Find learning rate", tooltip="A range test of real steps", id="recipe.find_lr"),
         Binding("b", "find_batch_size", "Find batch size", tooltip="How much fits, how fast", id="recipe.find_batch"),
+        Binding("E", "export", "Export", tooltip="Write the recipe as a Python file of its own", id="recipe.export"),
         *(
             Binding(
                 str(number), f"pane('{name}')", name.title(), tooltip=f"Go to {name}", id=f"pane.{name}", show=False
