@@ -133,7 +133,7 @@ class _Writer:
         return [*lines, f"    return images.contiguous(), torch.as_tensor(dataset.{labels}).long()", "", ""]
 
     def _own(self) -> list[str]:
-        self.needs |= {"imported", "read"}
+        self.needs.add("read")
         made = f"{imported(self._data.python)}({', '.join(f'{k}={literal(v)}' for k, v in self._data.options.items())})"
         if "train" in self._source.sizes:
             return [f"own = {made}", 'dataset = own["train"]']

@@ -51,7 +51,9 @@ def python_file(recipe: Recipe, name: str, file: str = "") -> str:
     steps = max(1, math.ceil(part_sizes(source, recipe.data)["train"] / recipe.data.batch_size))
     training = training_code(recipe, facts, _blank(recipe, facts), data, model.made, steps)
     classes = pieces(sorted(model.needs), PADDED if model.padded else PLAIN)
-    functions = pieces(sorted(data.needs | training.needs), FUNCTIONS)
+    lines = [*model.lines, *data.lines, *training.lines]
+    own = {"imported"} if any("imported(" in line for line in lines) else set[str]()
+    functions = pieces(sorted(data.needs | training.needs | own), FUNCTIONS)
     constants = [*training.constants, *data.constants]
     body = [_separated(classes), *model.lines, "", "", _separated(functions), *data.lines, *training.lines]
     code = _tidy("\n".join([*constants, "", "", *body]))
@@ -89,7 +91,7 @@ def _model(recipe: Recipe, facts: Facts) -> _Model:
     written = [f"{name}={literal(value)}" for name, value in values.items()]
     made = call(imported(recipe.model.python), written)
     about = f"Your own model, {count_parameters(blank):,} parameters; its file must stay where it is."
-    return _Model("make_model()", _function(about, made), frozenset({"imported"}))
+    return _Model("make_model()", _function(about, made))
 
 
 def _function(about: str, made: str) -> tuple[str, ...]:
