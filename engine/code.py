@@ -76,6 +76,46 @@ def spread(name: str, written: Sequence[str], indent: int, *, before: str = "", 
     return [f"{space}{before}{name}(", *(f"{space}    {each}," for each in written), f"{space}){after}"]
 
 
+def wrapped(line: str) -> list[str]:
+    """A line that is longer than WIDTH as several: what stands in its last brackets gets lines of its own."""
+    if len(line) <= WIDTH:
+        return [line]
+    outer = _last_brackets(line)
+    if outer is None:
+        return [f"{line}  # noqa: E501"]  # a path of the person's own
+    opening, closing, commas = outer
+    indent = " " * (len(line) - len(line.lstrip()) + 4)
+    inside = f"{indent}{line[opening + 1 : closing]}"
+    called = line[opening] == "(" and line[opening - 1].isidentifier()
+    if called and len(inside) <= WIDTH:
+        middle = [inside]
+    else:
+        ends = [*commas, closing]
+        items = [line[begin + 1 : end].strip() for begin, end in zip([opening, *commas], ends, strict=True)]
+        middle = [part for item in items for part in wrapped(f"{indent}{item},")]
+    return [line[: opening + 1], *middle, f"{indent[4:]}{line[closing:]}"]
+
+
+def _last_brackets(line: str) -> tuple[int, int, list[int]] | None:
+    """Where the last outermost brackets that can be opened begin and end, and the commas right inside them."""
+    found, open_at, commas, quoted = None, list[int](), list[list[int]](), False
+    for place, character in enumerate(line):
+        if character == '"' and line[place - 1] != "\\":
+            quoted = not quoted
+        elif quoted:
+            continue
+        elif character in "([{":
+            open_at.append(place)
+            commas.append([])
+        elif character in ")]}":
+            opening, inner = open_at.pop(), commas.pop()
+            if not open_at and opening < WIDTH and place > opening + 1:
+                found = opening, place, inner
+        elif character == "," and commas:
+            commas[-1].append(place)
+    return found
+
+
 def block(lines: Iterable[str], indent: int = 4) -> list[str]:
     """The lines further to the right."""
     return [f"{' ' * indent}{line}" if line else "" for line in lines]

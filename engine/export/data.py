@@ -182,7 +182,7 @@ class _Writer:
             self.needs.add("Standardize")
         partly = "Standardize()" in written[1:]
         return [
-            *spread_list("TRANSFORMS", written),
+            f"TRANSFORMS = [{', '.join(written)}]",
             "",
             "",
             f"def transformed(inputs: Tensor{', steps: int | None = None' if partly else ''}) -> Tensor:",
@@ -280,12 +280,6 @@ class _Writer:
         if not self._yours:
             return "targets[chosen]"
         return "y.long()" if self._recipe.task == "classification" else "y.float().reshape(len(y), -1)"
-
-
-def spread_list(name: str, items: list[str]) -> list[str]:
-    """`NAME = [items]`, a line each where one does not hold them."""
-    line = f"{name} = [{', '.join(items)}]"
-    return [line] if len(line) <= 100 else [f"{name} = [", *(f"    {item}," for item in items), "]"]
 
 
 def spread_def(name: str, parameters: list[str], returns: str) -> list[str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from engine.code import WIDTH, block, call, imported, literal
+from engine.code import block, call, imported, literal, wrapped
 from engine.data.prepare import Facts, describe, part_sizes
 from engine.data.sources import Source
 from engine.errors import StudioError
@@ -67,9 +67,9 @@ _FUTURE = "from __future__ import annotations"
 
 
 def _tidy(code: str) -> str:
-    """Two lines between definitions, and a mark where a path of the person's own is longer than a line."""
+    """Two lines between definitions, and none that is too long."""
     lines = re.sub(r"\n{4,}", "\n\n\n", code).rstrip().split("\n")
-    return "\n".join(f"{line}  # noqa: E501" if len(line) > WIDTH else line for line in lines) + "\n"
+    return "\n".join(part for line in lines for part in wrapped(line)) + "\n"
 
 
 def _separated(definitions: list[str]) -> str:

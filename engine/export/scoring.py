@@ -33,21 +33,22 @@ class LossCode:
         self._weighs = self._classes and isinstance(task.weight(torch.tensor([0])), Tensor)
         self.needs: set[str] = set()
 
-    def criterion(self) -> str:
-        """The expression that makes the loss."""
+    def criterion(self) -> list[str]:
+        """The lines that make the loss."""
         recipe = self._recipe
         entry = catalog.losses()[recipe.loss.name]
-        written = arguments(entry, recipe.loss.parameters, positional=0)
+        written, before = arguments(entry, recipe.loss.parameters, positional=0), list[str]()
         if recipe.loss.class_weights == "balanced":
             self.needs.add("balanced")
-            targets = 'parts["train"][1]'
-            if recipe.data.python:
-                targets = 'torch.tensor([int(parts["train"][0][i][1]) for i in parts["train"][1].tolist()])'
+            before = ['dataset, index = parts["train"]'] if recipe.data.python else []
+            before += ["classes = torch.tensor([int(dataset[i][1]) for i in index.tolist()])"] if before else []
+            targets = "classes" if before else 'parts["train"][1]'
             ignored = recipe.loss.parameters.get("ignore_index")
             more = [] if ignored is None else [literal(ignored)]
-            written = [f"weight={call('balanced', [targets, str(self._facts.outputs), *more])}", *written]
-        made = call(f"nn.{recipe.loss.name}", written)
-        return f"{made}.to(device)" if self._on_device() else made
+            before += [f"weight = {call('balanced', [targets, str(self._facts.outputs), *more])}"]
+            written = ["weight=weight", *written]
+        made = f"criterion = {call(f'nn.{recipe.loss.name}', written)}"
+        return [*before, f"{made}.to(device)" if self._on_device() else made]
 
     def _on_device(self) -> bool:
         balanced = self._recipe.loss.class_weights == "balanced"

@@ -110,7 +110,7 @@ class _Writer:
             ]
         lines += [
             f"{seed}  # again: dropout draws the same, whatever was drawn before",
-            f"criterion = {self._loss.criterion()}",
+            *self._loss.criterion(),
             "optimizer = make_optimizer(model)",
         ]
         if any(" steps" in f" {text}" for text in (*self._scheduler, self._warmup)):
@@ -203,11 +203,12 @@ class _Writer:
             "optimizer.zero_grad()",
             "pieces = min(ACCUMULATE, len(y))",
             "loss = torch.zeros((), device=device)",
+            "# Each part counts by its share of the batch.",
             f"for x_part, y_part in {parts}:",
             *block(
                 [
                     *self._forward("x_part", "y_part", "partly"),
-                    f"partly = partly * ({self._loss.share()})  # its share of the batch",
+                    f"partly = partly * ({self._loss.share()})",
                     self._backward("partly"),
                     "loss += partly.detach()",
                 ]

@@ -13,7 +13,9 @@ import torch
 from exported_runs import losses_of, real_losses, run_files
 from small_runs import digits, line, train
 
+from engine.data.prepare import describe
 from engine.export.python import python_file
+from engine.models.build import build_model
 from engine.recipe import Recipe
 
 _STEPS = 4
@@ -204,27 +206,31 @@ def test_every_exported_file_is_clean_python(files: dict[str, Path]) -> None:
         assert done.returncode == 0, done.stdout
 
 
+@pytest.fixture(scope="module")
+def ended(files: dict[str, Path]) -> dict[str, list[str]]:
+    """What each file prints of a whole run."""
+    said = run_files([(file, []) for file in files.values()])
+    return {name: text.splitlines() for name, text in zip(files, said, strict=True)}
+
+
 @pytest.mark.parametrize("name", ["regression", "everything that draws", "standardised"])
-def test_a_whole_run_ends_with_the_same_test(name: str, files: dict[str, Path], root: Path) -> None:
+def test_a_whole_run_ends_with_the_same_test(name: str, ended: dict[str, list[str]], root: Path) -> None:
     job = train(RECIPES[name].override({"training.threads": 1}), root)
     assert job.history.summary is not None
-    said = run_files([(files[name], [])])[0].splitlines()[-2].removeprefix("test ")
+    said = ended[name][-2].removeprefix("test ")
     found = {metric: float(value) for metric, value in (part.split() for part in said.split(" · "))}
     assert found == pytest.approx(dict(job.history.summary.test), rel=2e-3)
 
 
-def test_every_exported_file_trains_to_its_end(files: dict[str, Path]) -> None:
-    said = run_files([(file, []) for file in files.values()])
-    for text in said:
-        assert "epoch 2/2" in text or "epoch 3/3" in text
-        assert "weights are in" in text
+@pytest.mark.parametrize("name", NAMES)
+def test_an_exported_file_trains_to_its_end(name: str, ended: dict[str, list[str]], recipes: dict[str, Recipe]) -> None:
+    epochs = recipes[name].training.epochs
+    seen = [line.split()[1] for line in ended[name] if line.startswith("epoch")]
+    assert seen == [f"{epoch + 1}/{epochs}" for epoch in range(epochs)]
+    assert "weights are in" in ended[name][-1]
 
 
-def test_weights_go_from_the_file_to_torch_tui_and_back(files: dict[str, Path], root: Path) -> None:
-    from engine.data.prepare import describe
-    from engine.models.build import build_model
-
-    run_files([(files["nested"], ["--epochs", "1"])])
+def test_torch_tui_takes_the_weights_that_a_file_keeps(files: dict[str, Path], ended: dict[str, list[str]]) -> None:
     kept = torch.load(files["nested"].with_suffix(".pt"), weights_only=True)
     build_model(RECIPES["nested"], describe(RECIPES["nested"])[1]).load_state_dict(kept)
 
