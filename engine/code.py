@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ def literal(value: Any) -> str:
     if isinstance(value, float):
         return repr(value) if math.isfinite(value) else f'float("{value}")'
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=not value.isprintable())
+        return '"' + "".join(_character(each) for each in value) + '"'
     if isinstance(value, Tensor):
         return f"torch.tensor({literal(value.tolist())})"
     if isinstance(value, Mapping):
@@ -32,6 +31,12 @@ def literal(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(map(literal, value)) + "]"
     return repr(value)
+
+
+def _character(each: str) -> str:
+    if each in ('"', "\\"):
+        return f"\\{each}"
+    return each if each.isprintable() else each.encode("unicode_escape").decode()
 
 
 def arguments(entry: Entry, values: Mapping[str, Any], *first: str, positional: int = 2) -> list[str]:
@@ -98,12 +103,13 @@ def wrapped(line: str) -> list[str]:
 
 def _last_brackets(line: str) -> tuple[int, int, list[int]] | None:
     """Where the last outermost brackets that can be opened begin and end, and the commas right inside them."""
-    found, open_at, commas, quoted = None, list[int](), list[list[int]](), False
+    found, open_at, commas, quoted, escaped = None, list[int](), list[list[int]](), False, False
     for place, character in enumerate(line):
-        if character == '"' and line[place - 1] != "\\":
-            quoted = not quoted
-        elif quoted:
-            continue
+        if quoted:
+            quoted = escaped or character != '"'
+            escaped = character == "\\" and not escaped
+        elif character == '"':
+            quoted = True
         elif character in "([{":
             open_at.append(place)
             commas.append([])

@@ -5,10 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from studio_driver import studio
+from studio_driver import Studio, studio
 from test_cli import run, unmade_run
 
 from presets import load
+
+
+def notices(opened: Studio) -> str:
+    """The titles of what the studio has told."""
+    return "\n".join(notification.title for notification in opened.app._notifications)
 
 
 def test_a_preset_is_printed_or_written_to_a_file_that_nobody_has(tmp_path: Path) -> None:
@@ -47,8 +52,8 @@ async def test_a_key_writes_the_recipe_as_it_is_edited_and_says_where(
     async with studio(tmp_path / "runs", recipe=recipe) as opened:
         await opened.press("E")
         await opened.until(lambda: list(tmp_path.glob("*.py")), "the export")
-        await opened.until(lambda: "Written to" in opened.page(), "the news of it")
         first = next(tmp_path.glob("*.py"))
+        await opened.until(lambda: f"Written to {first}" in notices(opened), "the news of it")
         assert "SEED = 3" in first.read_text()
         await opened.press("E")
         await opened.until(lambda: len(list(tmp_path.glob("*.py"))) == 2, "a second file beside the first")
@@ -61,5 +66,5 @@ async def test_what_cannot_be_exported_is_said_and_nothing_is_written(
     recipe = load("line-fit").recipe.override({"loss.name": "CrossEntropyLoss"})
     async with studio(tmp_path / "runs", recipe=recipe) as opened:
         await opened.press("E")
-        await opened.until(lambda: "Not exported" in opened.page(), "the refusal")
+        await opened.until(lambda: "Not exported" in notices(opened), "the refusal")
     assert not list(tmp_path.glob("*.py"))
