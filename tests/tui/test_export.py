@@ -68,3 +68,19 @@ async def test_what_cannot_be_exported_is_said_and_nothing_is_written(
         await opened.press("E")
         await opened.until(lambda: "Not exported" in notices(opened), "the refusal")
     assert not list(tmp_path.glob("*.py"))
+
+
+async def test_your_own_code_is_not_run_beside_a_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    mine = tmp_path / "net.py"
+    mine.write_text("from torch import nn\n\n\ndef make(outputs):\n    return nn.Linear(1, outputs)\n")
+    own = {"model.layers": None, "model.python": f"{mine}:make", "training.epochs": 100_000}
+    recipe = load("line-fit").recipe.override({**own, "training.device": "cpu"})
+    async with studio(tmp_path / "runs", recipe=recipe) as opened:
+        await opened.press("t")
+        await opened.until_state("training")
+        await opened.press("E")
+        await opened.until(
+            lambda: any("Stop it first" in each.message for each in opened.app._notifications), "the refusal"
+        )
+        assert list(tmp_path.glob("*.py")) == [mine]

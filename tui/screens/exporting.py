@@ -21,8 +21,13 @@ class ExportingScreen(SteeringScreen):
         if not self.ready:
             self.notify("torch is still being loaded.")
             return
+        recipe = self.draft.recipe
+        if self.desk.live and (recipe.model.python or recipe.data.python):
+            # Making a person's own model or dataset may draw from the random numbers that the training uses.
+            self.notify("Your own code would disturb the training. Stop it first: s.", severity="warning")
+            return
         try:
-            path = await asyncio.to_thread(_write, self.draft.recipe, self.draft.name)
+            path = await asyncio.to_thread(_write, recipe, self.draft.name)
         except StudioError as error:
             self.notify(str(error), severity="error", title="Not exported", timeout=10)
             return
