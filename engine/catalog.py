@@ -204,14 +204,15 @@ class Entry:
 
         Raises RecipeError with torch's own words when torch refuses the values.
         """
-        ready = {name: self._ready(name, value, f"{where}.{name}") for name, value in values.items()}
+        ready = {name: self.ready(name, value, f"{where}.{name}") for name, value in values.items()}
         try:
             return self.target(*first, **ready)
         except Exception as error:  # torch checks values with every kind of exception, assert included
             text = first_line(error)
             raise RecipeError(where, f"{self.name} refuses its parameters: {text}", "Change them.") from error
 
-    def _ready(self, name: str, value: Any, where: str) -> Any:
+    def ready(self, name: str, value: Any, where: str = "") -> Any:
+        """The value as torch expects it: lists as tuples or tensors, functions loaded."""
         parameter = self.parameter(name)
         if parameter is not None and parameter.takes_function and isinstance(value, str):
             return _to_number(load_function(value, where))

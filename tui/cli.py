@@ -214,6 +214,24 @@ def branch(
 
 
 @app.command()
+def export(
+    what: Annotated[str, typer.Argument(metavar="WHAT", help="A preset's name, a .toml file, or a run.")],
+    to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="python: one file without torch-tui.")] = "python",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to write it. Default: print it.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
+    changes: Changes = None,
+    runs: Runs = None,
+) -> None:
+    """Write a recipe as a file that runs without torch-tui."""
+    from tui.commands import export as exporting
+
+    name, chosen = _find_recipe_or_run(what, runs)
+    raise typer.Exit(exporting.export(_changed(chosen, changes), name, to, output, force=force))
+
+
+@app.command()
 def checkpoints(run: RunName, runs: Runs = None, as_json: Json = False) -> None:
     """List a run's checkpoints, the oldest first."""
     from engine.paths import runs_root
@@ -302,6 +320,28 @@ def _find_file(wanted: str) -> RecipeFile | None:
 def _is_path(wanted: str) -> bool:
     path = Path(wanted)
     return path.suffix == ".toml" or len(path.parts) > 1
+
+
+def _find_recipe_or_run(wanted: str, runs: Path | None) -> tuple[str, Recipe]:
+    """The recipe of that preset, file or run, and what it is called."""
+    import presets as shipped
+    from engine.errors import RecipeError, RunError, nearest
+    from engine.paths import runs_root
+    from engine.runs.directory import RunDirectory
+    from presets.own import own_presets
+
+    if Path(wanted).suffix == ".toml":
+        return _find_recipe(wanted)
+    if any(preset.name == wanted for preset in (*shipped.presets(), *own_presets())):
+        return _find_recipe(wanted)
+    try:
+        directory = RunDirectory.open(wanted, runs_root(runs))
+    except RunError as error:
+        meant = nearest(wanted, [preset.name for preset in shipped.presets()])
+        if not meant:
+            raise
+        raise RecipeError(wanted, "is no preset, no recipe file and no run", meant) from error
+    return _undated(directory.name), directory.recipe()
 
 
 def _changed(

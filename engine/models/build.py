@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -113,3 +115,9 @@ def _refusal(recipe: Recipe, facts: Facts) -> Callable[[BaseException], ModelErr
     from engine.models.zoo.building import refusal
 
     return lambda error: refusal(recipe.model, facts, error)
+
+
+def given(function: Callable[..., Any], facts: Facts) -> dict[str, Any]:
+    """What a person's own function is told of the data: only what its signature names."""
+    offered = dict(zip(OFFERED, (facts.shape, facts.outputs, facts.outputs), strict=True))
+    return {name: offered[name] for name in inspect.signature(function).parameters if name in offered}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -28,11 +28,18 @@ _MOST_REPEATED = 5000  # layers that one Repeat makes; ResNet-1001 has half as m
 
 @dataclass(frozen=True)
 class Node:
-    """A layer of the plan: its row, those of what it holds, and how its module is made."""
+    """A layer of the plan: its row, those of what it holds, and how its module is made.
+
+    `values` are its parameters, complete; `parts` are what a container's module is made of, all rounds of a Repeat
+    included; `shortcut` is a Residual's projection.
+    """
 
     row: LayerRow
     inner: tuple[Node, ...] = ()
     make: Callable[[], nn.Module] = nn.Identity
+    values: Mapping[str, Any] = field(default_factory=dict)
+    parts: tuple[Node, ...] = ()
+    shortcut: tuple[Node, ...] = ()
 
     def rows(self) -> Iterator[LayerRow]:
         """Its row and all below it."""
@@ -52,12 +59,17 @@ def trace(parts: Sequence[Layer], flow: Flow | Shape, sizes: Mapping[str, int]) 
 
 def build_chain(parts: Sequence[Layer], flow: Flow | Shape, sizes: Mapping[str, int]) -> Chain:
     """The layers as a module with real, freshly initialised weights on the CPU. Raises RecipeError or ModelError."""
+    return Chain(*(node.make() for node in plan(parts, flow, sizes)))
+
+
+def plan(parts: Sequence[Layer], flow: Flow | Shape, sizes: Mapping[str, int]) -> list[Node]:
+    """The layers with every parameter filled in. Raises RecipeError or ModelError of the first that is at fault."""
     nodes, _ = _Plan(sizes).chain(parts, _flow(flow), ())
     for node in nodes:
         for row in node.rows():
             if row.error is not None:
                 raise row.error
-    return Chain(*(node.make() for node in nodes))
+    return nodes
 
 
 class _Plan:
@@ -107,7 +119,7 @@ class _Plan:
                 self._kept.add(end.memory)
                 kept += end.bytes
         row = replace(row, output=out.shape, parameters=traced.parameters, flops=traced.flops, kept=kept)
-        return Node(row, (), partial(entry.make, values, where)), out
+        return Node(row, (), partial(entry.make, values, where), values), out
 
     def _new(self, flow: Flow) -> Flow:
         """The same in memory of its own."""
@@ -191,7 +203,8 @@ class _Plan:
 
         through = " + ".join(each.row.name for each in shortcut)
         settings = ", ".join(filter(None, (row.settings, f"shortcut {through}")))
-        return replace(node, make=make, row=replace(node.row, settings=settings)), given
+        row = replace(node.row, settings=settings)
+        return replace(node, make=make, row=row, parts=tuple(nodes), shortcut=tuple(shortcut)), given
 
     def _side_by_side(
         self, entry: Entry, values: dict[str, Any], part: Layer, flow: Flow, row: LayerRow
@@ -304,7 +317,12 @@ def _holding(
         flops=sum(node.row.flops for node in counted),
         kept=sum(node.row.kept for node in counted),
     )
-    return Node(row, tuple(shown), lambda: entry.make(values, place(row.path), *(node.make() for node in counted)))
+    return Node(row, tuple(shown), partial(_made, entry, values, place(row.path), counted), values, tuple(counted))
+
+
+def _made(entry: Entry, values: Mapping[str, Any], where: str, parts: Sequence[Node]) -> nn.Module:
+    module: nn.Module = entry.make(values, where, *(node.make() for node in parts))
+    return module
 
 
 def _hopeless(error: ModelError) -> ModelError:

@@ -101,6 +101,7 @@ def test_help_names_every_command_without_cutting_a_word(tmp_path: Path) -> None
     done = run("--help", folder=tmp_path)
     assert done.returncode == 0
     commands = ("presets", "train", "check", "find-lr", "find-batch-size", "resume", "branch", "checkpoints", "runs")
+    commands = (*commands, "export")
     for command in (*commands, "show", "doctor"):
         assert re.search(rf"^  {command} +\S", done.stdout, re.MULTILINE), command
     assert "..." not in done.stdout.partition("Commands:")[2]
@@ -135,6 +136,15 @@ def test_version_is_said(tmp_path: Path) -> None:
         (["find-lr", "line-fit", "--set", "optimizer.lrr"], "error: --set optimizer.lrr: is not KEY=VALUE. Try"),
         (["find-lr", "line-fit", "--from", "1", "--to", "0.1"], "error: find-lr: 1 to 0.1 is no range. Try --from"),
         (["find-batch-size", "line-fit", "--largest", "0"], "--largest"),
+        (
+            ["export", "digits-mpl"],
+            "error: digits-mpl: is no preset, no recipe file and no run. Did you mean 'digits-mlp'?",
+        ),
+        (["export", "nothing"], "error: nothing: is no run in runs. See: torch-tui runs."),
+        (
+            ["export", "line-fit", "--to", "onnx"],
+            "error: --to: 'onnx' is nothing that can be written. There is python.",
+        ),
     ],
 )
 def test_a_wrong_request_says_where_what_and_what_to_do(arguments: list[str], said: str, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from textual.widgets import Button, DataTable, Input, OptionList
 
 from engine.recipe import Recipe
 from engine.runs.history import History, Progress
-from presets import load
+from presets import load, presets
 from tui.charts.chart import Chart
 from tui.screens.studio import PANES
 from tui.widgets.field import Field

@@ -31,7 +31,7 @@ from tui.panes.model import ModelPane
 from tui.panes.presets import PresetsPane
 from tui.panes.progress import ProgressPane
 from tui.panes.settings import SettingsPane
-from tui.screens.saving import SavingScreen
+from tui.screens.exporting import ExportingScreen
 from tui.training import Desk
 from tui.widgets.keys import Keys
 
@@ -44,7 +44,7 @@ _PATIENCE_S = 10.0  # how long a run may take to stop before one may leave witho
 _DEFAULT_METRIC = {"classification": "accuracy", "regression": "r2"}
 
 
-class StudioScreen(SavingScreen):
+class StudioScreen(ExportingScreen):
     """Routes between the panes, the draft of the recipe and the job. Computes nothing with tensors."""
 
     CSS_PATH = "studio.tcss"
@@ -78,6 +78,7 @@ class StudioScreen(SavingScreen):
         Binding("f", "find_lr", "Find learning rate", tooltip="A range test of real steps", id="recipe.find_lr"),
         Binding("b", "find_batch_size", "Find batch size", tooltip="How much fits, how fast", id="recipe.find_batch"),
         Binding("R", "reload", "Reload", tooltip="Run your own Python files anew", id="recipe.reload"),
+        Binding("E", "export", "Export", tooltip="Write the recipe as a Python file of its own", id="recipe.export"),
         *(
             Binding(
                 str(number), f"pane('{name}')", name.title(), tooltip=f"Go to {name}", id=f"pane.{name}", show=False

@@ -1,0 +1,1 @@
+"""A recipe taken away: as a file that runs without torch-tui."""
