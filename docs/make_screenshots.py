@@ -65,6 +65,11 @@ async def add_layer(app: StudioApp, pilot: Pilot[Any]) -> None:
     await pilot.pause(0.5)
 
 
+async def draw(app: StudioApp, pilot: Pilot[Any]) -> None:
+    await pilot.press("2", "g")
+    await pilot.pause(0.5)
+
+
 async def finish(app: StudioApp, pilot: Pilot[Any]) -> None:
     await pilot.press("t")
     while app.desk.history is None or app.desk.history.progress.state != "done":
@@ -78,6 +83,7 @@ async def main() -> None:
         await shoot("studio", (120, 40), "digits-cnn", change_rate)
         await shoot("studio-80x24", (80, 24), "digits-cnn", train)
         await shoot("add-layer", (120, 40), "digits-cnn", add_layer)
+        await shoot("diagram", (120, 40), "digits-resnet", draw)
         await shoot("done", (120, 40), "diabetes-mlp", finish)
 
 
