@@ -35,13 +35,13 @@ class Stepper:
         if not state.model.training:
             state.model.train()
         phases.begin_step()
-        self._health.begin(step)
         first = True
 
         def backward(parts: Sequence[Batch]) -> Tensor:
             optim.zero_grad()
             if first:
                 meter.begin_step()
+                self._health.begin(step)
             total: Tensor | None = None
             for part in parts:
                 with self._precision.autocast():
