@@ -18,7 +18,8 @@ from tui.training import Desk
 from tui.widgets.histogram import spread_text
 
 _FRAME_S = 0.5
-_HINT = "↑↓ layer · enter its numbers · x powers of ten · escape"
+_TALL = 36  # rows that hold times, layers and histograms
+_HINT, _LOW_HINT = "↑↓ layer · x powers of ten · escape", "↑↓ layer · enter its histograms · x powers of ten · escape"
 _COLUMNS = ("layer", "gradient", "weight", "Δw/w", "1e-6 ─ 1", "", "dead")
 _LEAST, _TRACK = -6, 13  # the bar goes from 1e-6 to 1, two cells a power of ten
 _TINY, _LARGE = 1e-5, 1e-2  # 1e-3 is usual
@@ -31,7 +32,7 @@ class HealthScreen(ModalScreen[None]):
     """
 
     CSS_PATH = "dialogs.tcss"
-    VERTICAL_BREAKPOINTS = [(0, "-low"), (36, "-tall")]
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (_TALL, "-tall")]
     BINDINGS = [
         Binding("escape,h,q", "dismiss(None)", "Close", tooltip="Back to the studio", id="health.close"),
         Binding("x", "powers", "Axis", tooltip="Histograms by powers of ten, or evenly", id="health.powers"),
@@ -48,7 +49,6 @@ class HealthScreen(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog -large", id="health-dialog") as dialog:
             dialog.border_title = "Health and time"
-            dialog.border_subtitle = _HINT
             yield Static(id="times")
             yield Static(id="health-line", classes="section")
             table: DataTable[str | Text] = DataTable(cursor_type="row", id="health")
@@ -67,6 +67,7 @@ class HealthScreen(ModalScreen[None]):
     def on_resize(self) -> None:
         """The bars take the width there is."""
         self._drawn = ()
+        self.query_one("#health-dialog").border_subtitle = _HINT if self.size.height >= _TALL else _LOW_HINT
 
     def on_data_table_row_highlighted(self) -> None:
         """Another layer."""
@@ -99,9 +100,8 @@ class HealthScreen(ModalScreen[None]):
         """The histograms of the layer at the cursor, as far as they are new."""
         place, history, layer = self.query_one("#spread", Static), self._desk.history, self._layer()
         spreads = history.spreads if history else {}
-        # The engine replaces all of them at once.
         shown = (id(history), spreads, layer, place.size, self.powers)
-        if all(new is old or new == old for new, old in zip(shown, self._spread, strict=False)) and self._spread:
+        if shown == self._spread:
             return
         self._spread = shown
         if not place.size.height:  # there is no room but for the times

@@ -17,6 +17,7 @@ from tui.widgets.amounts import count_text
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _SHADES = " ░▒▓█"  # told apart without colour
 _GAP = 2
+_NONE = 0.1  # a number whose bin goes over several columns is a part of one in each
 _OUTSIDE = 0.005  # of the numbers lie beyond either end of the axis: a few far ones would leave the rest one column
 _MISSING = {"weights": "no numbers", "activations": "not seen", "gradients": "no gradient"}
 _FRAME = 5  # rows for the title, the axis, its labels, the range and the counts
@@ -74,14 +75,14 @@ def axis_of(histograms: Sequence[Histogram], columns: int, *, powers: bool) -> A
 def bars(counts: np.ndarray, rows: int) -> list[str]:
     """`rows` lines of eighth blocks; a column with any number in it is never empty."""
     most = counts.max(initial=0)
-    eighths = [max(round(count / most * rows * 8), 1) if count >= 0.5 else 0 for count in counts]
+    eighths = [max(round(count / most * rows * 8), 1) if count > _NONE else 0 for count in counts]
     return ["".join(_BLOCKS[min(max(height - 8 * row, 0), 8)] for height in eighths) for row in range(rows - 1, -1, -1)]
 
 
 def shades(counts: np.ndarray) -> str:
     """One line of the heat map: ░ holds a few, █ the most of the line."""
     most = counts.max(initial=0)
-    return "".join(_SHADES[max(round(count / most * 4), 1) if count >= 0.5 else 0] for count in counts)
+    return "".join(_SHADES[max(round(count / most * 4), 1) if count > _NONE else 0] for count in counts)
 
 
 def _kind(
