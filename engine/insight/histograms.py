@@ -12,6 +12,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 
 import numpy as np
 
@@ -21,10 +22,10 @@ KEPT = 64  # histograms of a layer at most, however long it trains
 _FIRST, _WILD = 4, 1020  # below are 0 and what float32 can only just hold, above are infinities and NaN
 _HALF = CODES // 2  # the codes of negative numbers begin there
 _BIN = np.dtype([("place", "<i2"), ("count", "<u4")])  # place: the code with its sign, ascending like the numbers
-_PLACES = np.concatenate([np.arange(1 - _WILD, 1 - _FIRST), np.arange(_FIRST, _WILD)])
-_CODE_OF = np.where(_PLACES < 0, _HALF - _PLACES, _PLACES)
-_NONE_CODES = np.concatenate([np.arange(_FIRST), np.arange(_HALF, _HALF + _FIRST)])
-_WILD_CODES = np.concatenate([np.arange(_WILD, _HALF), np.arange(_HALF + _WILD, CODES)])
+_NO_PLACE, _WILD_PLACE = 0, CODES
+_SIZES = np.arange(CODES) % _HALF
+_SIGNED = np.where(np.arange(CODES) < _HALF, _SIZES, -_SIZES)
+_PLACES = np.select([_SIZES < _FIRST, _SIZES >= _WILD], [_NO_PLACE, _WILD_PLACE], _SIGNED)  # of each code
 _HEAD = struct.Struct("<BQQQH")  # which kind, total, zeros, wild, how many bins
 # Where the bin of each code begins; the last one ends at 2¹²⁸.
 _EDGES = np.append((np.arange(_WILD, dtype=np.int32) << 21).view(np.float32).astype(np.float64), 2.0**128)
@@ -45,15 +46,23 @@ class Histogram:
     @classmethod
     def each(cls, counts: np.ndarray, totals: Sequence[int], zeros: Sequence[int]) -> list[Histogram]:
         """From what was counted of each code, (n, 2048), of so many numbers, and zeros that were not counted."""
-        none, wild = (counts[:, codes].sum(1).tolist() for codes in (_NONE_CODES, _WILD_CODES))
-        ordered = counts[:, _CODE_OF]
-        made = []
-        for row, total, more, zero, other in zip(ordered, totals, zeros, none, wild, strict=True):
-            used = row.nonzero()[0]
-            bins = np.empty(len(used), _BIN)
-            bins["place"], bins["count"] = _PLACES[used], row[used]
-            made.append(cls(total, more + zero, other, bins.tobytes()))
-        return made
+        flat, rows = counts.reshape(-1), len(counts)
+        used = (flat != 0).nonzero()[0]  # of 2048 codes some hundred; four times as fast as nonzero of numbers
+        which, places, found = used // CODES, _PLACES[used % CODES], flat[used]
+        zero, not_finite = places == _NO_PLACE, places == _WILD_PLACE
+        none, wild = (np.bincount(which[at], found[at], rows).astype(np.int64).tolist() for at in (zero, not_finite))
+        held = (~(zero | not_finite)).nonzero()[0]
+        held = held[np.argsort(which[held] * 2 * CODES + places[held], kind="stable")]
+        which = which[held]
+        bins = np.empty(len(held), _BIN)
+        bins["place"], bins["count"] = places[held], found[held]
+        packed = bins.tobytes()
+        ends = (np.searchsorted(which, np.arange(rows + 1)) * _BIN.itemsize).tolist()
+        parts = [packed[first:end] for first, end in pairwise(ends)]
+        return [
+            cls(total, more + counted, other, part)
+            for total, more, counted, other, part in zip(totals, zeros, none, wild, parts, strict=True)
+        ]
 
     @property
     def seen(self) -> int:
