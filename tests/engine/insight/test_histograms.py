@@ -16,6 +16,7 @@ import torch
 from small_runs import digits, line, train
 from torch import Tensor, nn
 
+from engine.checkpoints.checkpoint import Checkpoints
 from engine.insight.counting import _LIMIT, _count, _sample, _scattered, tally
 from engine.insight.facts import Checkup
 from engine.insight.health import Health
@@ -360,6 +361,25 @@ class TestRun:
         assert spread.activations is not None
         assert spread.activations.total == 52 * 10, "the last batch of an epoch"
 
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"training.accumulate": 3},
+            {"training.gradient_checkpointing": True},
+            {"training.precision": "bf16"},
+            {"training.deterministic": True},
+        ],
+        ids=lambda changes: next(iter(changes)),
+    )
+    def test_however_a_step_is_computed_each_output_is_counted_once(
+        self, changes: dict[str, object], root: Path
+    ) -> None:
+        job = train(digits({**changes, "training.health_every": 5, "training.epochs": 1}), root)
+
+        spread = job.history.spreads[5]["1 Linear"]
+        assert spread.activations is not None
+        assert spread.activations.seen == 64 * 32
+
     def test_those_of_a_killed_run_are_there_and_go_on_when_it_is_resumed(self, root: Path) -> None:
         paths = os.pathsep.join([str(Path.cwd()), str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
         ran = subprocess.run(
@@ -378,3 +398,15 @@ class TestRun:
         assert set(job.history.spreads) == {1, *range(2, 25, 2)}
         assert job.history.spreads[4] == before[4]
         assert run.history().spreads == job.history.spreads
+
+    def test_a_branch_has_those_up_to_its_step(self, root: Path) -> None:
+        origin = train(digits({"training.health_every": 2, "training.keep_checkpoints": 9}), root).directory
+        checkpoint = Checkpoints(origin.checkpoints).all()[1]
+
+        job = Job.branched(origin, checkpoint.name, origin.recipe(), root, "branch")
+
+        assert {*job.directory.history().spreads} == {
+            step for step in origin.history().spreads if step <= checkpoint.step
+        }
+        assert 0 < checkpoint.step < 24
+        assert len(origin.history().spreads) == 13
