@@ -164,6 +164,7 @@ class Job:
             forget_after(self.directory.metrics_file, self._step if self._loaded else -1)
             fresh = self.directory.history()
             self.history.series, self.history.events = fresh.series, fresh.events
+            self.history.spreads = fresh.spreads
         elif self._loaded:
             say(f"{self.directory.metrics_file}: is gone. The curves begin anew at step {self._step}.")
         self.history.progress = Progress(epochs=self.recipe.training.epochs, epoch=epoch)

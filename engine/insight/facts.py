@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from engine.insight.histograms import Spread
 
 HEALTH = "health/"
 
@@ -37,10 +41,11 @@ class LayerHealth:
 
 @dataclass(frozen=True)
 class Checkup:
-    """All layers at one step."""
+    """All layers at one step, and how the numbers of those with weights are spread."""
 
     step: int
     layers: Sequence[LayerHealth]
+    spreads: Mapping[str, Spread] = field(default_factory=dict)
 
     def series(self) -> Mapping[str, float]:
         """`health/layer/gradient` and so on → value."""

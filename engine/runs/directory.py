@@ -28,7 +28,7 @@ from engine.errors import RecipeError, RunError, first_line, nearest
 from engine.insight.facts import HEALTH
 from engine.recipe import Recipe
 from engine.runs.history import LIVE, History, Progress, Summary
-from engine.runs.metrics import copy_until, read_curves, read_events, read_facts, write_facts
+from engine.runs.metrics import copy_until, read_curves, read_events, read_facts, read_spreads, write_facts
 
 _DATED = re.compile(r"\d{4}-\d\d-\d\d ")
 
@@ -186,6 +186,7 @@ class RunDirectory:
         if self.metrics_file.exists():
             history.series = read_curves(self.metrics_file, without=HEALTH)
             history.events = tuple(read_events(self.metrics_file))
+            history.spreads = read_spreads(self.metrics_file)
         history.summary = status.summary
         last = max((series.last_step or 0 for series in history.series.values()), default=0)
         history.progress = Progress(

@@ -14,6 +14,7 @@ import numpy as np
 
 from engine.errors import StudioError
 from engine.insight.facts import Checkup, Times
+from engine.insight.histograms import Spread
 
 T = TypeVar("T")
 
@@ -256,6 +257,8 @@ class History:
         """How many threads share an operation on the CPU; 0 where another device computes, or before it is known."""
         self.checkup: Checkup | None = None
         """How the layers fared at the last step that was looked at."""
+        self.spreads: Mapping[int, Mapping[str, Spread]] = {}
+        """How the numbers of each layer were spread, by step, ascending: the last, and so many of before."""
         self.log: deque[str] = deque(maxlen=1000)
         self.logged = 0
         """How many lines were ever logged."""

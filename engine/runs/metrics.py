@@ -7,7 +7,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from engine.errors import RunError
+from engine.insight.histograms import Spread
 from engine.runs.history import Event, Series
 
 _SCHEMA = """
@@ -30,6 +31,10 @@ CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 # What the points of a long series come to, up to some step of it: a million rows take seconds to read. Runs of before
 # have no such table.
 _CURVES = "CREATE TABLE IF NOT EXISTS curves (series INTEGER PRIMARY KEY, curve BLOB NOT NULL)"
+# How layers were spread at some steps, of which there are never many. Runs of before have no such table either.
+_SPREADS = """CREATE TABLE IF NOT EXISTS spreads (
+    step INTEGER NOT NULL, layer TEXT NOT NULL, packed BLOB NOT NULL, PRIMARY KEY (step, layer)
+)"""
 _SET_CURVE = "INSERT OR REPLACE INTO curves VALUES (?, ?)"
 _FLUSH_S = 0.4
 _LAST_TRIES = 3  # at the end, each as long as sqlite waits for a lock
@@ -65,6 +70,7 @@ class MetricsWriter:
         self._connection = _connect(path)
         with self._connection:
             self._connection.execute(_CURVES)
+            self._connection.execute(_SPREADS)
             self._connection.executemany(_SET_FACT, _fact_rows(facts or {}))
         self._ids.update((name, number) for number, name in self._connection.execute("SELECT id, name FROM series"))
         self._thread.start()
@@ -82,6 +88,16 @@ class MetricsWriter:
     def curve(self, name: str, packed: bytes) -> None:
         """What all points of one series come to that were handed over up to now, as `Series.packed` gives it."""
         self._queue.put(lambda connection: _run(connection, _SET_CURVE, (self._id(connection, name), packed)))
+
+    def spreads(self, step: int, packed: Mapping[str, bytes], dropped: Collection[int]) -> None:
+        """How each layer is spread at `step`, as `Spread.packed` gives it; those of the `dropped` steps are removed."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            rows = [(step, layer, spread) for layer, spread in packed.items()]
+            connection.executemany("INSERT OR REPLACE INTO spreads VALUES (?, ?, ?)", rows)
+            connection.executemany("DELETE FROM spreads WHERE step = ?", [(each,) for each in dropped])
+
+        self._queue.put(work)
 
     def event(self, event: Event) -> None:
         """One event."""
@@ -218,11 +234,21 @@ def read_curves(path: Path, *, without: str = "\0") -> dict[str, Series]:
     """The curve of each series that has points, but of none that begins with `without`. Raises RunError."""
     with reading(path) as connection:
         connection.execute("BEGIN")  # another process may be writing: all is read as it is at this moment
-        known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'curves'").fetchone()
-        curves = dict(connection.execute("SELECT series, curve FROM curves")) if known else {}
+        curves = dict(connection.execute("SELECT series, curve FROM curves")) if _has(connection, "curves") else {}
         named = [(number, name) for number, name in _series(connection) if not name.startswith(without)]
         read = {name: _curve(connection, number, curves.get(number)) for number, name in named}
         return {name: series for name, series in read.items() if series.count}
+
+
+def read_spreads(path: Path) -> dict[int, dict[str, Spread]]:
+    """How each layer was spread, by step, ascending; what is damaged is left out. Raises RunError."""
+    with reading(path) as connection:
+        found: dict[int, dict[str, Spread]] = {}
+        if _has(connection, "spreads"):
+            for step, layer, packed in connection.execute("SELECT step, layer, packed FROM spreads ORDER BY step"):
+                if (spread := Spread.unpacked(packed)) is not None:
+                    found.setdefault(int(step), {})[str(layer)] = spread
+        return found
 
 
 def read_last(path: Path, within: str) -> Iterator[tuple[str, int, float]]:
@@ -237,8 +263,7 @@ def read_last(path: Path, within: str) -> Iterator[tuple[str, int, float]]:
 def read_events(path: Path) -> list[Event]:
     """The run's events, oldest first. Raises RunError."""
     with reading(path) as connection:
-        rows = connection.execute("SELECT step, kind, text, time FROM events ORDER BY rowid")
-        return [Event(*row) for row in rows]
+        return [Event(*row) for row in connection.execute("SELECT step, kind, text, time FROM events ORDER BY rowid")]
 
 
 def forget_after(path: Path, step: int) -> None:
@@ -262,13 +287,19 @@ def write_facts(path: Path, facts: Mapping[str, Any]) -> None:
         connection.executemany(_SET_FACT, _fact_rows(facts))
 
 
+def _has(connection: sqlite3.Connection, table: str) -> bool:
+    return bool(connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone())
+
+
 def _forget(connection: sqlite3.Connection, step: int) -> None:
     connection.execute(_CURVES)
+    connection.execute(_SPREADS)
     for number, packed in connection.execute("SELECT series, curve FROM curves").fetchall():
         _cut(connection, number, packed, step)
     for number, _ in _series(connection):  # one by one: over all of them sqlite would look at every row
         connection.execute("DELETE FROM points WHERE series = ? AND step > ?", (number, step))
     connection.execute("DELETE FROM events WHERE step > ?", (step,))
+    connection.execute("DELETE FROM spreads WHERE step > ?", (step,))
 
 
 def _cut(connection: sqlite3.Connection, number: int, packed: object, step: int) -> None:

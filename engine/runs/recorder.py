@@ -11,6 +11,7 @@ import numpy as np
 
 from engine.devices.monitor import Monitor
 from engine.insight.facts import Checkup, Times
+from engine.insight.histograms import thinned
 from engine.runs.directory import RunDirectory
 from engine.runs.history import Event, History, Progress, Series, State, Summary
 from engine.runs.metrics import MetricsWriter
@@ -104,8 +105,18 @@ class Recorder:
         self.history.times = times or self.history.times
 
     def checkup(self, checkup: Checkup) -> None:
-        """How the layers fared at a step. Kept as rows on disk, and the newest in memory: there may be many layers."""
-        self.history.checkup = checkup
+        """How the layers fared at a step. Kept as rows on disk, and the newest in memory: there may be many layers.
+
+        Of how they are spread both keep the newest and some of before.
+        """
+        history = self.history
+        history.checkup = checkup
+        if checkup.spreads:
+            known = {**history.spreads, checkup.step: checkup.spreads}
+            kept = thinned(list(known))
+            history.spreads = {step: known[step] for step in kept}
+            packed = {name: spread.packed() for name, spread in checkup.spreads.items()}
+            self._writer.spreads(checkup.step, packed, known.keys() - kept)
         for name, value in checkup.series().items():
             self._writer.points(name, np.array([checkup.step]), np.array([value]))
 
@@ -124,6 +135,7 @@ class Recorder:
         kept = self.directory.history()
         self.history.series = kept.series
         self.history.events = kept.events
+        self.history.spreads = kept.spreads
 
     def close(self) -> None:
         """Write everything out."""

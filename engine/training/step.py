@@ -38,13 +38,13 @@ class Stepper:
         if not state.model.training:
             self._freezing.train()
         phases.begin_step()
-        self._health.begin(step)
         first = True
 
         def backward(parts: Sequence[Batch]) -> Tensor:
             optim.zero_grad()
             if first:
                 meter.begin_step()
+                self._health.begin(step)
             total: Tensor | None = None
             for number, part in enumerate(parts):
                 self._graphs.begin_part(first=number == 0)
