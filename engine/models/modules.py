@@ -45,7 +45,8 @@ class _Watch:
         handles = []
         for name, module in self._named:
             handles.append(module.register_forward_pre_hook(self._enter(name)))
-            handles.append(module.register_forward_hook(self._leave(name)))
+            # Called for what fails, too: the model may catch it and go on.
+            handles.append(module.register_forward_hook(self._leave(name), always_call=True))
         try:
             yield
         finally:

@@ -29,6 +29,10 @@ class Metric:
     goal: Literal["max", "min"]
     per_step: bool = True
 
+    def score(self, value: float) -> float:
+        """`value` so that greater is better."""
+        return value if self.goal == "max" else -value
+
 
 class Task(Protocol):
     """One kind of training.

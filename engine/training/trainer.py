@@ -33,7 +33,7 @@ from engine.resuming.keeping import Keeper, WentBackError
 from engine.resuming.state import Position, TrainingState
 from engine.runs.history import Summary
 from engine.runs.recorder import Recorder
-from engine.tasks.base import Metric, Task
+from engine.tasks.base import Task
 from engine.training.clock import Clock
 from engine.training.control import Control, Stopped
 from engine.training.evaluation import Evaluator
@@ -281,7 +281,7 @@ class Trainer:
         measured, at = validated or trained, self.at
         metric = self._task.metrics[0]
         value = measured.get(metric.name, math.nan)  # there is none where every step was skipped
-        better = math.isfinite(value) and (at.best is None or _score(metric, value) > _score(metric, at.best))
+        better = math.isfinite(value) and (at.best is None or metric.score(value) > metric.score(at.best))
         if better:
             at.best, at.best_epoch = value, at.epoch
         shown = " · ".join(f"{name} {number:.4g}" for name, number in measured.items())
@@ -293,7 +293,7 @@ class Trainer:
         self._recorder.summary(self._summary({}))
         due = self._every.unit == "epoch" and at.epoch % int(self._every.amount) == 0
         if better or due or at.epoch >= self._state.epochs or self._patience.exhausted:
-            self._keeper.save(_score(metric, value) if math.isfinite(value) else None)
+            self._keeper.save(metric.score(value) if math.isfinite(value) else None)
         if self._patience.exhausted:
             self._recorder.event(at.step, "early stopping", self._patience.reason)
         self._orders.obey()
@@ -398,8 +398,3 @@ class Trainer:
 
     def _tell_of_memory(self, text: str) -> None:
         self._recorder.event(self.at.step, "memory", text)
-
-
-def _score(metric: Metric, value: float) -> float:
-    """Greater is better."""
-    return value if metric.goal == "max" else -value

@@ -248,3 +248,20 @@ def test_a_persons_engine_py_does_not_break_ours(tmp_path: Path, monkeypatch: py
     import engine.recipe
 
     assert engine.recipe.Recipe is Recipe
+
+
+def test_a_model_that_catches_what_one_of_its_modules_raises_is_shown_as_it_goes_on(tmp_path: Path) -> None:
+    code = """class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.odd, self.even = nn.Linear(3, 3), nn.Linear(784, 7)
+    def forward(self, x):
+        x = x.flatten(1)
+        try:
+            return self.odd(x)
+        except RuntimeError:
+            return self.even(x)
+"""
+    rows = model_rows(mine(tmp_path, code, "Net"), DIGITS)
+    assert [(row.name, row.path) for row in rows[:2]] == [("odd: Linear", (0,)), ("even: Linear", (1,))]
+    assert [row.output for row in rows[:2]] == [None, (7,)]
