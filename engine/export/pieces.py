@@ -24,6 +24,7 @@ _IMPORTS = {
     "Iterable": ("collections.abc", "Iterable"),
     "Iterator": ("collections.abc", "Iterator"),
     "Sequence": ("collections.abc", "Sequence"),
+    "cache": ("functools", "cache"),
     "Path": ("pathlib", "Path"),
     "Any": ("typing", "Any"),
     "Literal": ("typing", "Literal"),
@@ -39,6 +40,7 @@ _IMPORTS = {
     "lr_scheduler": ("torch.optim", "lr_scheduler"),
     "datasets": ("torchvision", "datasets"),
     "models": ("torchvision", "models"),
+    "interpolate_embeddings": ("torchvision.models.vision_transformer", "interpolate_embeddings"),
     "v2": ("torchvision.transforms", "v2"),
 }
 _THIRD = ("numpy", "torch", "torchvision")
