@@ -24,7 +24,7 @@ class FreezingCode:
         held = learned - {name for name, parameter in model.named_parameters() if parameter.requires_grad}
         norms = set(freezing.norms)
         self._norms = bool(norms)
-        named = {name for name, module in model.named_modules() if module in norms}
+        named = {f"{name}." for name, module in model.named_modules() if module in norms}
         self._names = _beginnings(model, learned | named, held | named)
         freezing.begin_epoch(self._until)
 
@@ -32,7 +32,7 @@ class FreezingCode:
         """How the names of what is held begin, and how long it is."""
         if not self._names:
             return []
-        lines = [f"FROZEN = {literal(tuple(self._names))}  # how the names begin of what does not learn"]
+        lines = [f"FROZEN = {literal(tuple(self._names))}  # the names of what does not learn begin so"]
         return [*lines, f"UNFREEZE_AT = {self._until}  # epochs, after which it learns"] if self._until else lines
 
     def begin(self) -> list[str]:
@@ -58,10 +58,13 @@ class FreezingCode:
 
 
 def _beginnings(model: nn.Module, every: set[str], held: set[str]) -> list[str]:
-    """The fewest beginnings that the names in `held` have, and the others in `every` have not."""
+    """The fewest beginnings that the names in `held` have, and the others in `every` have not.
+
+    Parameters are called `1.weight`, modules `1.`, as they begin.
+    """
     found: list[str] = []
     for name in (*(f"{name}." for name, _ in model.named_modules() if name), *sorted(held)):
-        inside = {each for each in every if f"{each}.".startswith(name)}
+        inside = {each for each in every if each.startswith(name)}
         if inside and inside <= held and not name.startswith(tuple(found)):
             found.append(name)
     return found

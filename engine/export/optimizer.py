@@ -70,7 +70,7 @@ class OptimizerCode:
         if bare and any(group.get("weight_decay") for group in self._optimizer.param_groups):
             said.append("norms and biases are not decayed")
         if part.backbone_lr_factor != 1:
-            said.append(f"all but the last layer learns at {part.backbone_lr_factor:g} of the rate")
+            said.append(f"all but the head learns at {part.backbone_lr_factor:g} of the rate")
         return f'"""{"; ".join(said)}."""'
 
     def _alike(self, rest: torch.optim.Optimizer) -> dict[str, Any]:

@@ -22,12 +22,12 @@ def zoo_code(plan: ZooPlan, facts: Facts) -> tuple[str, ...]:
 
 
 def _channels(plan: ZooPlan, facts: Facts) -> list[str]:
-    """The line that replaces the first convolution where the data's channels are not red, green and blue."""
+    """The lines that replace the first convolution where the data's channels are not red, green and blue."""
     if facts.shape[0] == COLOURS:
         return []
     name, first = first_convolution(plan.twin)
     place = re.sub(r"\.(\d+)", r"[\1]", f".{name}")
-    return [f"model{place} = nn.{first!r}  # torchvision's takes {COLOURS} channels"]
+    return [f"# torchvision's own takes {COLOURS} channels.", f"model{place} = nn.{first!r}"]
 
 
 def _weights(plan: ZooPlan, facts: Facts) -> list[str]:
@@ -36,22 +36,25 @@ def _weights(plan: ZooPlan, facts: Facts) -> list[str]:
     if weights is None:
         return []
     written = [f"weights={literal(weights.name)}"]
-    written += [f"{name}={literal(plan.options[name])}" for name in ("aux_logits",) if name in plan.options]
-    trained = weights.dataset or "other pictures"
+    if plan.options.get("aux_logits"):  # of none torchvision does not want to hear beside weights
+        written.append("aux_logits=True")
     lines = [
-        f"# Trained on {trained}; torchvision downloads them once, {weights.megabytes:.0f} MB.",
+        f"# Trained on {weights.dataset or 'other pictures'}, {weights.megabytes:.0f} MB, which are downloaded once.",
         f"weights = {call(f'models.{plan.zoo.name}', written)}.state_dict()",
     ]
     if facts.shape[0] != COLOURS:
         first = literal(f"{first_convolution(twin)[0]}.weight")
-        lines.append(f"weights[{first}] = weights[{first}].sum(1, keepdim=True)  # grey is red, green and blue alike")
+        lines.append("# As if grey pictures came three times, in red, green and blue.")
+        lines.append(f"weights[{first}] = weights[{first}].sum(1, keepdim=True)")
     if isinstance(twin, VisionTransformer):
         lines.append(f"weights = interpolate_embeddings({twin.image_size}, {twin.patch_size}, weights)")
     head = tuple(dict.fromkeys(f"{name.rpartition('.')[0]}." for name in sorted(plan.head)))
     outside = literal(head if head[1:] else head[0])
     lines += [
-        "# The head keeps what was drawn for it.",
-        f"weights = {{name: value for name, value in weights.items() if not name.startswith({outside})}}",
-        "model.load_state_dict(weights, strict=False)",
+        "state = model.state_dict()  # of which the head keeps what was drawn for it",
+        "for name, value in weights.items():",
+        f"    if name in state and not name.startswith({outside}):",
+        "        state[name] = value",
+        "model.load_state_dict(state)",
     ]
     return lines

@@ -291,7 +291,8 @@ def _load(model: nn.Module, zoo: ZooModel, weights: ZooWeights, progress: Progre
     if other or missing:
         what = f"{zoo.name} {weights.name} does not fit {(*other, *missing)[0]}"
         raise ModelError("model.options", what, 'Remove the options that change the model, or set weights = "".')
-    model.load_state_dict(given, strict=False)
+    own.update(given)  # not `given` alone: it does not say of which version it is, which MNASNet asks
+    model.load_state_dict(own)
 
 
 def _with_auxiliary(model: nn.Module) -> dict[str, bool]:
