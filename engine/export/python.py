@@ -18,7 +18,7 @@ from engine.data.prepare import Facts, describe, part_sizes
 from engine.data.sources import Source
 from engine.errors import StudioError
 from engine.export.data import data_code
-from engine.export.pieces import FUNCTIONS, PADDED, PLAIN, imports, pieces
+from engine.export.taken.pieces import FUNCTIONS, PADDED, PLAIN, imports, pieces
 from engine.export.training import training_code
 from engine.models.build import build_model, flow, given, sizes, weightless_model
 from engine.models.rows import count_parameters
