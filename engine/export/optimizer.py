@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from engine import catalog
 from engine.code import arguments, block, imported, literal, spread
 from engine.durations import Duration
+from engine.models.heads import heads
 from engine.optim.optimizers import Both, make_optimizer
 from engine.optim.optimizers import needs_closure as wants_closure
 from engine.optim.schedules import make_scheduler
@@ -34,7 +35,7 @@ class OptimizerCode:
         self._optimizer = make_optimizer(recipe, model)
         self._named = dict(model.named_parameters())
         self._trained = {name for name, parameter in self._named.items() if parameter.requires_grad}
-        self._head = _head(model)
+        self._head = _heads(model)
         self.needs_closure = wants_closure(self._optimizer)
         self.needs = frozenset({"Both"} if isinstance(self._optimizer, Both) else ())
 
@@ -69,7 +70,7 @@ class OptimizerCode:
         if bare and any(group.get("weight_decay") for group in self._optimizer.param_groups):
             said.append("norms and biases are not decayed")
         if part.backbone_lr_factor != 1:
-            said.append(f"all but the last layer learns at {part.backbone_lr_factor:g} of the rate")
+            said.append(f"all but the head learns at {part.backbone_lr_factor:g} of the rate")
         return f'"""{"; ".join(said)}."""'
 
     def _alike(self, rest: torch.optim.Optimizer) -> dict[str, Any]:
@@ -110,7 +111,8 @@ class OptimizerCode:
 
     def _conditions(self) -> Iterator[tuple[str, set[str]]]:
         """Words for a choice of parameters, and their names."""
-        head = f"{self._head}." if self._head else ""
+        head = tuple(f"{name}." for name in self._head)
+        begins = literal(head if head[1:] else "".join(head))
         sizes: dict[str, Callable[[Tensor], bool]] = {
             "": lambda p: True,
             "p.ndim > 1": lambda p: p.ndim > 1,
@@ -119,20 +121,18 @@ class OptimizerCode:
         }
         places: dict[str, Callable[[str], bool]] = {
             "": lambda name: True,
-            f"name.startswith({literal(head)})": lambda name: name.startswith(head),
-            f"not name.startswith({literal(head)})": lambda name: not name.startswith(head),
+            f"name.startswith({begins})": lambda name: name.startswith(head),
+            f"not name.startswith({begins})": lambda name: not name.startswith(head),
         }
         for (size, fits), (place, lies) in product(sizes.items(), places.items()):
             names = {name for name in self._trained if fits(self._named[name]) and lies(name)}
             yield " and ".join(filter(None, (size, place))), names
 
 
-def _head(model: nn.Module) -> str:
-    """The name of the last module that trains parameters of its own: its rate is the recipe's."""
-    held: list[str] = [
-        name for name, module in model.named_modules() if any(p.requires_grad for p in module.parameters(False))
-    ]
-    return held[-1]
+def _heads(model: nn.Module) -> list[str]:
+    """The names of what learns at the recipe's rate; a model that is nothing but its head has none."""
+    found = heads(model)
+    return [name for name, module in model.named_modules() if name and module in found]
 
 
 def scheduler_lines(recipe: Recipe, rates: Sequence[float]) -> list[str]:

@@ -18,11 +18,12 @@ from engine.data.prepare import Facts, describe, part_sizes
 from engine.data.sources import Source
 from engine.errors import StudioError
 from engine.export.data import data_code
-from engine.export.pieces import FUNCTIONS, PADDED, PLAIN, imports, pieces
+from engine.export.taken.pieces import FUNCTIONS, PADDED, PLAIN, imports, pieces
 from engine.export.training import training_code
-from engine.models.build import build_model, flow, given, sizes
+from engine.models.build import build_model, flow, given, sizes, weightless_model
 from engine.models.rows import count_parameters
 from engine.models.source import model_code
+from engine.policies.graphs import GRAPHS
 from engine.python_file import load_function
 from engine.recipe import Recipe
 
@@ -31,9 +32,13 @@ _WIDTH = 116
 
 @dataclass(frozen=True)
 class _Model:
-    """How the file makes the model: the expression, the lines that it needs, and classes of ours."""
+    """How the file makes the model: the expression, the lines that it needs, and classes of ours.
+
+    `blank` is the model, without numbers where it can be.
+    """
 
     made: str
+    blank: nn.Module
     lines: tuple[str, ...]
     needs: frozenset[str] = frozenset()
     padded: bool = False
@@ -49,7 +54,7 @@ def python_file(recipe: Recipe, name: str, file: str = "") -> str:
     model = _model(recipe, facts)
     data = data_code(recipe, source)
     steps = max(1, math.ceil(part_sizes(source, recipe.data)["train"] / recipe.data.batch_size))
-    training = training_code(recipe, facts, _blank(recipe, facts), data, model.made, steps)
+    training = training_code(recipe, facts, model.blank, data, model.made, steps)
     classes = pieces(sorted(model.needs), PADDED if model.padded else PLAIN)
     lines = [*model.lines, *data.lines, *training.lines]
     own = {"imported"} if any("imported(" in line for line in lines) else set[str]()
@@ -79,31 +84,28 @@ def _separated(definitions: list[str]) -> str:
 def _model(recipe: Recipe, facts: Facts) -> _Model:
     if recipe.model.layers:
         code = model_code(recipe.model.layers, flow(facts), sizes(recipe, facts))
-        return _Model("Model()", code.lines, code.needs, code.padded)
-    blank = _blank(recipe, facts)  # says what is wrong with it
+        return _Model("Model()", _blank(recipe, facts), code.lines, code.needs, code.padded)
     if recipe.model.zoo:
-        values = {"num_classes": facts.outputs, **recipe.model.options}
-        made = call(f"models.{recipe.model.zoo}", [f"{name}={literal(value)}" for name, value in values.items()])
-        about = f"{type(blank).__name__} of torchvision, {count_parameters(blank):,} parameters."
-        return _Model("make_model()", _function(about, made))
+        from engine.export.zoo import zoo_code  # torchvision takes a second to import
+        from engine.models.zoo.building import plan_zoo
+
+        plan = plan_zoo(recipe.model, facts)
+        return _Model("make_model()", plan.twin, zoo_code(plan, facts))
+    blank = _blank(recipe, facts)  # says what is wrong with it
     function = load_function(recipe.model.python, "model.python")
     values = {**given(function, facts), **recipe.model.options}
     written = [f"{name}={literal(value)}" for name, value in values.items()]
     made = call(imported(recipe.model.python), written)
     about = f"Your own model, {count_parameters(blank):,} parameters; its file must stay where it is."
-    return _Model("make_model()", _function(about, made))
-
-
-def _function(about: str, made: str) -> tuple[str, ...]:
-    return ("def make_model() -> nn.Module:", *block([f'"""{about}"""', f"return {made}"]))
+    lines = ("def make_model() -> nn.Module:", *block([f'"""{about}"""', f"return {made}"]))
+    return _Model("make_model()", blank, lines)
 
 
 def _blank(recipe: Recipe, facts: Facts) -> nn.Module:
     """The model without numbers; a person's own, where it can't do without, with them."""
     with torch.random.fork_rng(devices=[], enabled=bool(recipe.model.python)):
         try:
-            with torch.device("meta"):
-                return build_model(recipe, facts)
+            return weightless_model(recipe, facts)
         except StudioError:
             if not recipe.model.python:
                 raise
@@ -151,6 +153,8 @@ def _left_out(recipe: Recipe, source: Source, parts: tuple[str, ...]) -> list[st
         said.append("training.overfit_one_batch: it takes all batches")
     if training.gradient_checkpointing:
         said.append("training.gradient_checkpointing: it keeps all activations")
+    if training.compile == GRAPHS:
+        said.append("training.compile: it is compiled, but without CUDA graphs")
     if recipe.data.num_workers:
         said.append("data.num_workers: samples are read between the steps")
     if source.origin == "yours":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -79,8 +78,8 @@ class LossCode:
 
         return f"{weight('y_part')} / {weight('y')}"
 
-    def evaluate(self, laid_out: Sequence[str], autocast: str) -> list[str]:
-        """The function `evaluate`. `laid_out` are lines that prepare a batch, `autocast` its context or empty."""
+    def evaluate(self, autocast: str) -> list[str]:
+        """The function `evaluate`. `autocast` is the context of its forward pass, or empty."""
         scaled = self._recipe.data.standardize_target
         part = "tuple[Any, Tensor]" if self._recipe.data.python else "tuple[Tensor, Tensor]"
         given = ["model: nn.Module", "criterion: nn.Module", f"part: {part}", "device: torch.device"]
@@ -88,7 +87,7 @@ class LossCode:
         unit = ", in the data's own unit" if scaled else ""
         self.needs.add("told")
         output = "model(x.to(device)).float()" if autocast else "model(x.to(device))"
-        each = [*laid_out, f"outputs.append({output})", "targets.append(y.to(device))"]
+        each = [f"outputs.append({output})", "targets.append(y.to(device))"]
         loop = ["for x, y in batches(*part):", *block(each)]
         return [
             "@torch.inference_mode()",

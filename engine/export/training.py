@@ -9,8 +9,10 @@ from torch import nn
 from engine.code import block, literal
 from engine.data.prepare import Facts
 from engine.export.data import DataCode
+from engine.export.freezing import FreezingCode
 from engine.export.optimizer import OptimizerCode, scheduler_ends, scheduler_lines, warmup_text
 from engine.export.scoring import LossCode
+from engine.models.auxiliary import SHARE
 from engine.recipe import Recipe
 
 _AMP = {"bf16": "torch.bfloat16", "fp16": "torch.float16"}
@@ -46,6 +48,9 @@ class _Writer:
         self._scaled = self._training.precision == "fp16"
         self._own = bool(recipe.model.python or recipe.data.python)
         self._loss = LossCode(recipe, facts)
+        self._freezing = FreezingCode(recipe, model)  # what is frozen for good no optimizer takes
+        self._auxiliary = bool(getattr(model, "auxiliary_heads", ()))
+        self._layout = _layout(recipe, facts, model)
         self.optimizer = OptimizerCode(recipe, model, steps)
         self._scheduler = scheduler_lines(recipe, self.optimizer.rates)
         self._warmup = warmup_text(recipe)
@@ -60,7 +65,7 @@ class _Writer:
         """The function `evaluate`; none without data to measure on."""
         if set(self._data.parts) == {"train"}:
             return []
-        return self._loss.evaluate(self._laid_out(), self._autocast() if self._amp else "")
+        return self._loss.evaluate(self._autocast() if self._amp else "")
 
     def constants(self) -> list[str]:
         """How long, from which seed, in how many parts."""
@@ -68,7 +73,7 @@ class _Writer:
         lines = [f"EPOCHS = {training.epochs}", f"SEED = {training.seed}"]
         if training.accumulate > 1:
             lines.append(f"ACCUMULATE = {training.accumulate}  # parts that each batch is computed in")
-        return [*lines, 'WEIGHTS = Path(__file__).with_suffix(".pt")']
+        return [*lines, *self._freezing.constants(), 'WEIGHTS = Path(__file__).with_suffix(".pt")']
 
     def main(self) -> list[str]:
         """The function `main`, and the call of it."""
@@ -95,13 +100,15 @@ class _Writer:
             *self._switches(),
             "",
             seed,
+            # A person's own files draw as they are run and read: before the model, as in torch-tui.
+            *(["parts = load()", seed] if self._own else []),
             f"model = {self._made}.to(device)  # the weights are drawn on the CPU: the same on every device",
         ]
-        if training.channels_last and len(self._facts.shape) == 3:
-            lines.append("model = model.to(memory_format=torch.channels_last)")
+        if self._layout:
+            lines += [f"layout = {self._layout}", "model = model.to(memory_format=layout)"]
         if training.compile:
             lines.append("model.compile()")
-        lines += ["parts = load()", *self._data.fits]
+        lines += [*self._freezing.begin(), *([] if self._own else ["parts = load()"]), *self._data.fits]
         if self._recipe.data.standardize_target:
             lines += [
                 'mean, std = parts["train"][1].mean(0), parts["train"][1].std(0, correction=0).clamp_min(1e-12)',
@@ -145,16 +152,9 @@ class _Writer:
     def _autocast(self) -> str:
         return f"torch.autocast(device.type, {self._amp})"
 
-    def _laid_out(self) -> list[str]:
-        """The line that lays a batch of images out as the recipe wants it."""
-        if not (self._training.channels_last and len(self._facts.shape) == 3):
-            return []
-        return ["x = x.contiguous(memory_format=torch.channels_last)"]
-
     def _loop(self) -> list[str]:
         step = [
-            "x, y = x.to(device), y.to(device)",
-            *self._laid_out(),
+            f"x, y = x.to(device{', memory_format=layout' if self._layout else ''}), y.to(device)",
             *self._step(),
             *self._schedule("step"),
             "total, count = total + loss.detach() * len(y), count + len(y)",
@@ -167,6 +167,7 @@ class _Writer:
         return [
             "for epoch in range(epochs):",
             "    model.train()",
+            *block(self._freezing.begin_epoch()),
             "    total, count = torch.zeros((), device=device), 0",
             '    for x, y in batches(*parts["train"], epoch):',
             *block(step, 8),
@@ -216,13 +217,16 @@ class _Writer:
         ]
 
     def _forward(self, x: str, y: str, loss: str) -> list[str]:
-        if not self._amp:
+        if not (self._amp or self._auxiliary):
             return [f"{loss} = criterion(model({x}), {self._loss.given(y)})"]
-        return [
-            f"with {self._autocast()}:",
-            f"    output = model({x})",
-            f"{loss} = criterion(output.float(), {self._loss.given(y)})",
-        ]
+        whole, given = ".float()" if self._amp else "", self._loss.given(y)
+        run = [f"output{', *auxiliary' if self._auxiliary else ''} = model({x})"]
+        if self._amp:
+            run = [f"with {self._autocast()}:", *block(run)]
+        lines = [*run, f"{loss} = criterion(output{whole}, {given})"]
+        if self._auxiliary:
+            lines.append(f"{loss} += {SHARE} * sum(criterion(each{whole}, {given}) for each in auxiliary)")
+        return lines
 
     def _backward(self, loss: str) -> str:
         return f"scaler.scale({loss}).backward()" if self._scaled else f"{loss}.backward()"
@@ -289,3 +293,14 @@ class _Writer:
             ]
         which = "best" if "val" in self._data.parts else "last"
         return [*lines, f'print(f"The {which} weights are in {{WEIGHTS}}.")']
+
+
+def _layout(recipe: Recipe, facts: Facts, model: nn.Module) -> str:
+    """How images and weights lie in memory, as an expression; empty where that is torch's own way."""
+    wanted, half = recipe.training.channels_last, recipe.training.precision in _AMP
+    # Module.to(memory_format=…) refuses weights of three dimensions.
+    if len(facts.shape) != 3 or any(p.ndim == 5 for p in model.parameters()):
+        return ""
+    if wanted == "auto" and half and not recipe.model.python and any(p.ndim == 4 for p in model.parameters()):
+        return 'torch.channels_last if device.type == "cuda" else torch.contiguous_format'
+    return "torch.channels_last" if wanted is True else ""

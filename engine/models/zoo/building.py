@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,8 +24,22 @@ from engine.models.zoo.catalogue import ZooModel, ZooWeights, entry, find, find_
 from engine.models.zoo.weights import fetch
 from engine.recipe import Model
 
-_COLOURS = 3
+COLOURS = 3
 _IN_COLOUR = 'data.transforms = [{ name = "Grayscale", num_output_channels = 3 }]'
+
+
+@dataclass(frozen=True)
+class ZooPlan:
+    """How a model is built: `options` for torchvision's builder, `head` names the weights that follow the classes.
+
+    `twin` is the model without memory.
+    """
+
+    zoo: ZooModel
+    weights: ZooWeights | None
+    options: Mapping[str, Any]
+    twin: nn.Module
+    head: set[str]
 
 
 def build_zoo(wanted: Model, facts: Facts, progress: Progress | None) -> nn.Module:
@@ -33,29 +48,36 @@ def build_zoo(wanted: Model, facts: Facts, progress: Progress | None) -> nn.Modu
     That is for where a checkpoint brings all weights. Raises RecipeError or ModelError, also for samples that the model
     can't take: before anything is downloaded.
     """
+    plan = plan_zoo(wanted, facts)
+    model = _made(plan.zoo, plan.options)
+    _take_channels(model, facts.shape[0])
+    _name_auxiliary(model, plan.head)
+    if plan.weights is not None and progress is not None:
+        _load(model, plan.zoo, plan.weights, progress, plan.head)
+    return model
+
+
+def plan_zoo(wanted: Model, facts: Facts, *, tried: bool = True) -> ZooPlan:
+    """How the model is built. Raises RecipeError or ModelError, where it is `tried` also for samples it can't take.
+
+    Nothing is downloaded, and no random number is drawn.
+    """
     zoo, weights = chosen(wanted)
     options = _options(zoo, weights, wanted, facts)
     twin = _twin(zoo, options, facts)
-    try:
-        _try(twin, facts)
-    except Exception as error:  # torch raises whatever fits
-        raise refusal(wanted, facts, error) from error
-    model = _made(zoo, options)
-    _take_channels(model, facts.shape[0])
+    if tried:
+        try:
+            _try(twin, facts)
+        except Exception as error:  # torch raises whatever fits
+            raise refusal(wanted, facts, error) from error
     head = _head_weights(twin, zoo, options)
-    _name_auxiliary(model, head)
-    if weights is not None and progress is not None:
-        _load(model, zoo, weights, progress, head)
-    return model
+    _name_auxiliary(twin, head)
+    return ZooPlan(zoo, weights, options, twin, head)
 
 
 def shape_of_zoo(wanted: Model, facts: Facts) -> nn.Module:
     """The model without memory; no samples are sent through it. Raises RecipeError or ModelError."""
-    zoo, weights = chosen(wanted)
-    options = _options(zoo, weights, wanted, facts)
-    twin = _twin(zoo, options, facts)
-    _name_auxiliary(twin, _head_weights(twin, zoo, options))
-    return twin
+    return plan_zoo(wanted, facts, tried=False).twin
 
 
 def chosen(wanted: Model) -> tuple[ZooModel, ZooWeights | None]:
@@ -103,7 +125,7 @@ def _options(zoo: ZooModel, weights: ZooWeights | None, wanted: Model, facts: Fa
         options.setdefault("init_weights", weights is None)
     if weights is not None and "transform_input" in takes:
         options.setdefault("transform_input", True)  # torchvision's rule: these weights were trained on -1 … 1
-    if weights is not None and channels != _COLOURS and (channels != 1 or options.get("transform_input")):
+    if weights is not None and channels != COLOURS and (channels != 1 or options.get("transform_input")):
         what = f"the weights of {zoo.name} are for pictures of three colours, the data's have {channels}"
         raise ModelError("model.weights", what, f'Set {_IN_COLOUR}, or train from scratch with weights = "".')
     _check_size(zoo, options, wanted, facts)
@@ -193,9 +215,14 @@ def _try(twin: nn.Module, facts: Facts) -> None:
         twin.train()(torch.zeros(2, *facts.shape, device="meta"))
 
 
+def first_convolution(model: nn.Module) -> tuple[str, nn.Conv2d]:
+    """What takes the data's channels, and its name."""
+    return next((name, each) for name, each in model.named_modules() if isinstance(each, nn.Conv2d))
+
+
 def _take_channels(model: nn.Module, channels: int) -> None:
     """Give the first convolution the data's channels; where there are three it is left alone."""
-    name, first = next((name, each) for name, each in model.named_modules() if isinstance(each, nn.Conv2d))
+    name, first = first_convolution(model)
     if channels == first.in_channels:
         return
     made = nn.Conv2d(
@@ -217,7 +244,7 @@ def _head_weights(twin: nn.Module, zoo: ZooModel, options: Mapping[str, Any]) ->
     """The names of the weights that follow the number of classes."""
     more = {**options, "num_classes": options["num_classes"] + 1}
     others = dict(_weightless(zoo, more).named_parameters())
-    first = next(name for name, each in twin.named_modules() if isinstance(each, nn.Conv2d))
+    first, _ = first_convolution(twin)
     return {
         name
         for name, parameter in twin.named_parameters()
@@ -264,7 +291,8 @@ def _load(model: nn.Module, zoo: ZooModel, weights: ZooWeights, progress: Progre
     if other or missing:
         what = f"{zoo.name} {weights.name} does not fit {(*other, *missing)[0]}"
         raise ModelError("model.options", what, 'Remove the options that change the model, or set weights = "".')
-    model.load_state_dict(given, strict=False)
+    own.update(given)  # not `given` alone: it does not say of which version it is, which MNASNet asks
+    model.load_state_dict(own)
 
 
 def _with_auxiliary(model: nn.Module) -> dict[str, bool]:
@@ -288,7 +316,7 @@ def _at_size(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _in_channels(value: Tensor, own: Tensor | None) -> Tensor:
     """The first convolution's weights for grey pictures: as if these came three times, in red, green and blue."""
-    if own is not None and value.ndim == own.ndim == 4 and value.shape[1] == _COLOURS and own.shape[1] == 1:
+    if own is not None and value.ndim == own.ndim == 4 and value.shape[1] == COLOURS and own.shape[1] == 1:
         return value.sum(1, keepdim=True)
     return value
 

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ import torch
 from engine.recipe import Recipe
 from engine.trials.trial import trial
 
+STEPS_ONLY = ("--device", "cpu", "--steps")
 # Runs each file with each list of arguments, in one process, so that torch is imported once.
 _RUN = """
 import contextlib, io, json, runpy, sys
@@ -51,12 +52,6 @@ def run_files(runs: Sequence[tuple[Path, Sequence[str]]], prepare: str = "") -> 
 def losses(said: str) -> list[float]:
     """The losses that a file has printed of its steps."""
     return [float(line.split()[-1]) for line in said.splitlines() if line.startswith("step")]
-
-
-def losses_of(files: Mapping[str, Path], steps: int, prepare: str = "") -> dict[str, list[float]]:
-    """The first losses of each file."""
-    said = run_files([(file, ["--steps", str(steps), "--device", "cpu"]) for file in files.values()], prepare)
-    return {name: losses(text) for name, text in zip(files, said, strict=True)}
 
 
 def real_losses(recipe: Recipe, steps: int) -> list[float]:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import pickle
 import struct
 from pathlib import Path
 
 import numpy as np
+import pytest
+import torch
+from torchvision import models
+
+from engine.models.zoo.catalogue import _pictures_to_numbers
 
 TRAIN, TEST = 400, 60
 
@@ -17,6 +23,22 @@ def make(root: Path) -> str:
     for number, name in enumerate(("MNIST", "FashionMNIST")):
         _idx_files(root / name / "raw", np.random.default_rng(number))
     return _cifar(root, np.random.default_rng(9))
+
+
+def make_weights(root: Path, name: str, patch: pytest.MonkeyPatch) -> str:
+    """Weights of torchvision's model `name` below `root`, taken for its published ones, by the returned code too."""
+    content = io.BytesIO()
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        torch.save(models.get_model(name).state_dict(), content)
+    url = f"https://nowhere/made-{hashlib.sha256(content.getvalue()).hexdigest()[:8]}.pth"
+    folder = root / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    (folder / url.rpartition("/")[2]).write_bytes(content.getvalue())
+    patch.setenv("TORCH_HOME", str(root))
+    patch.setattr(models.get_model_weights(name).DEFAULT.value, "url", url)
+    _pictures_to_numbers.cache_clear()
+    return f"from torchvision import models\nmodels.get_model_weights({name!r}).DEFAULT.value.url = {url!r}"
 
 
 def _idx_files(folder: Path, draw: np.random.Generator) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from engine import catalog
 from engine.errors import ModelError
-from engine.export.pieces import PADDED, PLAIN, imports, pieces
+from engine.export.taken.pieces import PADDED, PLAIN, imports, pieces
 from engine.models.layers import Flow, build_chain, trace
 from engine.models.source import ModelCode, model_code
 from engine.recipe import Layer

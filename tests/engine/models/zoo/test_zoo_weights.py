@@ -195,6 +195,7 @@ class TestLoaded:
             ("squeezenet1_1", {}),
             ("mobilenet_v3_small", {}),
             ("densenet121", {}),
+            ("mnasnet0_5", {}),
             ("googlenet", {"init_weights": False, "aux_logits": True}),
         ],
     )

@@ -9,9 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 # Where a file's own classes and functions are taken from.
-PLAIN = ("engine.export.plain", "engine.models.sequences")
-PADDED = ("engine.export.padded", "engine.models.blocks", "engine.models.sequences")
-FUNCTIONS = ("engine.export.plain", "engine.optim.optimizers", "engine.devices.device")
+PLAIN = ("engine.export.taken.plain", "engine.models.sequences")
+PADDED = ("engine.export.taken.padded", "engine.models.blocks", "engine.models.sequences")
+FUNCTIONS = ("engine.export.taken.plain", "engine.optim.optimizers", "engine.devices.device")
 # How a name comes into a file: the module, and the name there; an empty one is the module itself.
 _IMPORTS = {
     "argparse": ("argparse", ""),
@@ -24,6 +24,7 @@ _IMPORTS = {
     "Iterable": ("collections.abc", "Iterable"),
     "Iterator": ("collections.abc", "Iterator"),
     "Sequence": ("collections.abc", "Sequence"),
+    "cache": ("functools", "cache"),
     "Path": ("pathlib", "Path"),
     "Any": ("typing", "Any"),
     "Literal": ("typing", "Literal"),
@@ -39,6 +40,7 @@ _IMPORTS = {
     "lr_scheduler": ("torch.optim", "lr_scheduler"),
     "datasets": ("torchvision", "datasets"),
     "models": ("torchvision", "models"),
+    "interpolate_embeddings": ("torchvision.models.vision_transformer", "interpolate_embeddings"),
     "v2": ("torchvision.transforms", "v2"),
 }
 _THIRD = ("numpy", "torch", "torchvision")

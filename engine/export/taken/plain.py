@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -161,12 +162,18 @@ def balanced(targets: Tensor, classes: int, ignored: int | None = None) -> Tenso
 
 def imported(path: str, name: str) -> Any:
     """What is called `name` in your own file."""
+    return getattr(own_file(path), name)
+
+
+@cache
+def own_file(path: str) -> Any:
+    """Your own file, run once."""
     spec = importlib.util.spec_from_file_location("your_own_file", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return getattr(module, name)
+    return module
 
 
 def read(dataset: Any, index: Tensor) -> tuple[Tensor, Tensor]:
