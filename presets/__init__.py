@@ -12,7 +12,9 @@ from engine.recipe import Recipe
 
 DEFAULT = "digits-mlp"
 _ROOT = Path(__file__).parent
-_FAMILIES = ("vision", "tabular")  # the order of a course; further folders follow by name
+# The order of a course; further families follow by name, further presets by how much is to be downloaded for them.
+_FAMILIES = ("vision", "tabular")
+_COURSE = (DEFAULT, "digits-cnn", "digits-resnet", "digits-gru", "digits-transformer")
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,9 @@ def load(name: str) -> Preset:
     raise RecipeError(name, "is no preset and no recipe file", nearest(name, names) or "See: torch-tui presets.")
 
 
-def _order(preset: Preset) -> tuple[int, str, bool, int, int, str]:
+def _order(preset: Preset) -> tuple[int, str, int, int, int, str]:
     place = _FAMILIES.index(preset.family) if preset.family in _FAMILIES else len(_FAMILIES)
     source = sources().get(preset.recipe.data.name)
     megabytes, layers = source.download_mb if source else 0, len(preset.recipe.model.layers)
-    return place, preset.family, preset.name != DEFAULT, megabytes, layers, preset.name
+    lesson = _COURSE.index(preset.name) if preset.name in _COURSE else len(_COURSE)
+    return place, preset.family, lesson, megabytes, layers, preset.name

@@ -12,6 +12,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -21,14 +22,26 @@ KEPT = 64  # histograms of a layer at most, however long it trains
 
 _FIRST, _WILD = 4, 1020  # below are 0 and what float32 can only just hold, above are infinities and NaN
 _HALF = CODES // 2  # the codes of negative numbers begin there
-_BIN = np.dtype([("place", "<i2"), ("count", "<u4")])  # place: the code with its sign, ascending like the numbers
 _NO_PLACE, _WILD_PLACE = 0, CODES
-_SIZES = np.arange(CODES) % _HALF
-_SIGNED = np.where(np.arange(CODES) < _HALF, _SIZES, -_SIZES)
-_PLACES = np.select([_SIZES < _FIRST, _SIZES >= _WILD], [_NO_PLACE, _WILD_PLACE], _SIGNED)  # of each code
 _HEAD = struct.Struct("<BQQQH")  # which kind, total, zeros, wild, how many bins
-# Where the bin of each code begins; the last one ends at 2¹²⁸.
-_EDGES = np.append((np.arange(_WILD, dtype=np.int32) << 21).view(np.float32).astype(np.float64), 2.0**128)
+
+
+class _Grid:
+    """What follows from the codes, made at its first use: NumPy waits until something is counted or drawn."""
+
+    def __init__(self) -> None:
+        self.bin = np.dtype([("place", "<i2"), ("count", "<u4")])
+        """A row of `bins`: the place is the code with its sign, ascending like the numbers."""
+        sizes = np.arange(CODES) % _HALF
+        signed = np.where(np.arange(CODES) < _HALF, sizes, -sizes)
+        self.places = np.select([sizes < _FIRST, sizes >= _WILD], [_NO_PLACE, _WILD_PLACE], signed)
+        """Of each code."""
+        begins = (np.arange(_WILD, dtype=np.int32) << 21).view(np.float32).astype(np.float64)
+        self.edges = np.append(begins, 2.0**128)
+        """Where the bin of each code begins; the last one ends at 2¹²⁸."""
+
+
+_grid = cache(_Grid)
 
 
 @dataclass(frozen=True)
@@ -48,16 +61,16 @@ class Histogram:
         """From what was counted of each code, (n, 2048), of so many numbers, and zeros that were not counted."""
         flat, rows = counts.reshape(-1), len(counts)
         used = (flat != 0).nonzero()[0]  # of 2048 codes some hundred; four times as fast as nonzero of numbers
-        which, places, found = used // CODES, _PLACES[used % CODES], flat[used]
+        which, places, found = used // CODES, _grid().places[used % CODES], flat[used]
         zero, not_finite = places == _NO_PLACE, places == _WILD_PLACE
         none, wild = (np.bincount(which[at], found[at], rows).astype(np.int64).tolist() for at in (zero, not_finite))
         held = (~(zero | not_finite)).nonzero()[0]
         held = held[np.argsort(which[held] * 2 * CODES + places[held], kind="stable")]
         which = which[held]
-        bins = np.empty(len(held), _BIN)
+        bins = np.empty(len(held), _grid().bin)
         bins["place"], bins["count"] = places[held], found[held]
         packed = bins.tobytes()
-        ends = (np.searchsorted(which, np.arange(rows + 1)) * _BIN.itemsize).tolist()
+        ends = (np.searchsorted(which, np.arange(rows + 1)) * _grid().bin.itemsize).tolist()
         parts = [packed[first:end] for first, end in pairwise(ends)]
         return [
             cls(total, more + counted, other, part)
@@ -109,12 +122,12 @@ class Histogram:
 
     @property
     def _rows(self) -> np.ndarray:
-        return np.frombuffer(self.bins, _BIN)
+        return np.frombuffer(self.bins, _grid().bin)
 
     def _bounds(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(least, greatest, count) of each bin, ascending; (n,) each."""
         places, counts = self._rows["place"].astype(np.int64), self._rows["count"].astype(np.float64)
-        inner, outer = _EDGES[abs(places)], _EDGES[abs(places) + 1]
+        inner, outer = _grid().edges[abs(places)], _grid().edges[abs(places) + 1]
         return np.where(places > 0, inner, -outer), np.where(places > 0, outer, -inner), counts
 
 
@@ -144,9 +157,9 @@ class Spread:
         try:
             while packed:
                 kind, total, zeros, wild, count = _HEAD.unpack_from(packed)
-                end = _HEAD.size + count * _BIN.itemsize
+                end = _HEAD.size + count * _grid().bin.itemsize
                 bins, packed = packed[_HEAD.size : end], packed[end:]
-                if not _possible(np.frombuffer(bins, _BIN), count):
+                if not _possible(np.frombuffer(bins, _grid().bin), count):
                     return None
                 found[KINDS[kind]] = Histogram(total, zeros, wild, bins)
         except (struct.error, ValueError, IndexError):

@@ -51,7 +51,7 @@ def test_an_edit_leaves_the_old_layers_as_they_were(tree: Tree, data: st.DataObj
     replaced(tree, path, NEW)
     wrapped(tree, path, layer("Residual"))
     unwrapped(tree, path)
-    moved(tree, path, data.draw(st.sampled_from([-1, 1])), BOXES)
+    moved(tree, path, data.draw(st.sampled_from([-1, 1])))
     assert tree == before
 
 
@@ -84,10 +84,10 @@ def test_a_layer_that_is_wrapped_can_be_unwrapped(tree: Tree, data: st.DataObjec
 @given(TREES, st.data(), st.sampled_from([-1, 1]))
 def test_a_move_and_one_back_is_no_move(tree: Tree, data: st.DataObject, by: int) -> None:
     path = data.draw(st.sampled_from(paths(tree)))
-    there, now = moved(tree, path, by, BOXES)
+    there, now = moved(tree, path, by)
     assert at(there, now) == at(tree, path)
     if now != path:
-        assert moved(there, now, -by, BOXES) == (tree, path)
+        assert moved(there, now, -by) == (tree, path)
 
 
 @given(TREES, st.data())
@@ -95,13 +95,13 @@ def test_moves_lead_to_every_place(tree: Tree, data: st.DataObject) -> None:
     tree = inserted(tree, data.draw(st.sampled_from(places(tree))), NEW)
     path = next(path for path, each in walk(tree) if each == NEW)
     while True:
-        tree, up = moved(tree, path, -1, BOXES)
+        tree, up = moved(tree, path, -1)
         if up == path:
             break
         path = up
     seen = {path}
     while True:
-        tree, down = moved(tree, path, 1, BOXES)
+        tree, down = moved(tree, path, 1)
         if down == path:
             break
         path = down
@@ -134,7 +134,7 @@ def test_any_edits_and_as_many_undos_are_the_start(tree: Tree, data: st.DataObje
         if known:
             path = data.draw(st.sampled_from(known))
             edits += [removed(now, path), wrapped(now, path, layer("Sequential")), unwrapped(now, path)]
-            edits += [moved(now, path, 1, BOXES)[0], inserted(now, path, at(now, path))]
+            edits += [moved(now, path, 1)[0], inserted(now, path, at(now, path))]
         draft.set_together({"model.layers": table(data.draw(st.sampled_from(edits)))})
         if draft.recipe != met[-1]:
             met.append(draft.recipe)
