@@ -28,8 +28,8 @@ class _Block:
 def diagram(rows: Sequence[LayerRow]) -> list[str]:
     """The lines of the drawing. Branches of a Parallel stand side by side, a Residual's shortcut beside its layers.
 
-    Of Repeat the layers are drawn once. What stands behind a layer at fault has no shapes. A model that can't be made is
-    one row without a path.
+    Of Repeat the layers are drawn once. What stands behind a layer at fault has no shapes. A model that can't be made
+    is one row without a path.
     """
     if not rows:
         return []
