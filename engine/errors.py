@@ -19,7 +19,8 @@ class StudioError(Exception):
         super().__init__(where, what, remedy)
 
     def __str__(self) -> str:
-        return " ".join(part for part in (f"{self.where}: {self.what}.", self.remedy) if part)
+        end = "" if self.what.endswith(("!", "?")) else "."
+        return " ".join(part for part in (f"{self.where}: {self.what}{end}", self.remedy) if part)
 
 
 class RecipeError(StudioError):
@@ -65,6 +66,12 @@ def first_line(error: BaseException) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """`Did you mean 'x'?` when a known name is close to `name`, else an empty string."""
+    best = nearest_name(name, known)
+    return f"Did you mean '{best}'?" if best else ""
+
+
+def nearest_name(name: str, known: Iterable[str]) -> str:
+    """The known name that is spelt most like `name`; empty when none is close."""
     folded = {candidate.casefold(): candidate for candidate in known}
     close = difflib.get_close_matches(name.casefold(), folded, n=5, cutoff=0.6)
 
@@ -73,5 +80,4 @@ def nearest(name: str, known: Iterable[str]) -> str:
         ratio = difflib.SequenceMatcher(None, name.casefold(), candidate).ratio()
         return ratio - 0.05 * abs(len(candidate) - len(name))
 
-    best = max(close, key=likeness, default="")
-    return f"Did you mean '{folded[best]}'?" if best else ""
+    return folded[max(close, key=likeness)] if close else ""

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from engine import catalog
+from engine.errors import nearest_name
 from engine.models.layers import trace
 from engine.models.rows import LayerRow, Shape
 from engine.models.traces import Flow
@@ -17,10 +18,11 @@ _ROUNDS = 8  # mends after each other at most, to fit a model to other data
 
 @dataclass(frozen=True)
 class Fix:
-    """A mend in words, and all layers as they are with it."""
+    """A mend in words, and all layers as they are with it; `gives_up` when it takes out the layer at fault."""
 
     title: str
     layers: Tree
+    gives_up: bool = False
 
 
 def fixes(layers: Tree, flow: Flow, sizes: Mapping[str, int], outputs: int) -> list[Fix]:
@@ -45,10 +47,11 @@ def fixes(layers: Tree, flow: Flow, sizes: Mapping[str, int], outputs: int) -> l
 def fitted(layers: Tree, flow: Flow, sizes: Mapping[str, int], outputs: int) -> Tree:
     """The layers mended until they take the data and give what the task wants, as far as that goes.
 
-    Sizes that contradict the data are left to follow from it, and the last layer's are the task's.
+    Sizes that contradict the data are left to follow from it, and the last layer's are the task's. No layer at fault is
+    taken out: what a person wrote is theirs to give up.
     """
     for _ in range(_ROUNDS):
-        found = fixes(layers, flow, sizes, outputs)
+        found = [fix for fix in fixes(layers, flow, sizes, outputs) if not fix.gives_up]
         if not found:
             break
         layers = found[0].layers
@@ -58,6 +61,7 @@ def fitted(layers: Tree, flow: Flow, sizes: Mapping[str, int], outputs: int) -> 
 def _at(layers: Tree, row: LayerRow, sizes: Mapping[str, int]) -> Iterator[Fix]:
     """Candidates for the layer of `row`, which refuses what reaches it."""
     path, layer, reached = row.path, at(layers, row.path), row.input or ()
+    yield from _respelled(layers, path, sizes)
     if layer.name == "Residual" and layer.parameters.get("projection") == "none":
         yield Fix("let the shortcut project", replaced(layers, path, _without(layer, {"projection"})))
     loose = _without(layer, _inferred(layer))
@@ -91,7 +95,29 @@ def _at(layers: Tree, row: LayerRow, sizes: Mapping[str, int]) -> Iterator[Fix]:
     if first and at(layers, above := (*first[:-1], first[-1] - 1)).name == "Flatten":
         yield Fix("remove the Flatten above", removed(layers, above))
     for each in around:
-        yield Fix(f"remove {at(layers, each).name}", removed(layers, each))
+        name = at(layers, each).name
+        needless = name == "Embedding" and "vocabulary" not in sizes  # pictures have no tokens to look up
+        yield Fix(f"remove {name}", removed(layers, each), gives_up=not needless)
+
+
+def _respelled(layers: Tree, path: Path, sizes: Mapping[str, int]) -> Iterator[Fix]:
+    """The layer at `path` with a name that torch does not know as the one that is spelt most like it."""
+    layer, known = at(layers, path), catalog.layers()
+    entry = known.get(layer.name)
+    if entry is None:
+        if name := nearest_name(layer.name, known):
+            meant = Layer.model_validate({"name": name, **layer.parameters, "layers": layer.layers})
+            yield Fix(f"make it {name}", replaced(layers, path, meant))
+        return
+    parameters = {parameter.name: parameter for parameter in entry.parameters}
+    for key, value in layer.parameters.items():
+        there = parameters.get(key)
+        if there is None and (
+            name := nearest_name(key, [other for other in parameters if other not in layer.parameters])
+        ):
+            yield Fix(f"make {key} {name}", replaced(layers, path, _with(_without(layer, {key}), **{name: value})))
+        elif there and isinstance(value, str) and there.takes_size and (name := nearest_name(value, sizes)):
+            yield Fix(f"set {key} to the data's {name}", replaced(layers, path, _with(layer, **{key: name})))
 
 
 def _at_the_end(layers: Tree, rows: Sequence[LayerRow], sizes: Mapping[str, int]) -> Iterator[Fix]:

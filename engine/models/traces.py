@@ -146,7 +146,7 @@ def _explained(
         position = dimension if dimension < 0 else dimension - 1
         if isinstance(wanted, int) and -len(reached) <= position < len(reached) and reached[position] != wanted:
             return _of_another_size(part, key, wanted, reached, reached[position], where)
-    text = first_line(error)
+    text = first_line(error).replace(f"[{SAMPLES}, ", "[samples, ")
     size = getattr(module, "kernel_size", None)
     sides = size if isinstance(size, tuple) else (size,) * 2
     too_large = isinstance(size, (int, tuple)) and any(k > n for k, n in zip(sides, reached[1:], strict=False))

@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from textual.widgets import Static
 
+from engine.errors import ModelError
 from engine.models.layers import trace
+from engine.models.rows import LayerRow
 from engine.recipe import Layer
 from tests.tui.studio_driver import studio
 from tui.charts.diagram import diagram
@@ -90,6 +92,11 @@ def test_any_model_is_drawn_with_lines_of_one_width_and_every_layer_in_it(layers
     assert len({len(line) for line in lines}) == 1
     text = "\n".join(lines)
     assert all(text.count(row.name) >= sum(other.name == row.name for other in rows) for row in rows)
+
+
+def test_a_model_that_can_not_be_made_is_one_block() -> None:
+    rows = [LayerRow("net.py:Net", "", (3, 8, 8), None, 0, ModelError("model.python", "fails"))]
+    assert [line.strip() for line in diagram(rows)] == ["┃ ✗ net.py:Net ┃"]
 
 
 async def test_the_drawing_opens_from_the_model_pane_and_closes(tmp_path: Path) -> None:

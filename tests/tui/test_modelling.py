@@ -122,7 +122,7 @@ async def test_a_copy_goes_to_another_recipe_and_text_from_the_terminal_is_paste
     async with studio(tmp_path) as opened:
         await opened.press("2", "p")
         assert names(opened) == START, "there was nothing to paste"
-        await opened.press("down", "y", "1", "down")
+        await opened.press("down", "y", "1", "down", "down", "down")
         await opened.until(lambda: opened.screen.draft.name == "digits-cnn", "the other preset")
         before = names(opened)
         await opened.press("2", "end", "p")
@@ -214,6 +214,13 @@ async def test_a_removed_model_says_so_and_layers_can_be_added_again(tmp_path: P
         await opened.press("2", "d")
         await becomes(opened)
         await opened.until(lambda: "has no layers" in line(opened), "the remark")
+        await opened.press("g", "d", "D", "enter")
+        assert opened.app.screen is opened.screen, "there is nothing to draw"
+        await opened.press("backslash")
+        await pick(opened, "Draw")
+        await opened.until(lambda: opened.app.screen.query("#diagram"), "the drawing")
+        assert "┃ ✗ no layers ┃" in opened.page()
+        await opened.press("escape")
         await opened.press("a")
         await pick(opened, "Flatten")
         await becomes(opened, "Flatten")
@@ -235,3 +242,40 @@ async def test_where_there_is_room_each_layer_shows_its_costs(tmp_path: Path) ->
         await opened.until(lambda: "FLOPs" in opened.page(), "the columns")
         page = opened.page()
         assert all(word in page for word in ("Memory", "Share", "201 k", "kept for a batch of 64"))
+
+
+async def test_a_misspelt_layer_is_one_key_from_what_was_meant(tmp_path: Path) -> None:
+    recipe = made_of({"name": "Flaten"}, {"name": "Linear", "out_features": "classes"})
+    async with studio(tmp_path, recipe=recipe) as opened:
+        await opened.press("2")
+        await opened.until(lambda: "no layer 'Flaten'" in line(opened), "the mistake")
+        assert ". make it Flatten (1 of 2" in line(opened)
+        await opened.press("full_stop")
+        await becomes(opened, "Flatten", "Linear")
+
+
+async def test_where_only_removing_is_proposed_the_line_says_what_else_would_do(tmp_path: Path) -> None:
+    recipe = made_of({"name": "Flatten"}, {"name": "Residual"}, {"name": "Linear", "out_features": "classes"})
+    async with studio(tmp_path, recipe=recipe) as opened:
+        await opened.press("2", "down")
+        await opened.until(lambda: "Residual is empty. Add a layer to it, or remove it." in line(opened), "the remark")
+        assert ". remove Residual" in line(opened)
+        await opened.press("a")
+        await opened.until(lambda: opened.app.screen.query("#pick-search"), "the list")
+        assert "Add a layer in Residual" in opened.page(), "an empty block is filled"
+        await opened.press(*"Tanh", "enter")
+        await becomes(opened, "Flatten", "Residual", ["Tanh"], "Linear")
+        await opened.press("up", "a")
+        await opened.until(lambda: opened.app.screen.query("#pick-search"), "the list")
+        assert "Add a layer below Residual" in opened.page()
+
+
+async def test_a_list_without_documentation_leaves_no_room_for_it(tmp_path: Path) -> None:
+    async with studio(tmp_path) as opened:
+        await opened.press("2", "backslash")
+        await opened.until(lambda: opened.app.screen.query("#pick-search"), "the menu")
+        assert not opened.app.screen.query_one("#pick-doc-scroll").display
+        assert opened.app.screen.query_one(".dialog").size.height < 30
+        await opened.press("escape", "a")
+        await opened.until(lambda: opened.app.screen.query("#pick-search"), "the layers")
+        assert opened.app.screen.query_one("#pick-doc-scroll").display

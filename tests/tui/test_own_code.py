@@ -99,6 +99,7 @@ async def test_an_edited_sibling_is_loaded_on_request_and_its_mistake_named_with
         await opened.press("R")
         await opened.until(lambda: "✗" in opened.text("#model-line"), "the error")
         assert "blocks.py:4: SyntaxError" in opened.text("#model-line")
+        assert opened.text("#model-line").endswith("R runs your files anew")
         assert "blocks.py" in next(iter(opened.app._notifications)).message
 
         (tmp_path / "blocks.py").write_text(BLOCKS, encoding="utf-8")

@@ -222,6 +222,7 @@ async def test_quitting_with_edits_that_no_file_has_asks_once(tmp_path: Path, fi
         await opened.press("q")
         assert await asked(opened) == ["stay", "save", "drop"]
         assert "Edits of mine.toml are not saved" in opened.page()
+        assert all(word in opened.page() for word in ("Stay", "Save and quit", "Quit without saving"))
         await answer(opened, "stay")
         assert opened.app.is_running
         assert opened.screen.draft.unsaved

@@ -28,12 +28,13 @@ class _Block:
 def diagram(rows: Sequence[LayerRow]) -> list[str]:
     """The lines of the drawing. Branches of a Parallel stand side by side, a Residual's shortcut beside its layers.
 
-    Of Repeat the layers are drawn once. What stands behind a layer at fault has no shapes.
+    Of Repeat the layers are drawn once. What stands behind a layer at fault has no shapes. A model that can't be made
+    is one row without a path.
     """
     if not rows:
         return []
     outermost = [row for row in rows if len(row.path) == 1]
-    return list(_chain(rows, outermost).lines)
+    return list(_chain(rows, outermost or rows).lines)
 
 
 def _chain(rows: Sequence[LayerRow], members: Sequence[LayerRow]) -> _Block:

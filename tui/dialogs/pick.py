@@ -46,13 +46,16 @@ class PickScreen(ModalScreen[str | None]):
         self._current = current
 
     def compose(self) -> ComposeResult:
-        with Vertical(classes="dialog -large") as dialog:
+        told = any(choice.doc for choice in self._choices)
+        with Vertical(classes="dialog -large" if told else "dialog -list") as dialog:
             dialog.border_title = self._title
             dialog.border_subtitle = "type to search · ↑↓ · enter · escape"
             yield Input(placeholder="search", id="pick-search", compact=True)
             with Horizontal():
                 options = OptionList(id="pick-list", compact=True, markup=False)
                 options.can_focus = False  # typing goes on in the search while the cursor moves
+                if not told:
+                    options.styles.height = len(self._choices)  # as many rows, however few a search leaves
                 yield options
                 with VerticalScroll(id="pick-doc-scroll", can_focus=False):
                     yield Static(id="pick-doc", markup=False)

@@ -180,9 +180,10 @@ class ModelPane(Pane):
             request = parameters[0]
             if request == "mend":
                 return bool(self._fixes)
+            made = any(row.path or not row.error for row in self._layers)  # else one row says why there is no model
             if request == "diagram":
-                return bool(self._layers)
-            return self._editable and (request not in _NEEDS_LAYER or bool(self._layers))
+                return made
+            return self._editable and (request not in _NEEDS_LAYER or made)
         return bool(len(self._fixes) > 1) if action == "next_fix" else True
 
     def action_ask(self, request: Request) -> None:
@@ -295,13 +296,19 @@ class ModelPane(Pane):
         line = self.query_one("#model-line", Static)
         line.set_class(self._problem is not None, "-wrong")
         if self._problem is not None:
-            # Of a layer that is marked above it says what; with a mend below, not what else one could do.
+            # Of a layer that is marked above it says what; with a mend below, not what else one could do. To take the
+            # layer out is no mend that keeps from knowing what else there is.
             marked = self._problem.where.startswith("model")
-            short = f"{self._problem.what}." if marked and self._fixes else str(self._problem)
-            wrong = Text(f"✗ {short}")
+            mended = any(not fix.gives_up for fix in self._fixes)
+            text = str(self._problem)
+            if marked and self._fixes:
+                text = f"{self._problem.what}. {'' if mended else self._problem.remedy}".rstrip()
+            wrong = Text(f"✗ {text}")
             if self._fixes:
                 more = f" ({self._fix + 1} of {len(self._fixes)}, next: ,)" if len(self._fixes) > 1 else ""
                 wrong.append(f"\n. {self._fixes[self._fix].title}{more}", "bold")
+            elif self._own:
+                wrong.append("\nR runs your files anew", "bold")
             line.update(wrong)
             return
         if not self._layers:

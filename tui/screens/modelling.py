@@ -151,7 +151,8 @@ class ModellingScreen(Screen[None]):
         if inside and here is not None and here.name not in CONTAINERS:
             self.notify(f"{here.name} holds no layers: n puts it into a block.", severity="warning")
             return
-        where = f"in {here.name}" if here is not None and inside else f"below {here.name}" if here else ""
+        into = here is not None and here.name in CONTAINERS and (inside or not here.layers)
+        where = f"{'in' if into else 'below'} {here.name}" if here is not None else ""
         entry = await self._pick_layer(f"Add a layer {where}".strip())
         if entry is None:
             return

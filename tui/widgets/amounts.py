@@ -7,10 +7,10 @@ _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 def bytes_text(count: float) -> str:
     """`438 kB`, in units of a thousand."""
-    kilobytes = count / 1e3
-    if kilobytes < 1000:
-        return f"{kilobytes:.3g} kB"
-    return f"{kilobytes / 1e3:,.3g} MB" if kilobytes < 1e6 else f"{kilobytes / 1e6:,.3g} GB"
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size * 0.9995:
+            return f"{count / size:.3g} {unit}"
+    return f"{count:.0f} B"
 
 
 def count_text(count: float) -> str:

@@ -83,6 +83,27 @@ def test_classic_mistakes_are_mended(mistake: str) -> None:
     assert fits(fitted(layers, flow, sizes(flow), 10), flow)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "right", "title"),
+    [
+        (layer("Linaer", out_features=8), layer("Linear", out_features=8), "make it Linear"),
+        (layer("Linear", out_feature=8), layer("Linear", out_features=8), "make out_feature out_features"),
+        (layer("Linear", out_features="clases"), HEAD, "set out_features to the data's classes"),
+    ],
+)
+def test_what_is_misspelt_becomes_what_was_meant(wrong: Layer, right: Layer, title: str) -> None:
+    first = fixes((FLATTEN, wrong, HEAD), PICTURE, SIZES, 10)[0]
+    assert (first.title, first.layers, first.gives_up) == (title, (FLATTEN, right, HEAD), False)
+    assert fits(fitted((FLATTEN, wrong, HEAD), PICTURE, SIZES, 10), PICTURE)
+
+
+def test_fitting_takes_no_layer_out_that_only_a_person_can_mend() -> None:
+    layers = (FLATTEN, layer("Linear", out_features=8), layer("Zzz"), HEAD)
+    found = fixes(layers, PICTURE, SIZES, 10)
+    assert [(fix.title, fix.gives_up) for fix in found] == [("remove Zzz", True)]
+    assert fitted(layers, PICTURE, SIZES, 10) == layers
+
+
 @pytest.mark.parametrize("name", HEALTHY)
 def test_a_healthy_model_is_left_as_it_is(name: str) -> None:
     layers, flow = HEALTHY[name]

@@ -16,6 +16,7 @@ from engine import catalog
 from engine.errors import ModelError, StudioError
 from engine.models.layers import build_chain, trace
 from engine.models.rows import count_parameters, settings_text, shape_text
+from engine.models.traces import Flow
 from engine.recipe import Layer as Part
 
 # torch warns of odd shapes, as it should.
@@ -267,3 +268,14 @@ def test_settings_read_as_one_writes_them() -> None:
     assert shape_text((3, 8, 8)) == "3×8×8"
     assert shape_text(()) == "scalar"
     assert shape_text(None) == "–"
+
+
+def test_a_shape_in_torchs_words_does_not_show_the_batch_it_was_tried_with() -> None:
+    rows = trace((Part(name="Flatten"), Part(name="Conv2d", out_channels=8, kernel_size=3)), Flow((1, 28, 28)), {})
+    assert "[samples, 784]" in str(rows[1].error)
+    assert "101" not in str(rows[1].error)
+
+
+@pytest.mark.parametrize(("what", "text"), [("no.", "here: no."), ("no", "here: no."), ("no!", "here: no!")])
+def test_what_is_wrong_ends_with_one_mark(what: str, text: str) -> None:
+    assert str(ModelError("here", what)) == text
