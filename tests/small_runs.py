@@ -107,6 +107,18 @@ def stop_at(look: int) -> AtLook:
     return AtLook({look: Control.stop})
 
 
+def written(root: Path, count: int) -> Callable[[object], None]:
+    """Something to do at a look: wait until the only run has `count` checkpoints; a busy disk leaves some out."""
+
+    def wait(_: object) -> None:
+        end = time.monotonic() + 60
+        while len(Checkpoints(next(root.iterdir()) / "checkpoints").all()) < count:
+            assert time.monotonic() < end, "the checkpoint was not written"
+            time.sleep(0.01)
+
+    return wait
+
+
 def start(recipe: Recipe, root: Path, control: Control | None = None) -> Job:
     """A job that has begun."""
     job = Job.create(recipe, root, recipe.title)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from kept import damage
-from small_runs import AtLook, line, make_trainer, resume, run_python, stop_at, train, weights
+from small_runs import AtLook, line, make_trainer, resume, run_python, stop_at, train, weights, written
 from torch import nn
 
 from engine.checkpoints.checkpoint import Checkpoints, load
@@ -92,9 +92,9 @@ class TestDamage:
         assert torch.equal(weights(job.directory)["0.weight"], weights(whole.directory)["0.weight"])
 
     def test_a_damaged_one_at_an_epochs_end_is_replaced_when_the_epoch_ends_again(self, root: Path) -> None:
-        cut = train(line({"training.epochs": 3}), root, stop_at(14))
-        newest = Checkpoints(cut.directory.checkpoints).all()[-1]
-        assert (newest.epoch, newest.step) == (2, 10)
+        cut = train(line({"training.epochs": 3}), root, AtLook({8: written(root, 2), 14: Control.stop}))
+        before, newest = Checkpoints(cut.directory.checkpoints).all()[-2:]
+        assert (before.step, newest.epoch, newest.step) == (5, 2, 10)
         damage(newest)
 
         # Stopped at the same place: where the run went on, a busy disk might leave this one out for the next.

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from small_runs import AtLook, digits, finish, resume, rows, same, start, stop_at, train, weights
+from small_runs import AtLook, digits, finish, resume, rows, same, start, stop_at, train, weights, written
 from torch import Tensor, nn
 
 from engine.checkpoints.checkpoint import Checkpoints, load
@@ -36,16 +35,9 @@ def by_epoch(job: Job) -> list[dict[str, Tensor]]:
 
 def unhurried(root: Path, changes: dict[str, Any] | None = None) -> AtLook:
     """Waits at each epoch's beginning for the checkpoint before it: a busy disk might leave one out for the next."""
-
-    def wait(count: int) -> None:
-        end = time.monotonic() + 60
-        while len(Checkpoints(next(root.iterdir()) / "checkpoints").all()) < count:
-            assert time.monotonic() < end
-            time.sleep(0.01)
-
     # Eight steps, three validation batches (twice where there are averaged weights) and the end of each epoch.
     looks = 15 if "training.average.kind" in (changes or {}) else 12
-    return AtLook({1 + looks * epoch: lambda _, count=epoch + 1: wait(count) for epoch in range(3)})  # type: ignore[misc]
+    return AtLook({1 + looks * epoch: written(root, epoch + 1) for epoch in range(3)})
 
 
 def moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
