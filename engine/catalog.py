@@ -208,6 +208,8 @@ class Entry:
         try:
             return self.target(*first, **ready)
         except Exception as error:  # torch checks values with every kind of exception, assert included
+            if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+                raise
             text = first_line(error)
             raise RecipeError(where, f"{self.name} refuses its parameters: {text}", "Change them.") from error
 

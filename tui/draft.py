@@ -57,6 +57,11 @@ class Draft:
         """Whether its file says something else."""
         return self.file is not None and not self.file.holds(self.recipe)
 
+    @property
+    def built(self) -> bool:
+        """Whether a model was made in it that is in no file."""
+        return self.file is None and bool(self._past) and self._past[0].model != self.recipe.model
+
     def replace(self, recipe: Recipe) -> None:
         """Put a whole recipe in the place of this one, as one step of undo."""
         self._become(recipe)

@@ -5,19 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+from torch import nn
 
 from engine.checkpoints.checkpoint import Checkpoints
 from engine.data.limits import Limited, Repeated
 from engine.data.load import Progress
-from engine.data.prepare import Prepared, describe, prepare
+from engine.data.prepare import Facts, Prepared, describe, prepare
 from engine.devices.device import choose, seed_everything
 from engine.devices.device import describe as describe_device
-from engine.errors import RecipeError
-from engine.models.build import build_model
+from engine.devices.memory import size_text
+from engine.errors import ModelError, RecipeError
+from engine.models.build import build_model, model_rows
 from engine.models.recompute import recompute
 from engine.models.rows import count_parameters
 from engine.policies.backends import lays_channels_last, place
 from engine.policies.graphs import GRAPHS
+from engine.policies.splitting import is_out_of_memory
 from engine.policies.threads import choose_threads
 from engine.recipe import Recipe, Training
 from engine.runs.recorder import Recorder
@@ -61,7 +64,7 @@ def assemble(
     _, facts = describe(recipe)
     fit_loss(recipe, facts.outputs)
     seed_everything(training.seed)
-    model = build_model(recipe, facts, None if resumed else progress)
+    model = _built(recipe, facts, None if resumed else progress)
     if recipe.model.zoo:
         from engine.models.zoo.building import zoo_notes  # torchvision takes a second to import
 
@@ -110,6 +113,17 @@ def assemble(
     for line in trainer.about:
         recorder.say(line)
     return Assembled(trainer, data)
+
+
+def _built(recipe: Recipe, facts: Facts, progress: Progress | None) -> nn.Module:
+    try:
+        return build_model(recipe, facts, progress)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        size = size_text(sum(row.parameters for row in model_rows(recipe, facts) if row.outermost) * 4)
+        what = f"its weights take {size}, more memory than is free"
+        raise ModelError("model", what, "Make its layers smaller: Params shows which are large.") from error
 
 
 def limited(data: Prepared, training: Training) -> Prepared:

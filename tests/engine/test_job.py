@@ -396,3 +396,11 @@ class TestExplain:
 
     def test_an_exception_without_a_word_is_named_by_its_type(self) -> None:
         assert str(explain(ValueError())).startswith("training: ValueError. The traceback")
+
+
+def test_a_model_larger_than_all_memory_says_how_large_it_is(root: Path) -> None:
+    layers = [{"name": "Linear", "out_features": 10**12}, {"name": "Linear", "out_features": "targets"}]
+    job = train(line({"model.layers": layers}), root)
+    assert job.history.error is not None
+    assert "model: its weights take" in str(job.history.error)
+    assert "more memory than is free. Make its layers smaller" in str(job.history.error)

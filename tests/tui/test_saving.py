@@ -276,6 +276,27 @@ async def test_quitting_without_anything_to_save_does_not_ask(tmp_path: Path, ed
         await opened.until(lambda: opened.app._exit, "the end")
 
 
+async def test_a_model_built_on_a_preset_that_ships_is_not_lost_by_one_key(tmp_path: Path) -> None:
+    async with studio(tmp_path) as opened:
+        await opened.press("2", "D")
+        await opened.until(lambda: opened.screen.draft.built, "the edit")
+        await opened.press("q")
+        await answer(opened, "stay")
+        assert not opened.app._exit
+        await opened.press("q")
+        await answer(opened, "save")
+        await opened.until(lambda: opened.app.screen.query(Input), "the name")
+        await opened.press("enter")
+        await opened.until(lambda: opened.app._exit, "the end")
+    assert own_path(f"my-{SHIPPED}").exists()
+
+
+async def test_a_model_that_was_built_and_taken_back_asks_nothing(tmp_path: Path) -> None:
+    async with studio(tmp_path) as opened:
+        await opened.press("2", "D", "u", "q")
+        await opened.until(lambda: opened.app._exit, "the end")
+
+
 async def test_a_broken_preset_of_ones_own_costs_one_message_and_a_line(tmp_path: Path) -> None:
     save_own("good", load("line-fit").recipe)
     own_path("bad").write_text("[data]\nnames = 3\n")

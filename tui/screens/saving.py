@@ -156,23 +156,31 @@ class SavingScreen(SteeringScreen):
         self._saved(f"Reloaded {draft.file.path.name}. u brings the edits back.")
         return True
 
-    async def _save_as(self, draft: Draft) -> None:
+    async def _keep(self, draft: Draft) -> bool:
+        """Save a draft in its file or in a new one; whether it is in one."""
+        if draft.file is not None:
+            return await self._save(draft)
+        return await self._save_as(draft)
+
+    async def _save_as(self, draft: Draft) -> bool:
+        """Save a draft as a preset of one's own, under a name that is asked for; whether that was done."""
         from tui.dialogs.save_as import SaveAsScreen, shown_path
 
         suggested = suggested_name(draft.name)
         name = await self.app.push_screen_wait(SaveAsScreen("Save as a preset of yours", suggested))
         if name is None or not await self._may_overwrite(name):
-            return
+            return False
         try:
             file = await asyncio.to_thread(save_own, name, draft.recipe, self._words_for(draft))
         except RecipeError as error:
             self.notify(str(error), severity="error", title="Not saved", timeout=15)
-            return
+            return False
         if draft.origin is None:  # a branch stays one: what is saved is its recipe
             self._drafts = {key: each for key, each in self._drafts.items() if each is not draft}
             draft.name, draft.file = name, file
             self._drafts[name] = draft
         self._saved(f"Saved as {name}, under Yours: {shown_path(file.path)}")
+        return True
 
     async def _may_overwrite(self, name: str) -> bool:
         if not own_path(name).exists():
@@ -241,7 +249,7 @@ class SavingScreen(SteeringScreen):
     async def may_leave(self) -> bool:
         """Ask once what shall become of edits that no file has; true when nothing is left to ask."""
         drafts = {id(draft): draft for draft in (*self._drafts.values(), self.draft)}
-        unsaved = [draft for draft in drafts.values() if draft.unsaved]
+        unsaved = [draft for draft in drafts.values() if draft.unsaved or draft.built]
         if not unsaved:
             return True
         names = ", ".join(self._listed_name(draft) for draft in unsaved)
@@ -249,5 +257,5 @@ class SavingScreen(SteeringScreen):
         question = f"Edits of {names} are not saved."
         chosen = await self.app.push_screen_wait(AskScreen("Quit?", question, answers))
         if chosen == "save":
-            return all([await self._save(draft) for draft in unsaved])
+            return all([await self._keep(draft) for draft in unsaved])
         return chosen == "drop"

@@ -19,6 +19,7 @@ _IMPORTS = {
     "math": ("math", ""),
     "os": ("os", ""),
     "random": ("random", ""),
+    "sys": ("sys", ""),
     "importlib": ("importlib.util", ""),
     "Callable": ("collections.abc", "Callable"),
     "Iterable": ("collections.abc", "Iterable"),

@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -167,7 +169,8 @@ def imported(path: str, name: str) -> Any:
 
 @cache
 def own_file(path: str) -> Any:
-    """Your own file, run once."""
+    """Your own file, run once; it imports what lies beside it."""
+    sys.path.insert(0, str(Path(path).parent))
     spec = importlib.util.spec_from_file_location("your_own_file", path)
     assert spec is not None
     assert spec.loader is not None
