@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from said import Run
 from studio_driver import Studio, studio
-from test_cli import run, unmade_run
+from test_cli import unmade_run
 
 from presets import load
 
@@ -16,32 +17,32 @@ def notices(opened: Studio) -> str:
     return "\n".join(notification.title for notification in opened.app._notifications)
 
 
-def test_a_preset_is_printed_or_written_to_a_file_that_nobody_has(tmp_path: Path) -> None:
-    printed = run("export", "line-fit", "--to", "python", folder=tmp_path)
-    assert printed.returncode == 0
-    compile(printed.stdout, "line_fit.py", "exec")
+def test_a_preset_is_printed_or_written_to_a_file_that_nobody_has(run: Run, tmp_path: Path) -> None:
+    printed = run("export", "line-fit", "--to", "python")
+    assert printed.status == 0
+    compile(printed.out, "line_fit.py", "exec")
 
-    written = run("export", "line-fit", "-o", "mine.py", folder=tmp_path)
-    assert written.stdout.endswith("It trains by: python mine.py\n")
-    assert (tmp_path / "mine.py").read_text() == printed.stdout.replace("line_fit.py ", "mine.py ")
+    written = run("export", "line-fit", "-o", "mine.py")
+    assert written.out.endswith("It trains by: python mine.py\n")
+    assert (tmp_path / "mine.py").read_text() == printed.out.replace("line_fit.py ", "mine.py ")
 
-    again = run("export", "line-fit", "-o", "mine.py", "--set", "training.seed=7", folder=tmp_path)
-    assert again.returncode == 2
-    assert "mine.py: is there already" in again.stderr
+    again = run("export", "line-fit", "-o", "mine.py", "--set", "training.seed=7")
+    assert again.status == 2
+    assert "mine.py: is there already" in again.err
     assert "SEED = 0" in (tmp_path / "mine.py").read_text()
 
-    run("export", "line-fit", "-o", "mine.py", "--set", "training.seed=7", "--force", folder=tmp_path)
+    run("export", "line-fit", "-o", "mine.py", "--set", "training.seed=7", "--force")
     assert "SEED = 7" in (tmp_path / "mine.py").read_text()
 
 
-def test_a_run_and_a_file_are_exported_like_a_preset(tmp_path: Path) -> None:
+def test_a_run_and_a_file_are_exported_like_a_preset(run: Run, tmp_path: Path) -> None:
     made = unmade_run(tmp_path / "runs")
-    by_run = run("export", made.name, folder=tmp_path)
-    by_file = run("export", str(made.recipe_file), folder=tmp_path)
-    by_preset = run("export", "line-fit", folder=tmp_path)
-    assert by_run.returncode == by_file.returncode == 0
-    assert by_run.stdout.partition("import ")[2] == by_preset.stdout.partition("import ")[2]
-    assert by_file.stdout.partition("import ")[2] == by_run.stdout.partition("import ")[2]
+    by_run = run("export", made.name)
+    by_file = run("export", str(made.recipe_file))
+    by_preset = run("export", "line-fit")
+    assert by_run.status == by_file.status == 0
+    assert by_run.out.partition("import ")[2] == by_preset.out.partition("import ")[2]
+    assert by_file.out.partition("import ")[2] == by_run.out.partition("import ")[2]
 
 
 async def test_a_key_writes_the_recipe_as_it_is_edited_and_says_where(

@@ -122,7 +122,7 @@ async def test_a_copy_goes_to_another_recipe_and_text_from_the_terminal_is_paste
     async with studio(tmp_path) as opened:
         await opened.press("2", "p")
         assert names(opened) == START, "there was nothing to paste"
-        await opened.press("down", "y", "1", "down", "down", "down")
+        await opened.press("down", "y", "1", "down")
         await opened.until(lambda: opened.screen.draft.name == "digits-cnn", "the other preset")
         before = names(opened)
         await opened.press("2", "end", "p")

@@ -2,55 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
+from said import Run
 
 from tui import main
 
 ROOT = Path(main.__file__).parents[1]
-
-
-@dataclass(frozen=True)
-class Said:
-    status: int
-    out: str
-    err: str
-
-    @property
-    def objects(self) -> list[dict[str, Any]]:
-        """What a program would read."""
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-Run = Callable[..., Said]
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """`torch-tui …` in an empty folder and in this process, which has loaded torch once."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("TORCH_TUI_RUNS", raising=False)
-    monkeypatch.setenv("TORCH_TUI_DATA", str(tmp_path / "data"))
-
-    def run(*arguments: str) -> Said:
-        monkeypatch.setattr(sys, "argv", ["torch-tui", *arguments])
-        with pytest.raises(SystemExit) as left:
-            main.main()
-        code = left.value.code
-        return Said(code if isinstance(code, int) else 0, *capfd.readouterr())
-
-    return run
 
 
 def write_model(folder: Path, body: str) -> None:
