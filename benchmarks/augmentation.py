@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from engine.data.augmentation.augment import MOVES, STEPS, Augment
 from engine.data.augmentation.steps import SampleBySample
-from engine.data.batches import Finish
+from engine.data.serving.batches import Finish
 from engine.data.transforms import fixed
 from engine.recipe import Part
 from engine.seeds import derive

@@ -6,56 +6,21 @@ numbers to predict float32 in (N, outputs).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from engine.data.formats.opening import open_files
+from engine.data.samples import Loaded, MapDataset, Progress, Samples, as_tensor
 from engine.data.sources import Source, check_options, find, unread
 from engine.errors import DataError
 from engine.paths import bundled
 from engine.python_file import call, line_of, load_function, said
 from engine.recipe import Data, TaskName
-
-Progress = Callable[[str, int, int], None]
-"""Told (what, bytes so far, bytes in all or 0); may raise to cancel."""
-
-
-class MapDataset(Protocol):
-    """What torch calls a map-style dataset."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, index: int) -> Any: ...
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Samples in memory: `inputs` (N, …) and `targets` (N,) or (N, outputs)."""
-
-    inputs: Tensor
-    targets: Tensor
-
-    def __len__(self) -> int:
-        return len(self.inputs)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        return self.inputs[index], self.targets[index]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that the samples take."""
-        return self.inputs.nbytes + self.targets.nbytes
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A dataset's samples by part (`all`, or `train` and `test`), with its description made exact."""
-
-    source: Source
-    parts: Mapping[str, Samples | MapDataset]
 
 
 def load(data: Data, task: TaskName, progress: Progress = lambda what, done, total: None) -> Loaded:
@@ -65,6 +30,8 @@ def load(data: Data, task: TaskName, progress: Progress = lambda what, done, tot
     """
     if data.python:
         return _load_python(data, task)
+    if data.path:
+        return open_files(data, task, progress)
     source = find(data.name)
     options = check_options(source, data)
     if source.origin == "made":
@@ -119,7 +86,7 @@ def _load_python(data: Data, task: TaskName) -> Loaded:
             )
         if len(part) == 0:
             raise DataError(where, f"the dataset '{name}' is empty", "Give it samples.")
-    first = next(iter(parts.values()))
+    first: Any = next(iter(parts.values()))
     try:
         inputs, target = first[0]
         inputs, target = as_tensor(inputs), torch.as_tensor(np.asarray(target))
@@ -152,13 +119,3 @@ def _vocabulary(dataset: MapDataset, sample: Tensor, where: str) -> int:
         what = f"has a vocabulary, but sample 0 is {sample.ndim}-dimensional {sample.dtype}"
         raise DataError(where, what.replace("torch.", ""), "Return the numbers of its tokens: one row of integers.")
     return count
-
-
-def as_tensor(value: Any) -> Tensor:
-    """A sample's input as a tensor: a PIL picture as bytes (C, H, W), the rest as it is."""
-    if isinstance(value, Tensor):
-        return value
-    array = np.asarray(value)
-    if hasattr(value, "getbands"):  # a PIL picture: (H, W) or (H, W, C)
-        return torch.from_numpy(array.copy()).reshape(*array.shape[:2], -1).permute(2, 0, 1)
-    return torch.from_numpy(array)

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import psutil
 import torch
 from torch import Tensor
 
 from engine.data.augmentation.augment import Augment
-from engine.data.batches import Batches, Finish, LoaderBatches, TensorBatches
-from engine.data.load import Loaded, MapDataset, Progress, Samples, load
+from engine.data.load import load
+from engine.data.samples import Listed, Loaded, Measured, Progress, Readable, Samples
+from engine.data.serving.batches import Batches, Finish, LoaderBatches, TensorBatches
+from engine.data.serving.workers import patience
 from engine.data.sources import Source, described
+from engine.data.splits import Drawn, Parts, split
 from engine.data.transforms import Standardize, fixed
-from engine.data.workers import patience
 from engine.errors import DataError, RecipeError, first_line
-from engine.recipe import Data, Recipe
+from engine.recipe import Data, Recipe, Split, TaskName
 
 PARTS = ("train", "val", "test")
+
+
+def _untold(what: str, done: int, total: int) -> None:
+    """Nobody wants to know how far reading is."""
 
 
 @dataclass(frozen=True)
@@ -73,24 +81,22 @@ def describe(recipe: Recipe, *, aside: bool = False) -> tuple[Source, Facts]:
     Raises RecipeError or DataError.
     """
     data = recipe.data
-    source = load(data, recipe.task).source if data.python else described(data)
+    if data.path:
+        source = opened(data, recipe.task, [])[0]
+    else:
+        source = load(data, recipe.task).source if data.python else described(data)
     _check_measured(recipe)
-    if source.task != recipe.task:
-        raise RecipeError("task", f"'{recipe.task}' does not fit {source.name}", f"It is for {source.task}.")
+    _check_task(recipe, source)
     shape = _transformed_shape(data, source, aside)
     return source, Facts(shape, source.outputs, source.classes, vocabulary=source.vocabulary)
 
 
 def prepare(recipe: Recipe, device: torch.device, progress: Progress) -> Prepared:
     """Load the recipe's data and serve it on `device`. Raises RecipeError or DataError."""
-    loaded = load(recipe.data, recipe.task, progress)
-    if loaded.source.task != recipe.task:
-        raise RecipeError(
-            "task", f"'{recipe.task}' does not fit {loaded.source.name}", f"It is for {loaded.source.task}."
-        )
     data, notes = recipe.data, list[str]()
-    parts = split(loaded, data, notes)
-    finish, facts = _fit(loaded, parts["train"], recipe)
+    source, parts = opened(data, recipe.task, notes, progress)
+    _check_task(recipe, source)
+    finish, facts = _fit(source, parts["train"], recipe)
     counts = _class_counts(recipe, parts["train"], facts.outputs)
     facts = replace(facts, class_counts=counts)
     if recipe.loss.class_weights == "balanced" and counts is not None and 0 in counts:
@@ -123,38 +129,7 @@ def prepare(recipe: Recipe, device: torch.device, progress: Progress) -> Prepare
     train = serve("train")
     if train is None:
         raise DataError("data.split.train", "leaves no sample to train on", "Raise it.")
-    return Prepared(loaded.source, facts, train, serve("val"), serve("test"), tuple(notes))
-
-
-def split(loaded: Loaded, data: Data, notes: list[str]) -> dict[str, tuple[Samples | MapDataset, Tensor | None]]:
-    """Each part as samples and the indices taken of them (None: all), drawn from `split.seed` alone.
-
-    A dataset's own test set stays whole; then train and val share the rest in the recipe's proportion.
-    """
-    shares = data.split
-    main = loaded.parts.get("all", loaded.parts.get("train"))
-    if main is None:
-        raise DataError(f"data: {loaded.source.name}", "has no part to train on", "Give it a 'train' part.")
-    count = len(main)
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(shares.seed))
-    own_test = loaded.parts.get("test")
-    scale = 1.0
-    if own_test is not None and shares.test > 0:
-        scale = 1 / (1 - shares.test) if shares.test < 1 else 1.0
-        notes.append(f"{loaded.source.name} brings its own test set: split.test has no effect.")
-    val = round(count * shares.val * scale)
-    test = 0 if own_test is not None else min(round(count * shares.test), count - val)
-    rest = count - val - test
-    whole = shares.train + shares.val + shares.test > 1 - 1e-9  # then rounding must not lose a sample
-    train = rest if whole else min(round(count * shares.train * scale), rest)
-    found: dict[str, tuple[Samples | MapDataset, Tensor | None]] = {
-        "train": (main, order[:train]),
-        "val": (main, order[train : train + val]),
-        "test": (main, order[train + val : train + val + test]),
-    }
-    if own_test is not None:
-        found["test"] = (own_test, None)
-    return found
+    return Prepared(source, facts, train, serve("val"), serve("test"), tuple(notes))
 
 
 def part_sizes(source: Source, data: Data) -> Mapping[str, int]:
@@ -164,7 +139,56 @@ def part_sizes(source: Source, data: Data) -> Mapping[str, int]:
     return {name: len(part) if index is None else len(index) for name, (part, index) in parts.items()}
 
 
-def _fit(loaded: Loaded, train: tuple[Samples | MapDataset, Tensor | None], recipe: Recipe) -> tuple[Finish, Facts]:
+def opened(data: Data, task: TaskName, notes: list[str], progress: Progress = _untold) -> tuple[Source, Parts]:
+    """A dataset read and split, with tensors made of what must first be measured on the training samples.
+
+    Raises RecipeError or DataError.
+    """
+    loaded = load(data, task, progress)
+    if not data.path:
+        return _encoded(loaded.source, split(loaded, data, notes))
+    with _measuring:
+        if _last and _last[0].loaded is loaded and _last[0].split == data.split:
+            notes.extend(_last[0].notes)
+            return _last[0].source, _last[0].parts
+        ours: list[str] = []
+        source, parts = _encoded(loaded.source, split(loaded, data, ours))
+        _last[:] = [_Opened(loaded, data.split, source, parts, ours)]
+    notes.extend(ours)
+    return source, parts
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """What was opened last: a vocabulary is not measured again at every edit of the model."""
+
+    loaded: Loaded
+    split: Split
+    source: Source
+    parts: Parts
+    notes: Sequence[str]
+
+
+_last: list[_Opened] = []
+_measuring = threading.Lock()
+
+
+def _encoded(source: Source, drawn: Drawn) -> tuple[Source, Parts]:
+    encoder = None
+    train, index = drawn["train"]
+    if isinstance(train, Measured):
+        encoder = train.fit(torch.arange(len(train)) if index is None else index)
+        source = encoder.describe(source)
+    made: dict[int, Readable] = {}  # parts of one dataset are encoded together
+    parts: Parts = {}
+    for name, (part, index) in drawn.items():
+        if id(part) not in made:
+            made[id(part)] = encoder.encode(part) if encoder and isinstance(part, Measured) else cast(Readable, part)
+        parts[name] = made[id(part)], index
+    return source, parts
+
+
+def _fit(source: Source, train: tuple[Readable, Tensor | None], recipe: Recipe) -> tuple[Finish, Facts]:
     """Transforms and target scaling, measured on the training samples."""
     _check_measured(recipe)
     part, index = train
@@ -179,15 +203,12 @@ def _fit(loaded: Loaded, train: tuple[Samples | MapDataset, Tensor | None], reci
         assert isinstance(part, Samples)
         targets = part.targets if index is None else part.targets[index]
         mean, std = targets.mean(0), targets.std(0, correction=0).clamp_min(1e-12)
-    source = loaded.source
     shape = _transformed_shape(recipe.data, source)
     finish = Finish(transforms, None, recipe.task == "regression", mean, std)
     return finish, Facts(shape, source.outputs, source.classes, mean, std, vocabulary=source.vocabulary)
 
 
-def _class_counts(
-    recipe: Recipe, train: tuple[Samples | MapDataset, Tensor | None], classes: int
-) -> tuple[int, ...] | None:
+def _class_counts(recipe: Recipe, train: tuple[Readable, Tensor | None], classes: int) -> tuple[int, ...] | None:
     """How many training samples each class has; targets that are no class (an `ignore_index`) are left out.
 
     A dataset of one's own is only read for it, once and whole, where the loss asks for it. It may raise anything.
@@ -195,7 +216,7 @@ def _class_counts(
     part, index = train
     if recipe.task != "classification":
         return None
-    if isinstance(part, Samples):
+    if isinstance(part, (Samples, Listed)):
         targets = part.targets if index is None else part.targets[index]
     elif recipe.loss.class_weights == "balanced":
         order = range(len(part)) if index is None else index.tolist()
@@ -204,6 +225,11 @@ def _class_counts(
         return None
     known = targets[(targets >= 0) & (targets < classes)]
     return tuple(torch.bincount(known, minlength=classes).tolist())
+
+
+def _check_task(recipe: Recipe, source: Source) -> None:
+    if source.task != recipe.task:
+        raise RecipeError("task", f"'{recipe.task}' does not fit {source.name}", f"It is for {source.task}.")
 
 
 def _check_measured(recipe: Recipe) -> None:

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.data.batches import collate
-from engine.data.load import Loaded, MapDataset, Progress, Samples, load
-from engine.data.prepare import split
+from engine.data.prepare import opened
+from engine.data.samples import MapDataset, Progress, Samples
+from engine.data.serving.batches import collate
 from engine.data.sources import Source
 from engine.recipe import Recipe
 
@@ -45,25 +45,24 @@ class Preview:
 
 def preview(recipe: Recipe, progress: Progress = lambda what, done, total: None) -> Preview:
     """Load the recipe's data (downloading it if it must) and take a look. Raises RecipeError or DataError."""
-    loaded = load(recipe.data, recipe.task, progress)
-    parts = split(loaded, recipe.data, [])
+    source, parts = opened(recipe.data, recipe.task, [], progress)
     sizes = {name: len(part) if index is None else len(index) for name, (part, index) in parts.items()}
     part, index = parts["train"]
     order = torch.arange(len(part)) if index is None else index
     labels = _targets(part, order[:_SCANNED] if not isinstance(part, Samples) else order)
-    classes = loaded.source.classes
-    if loaded.source.task == "classification":
-        counted = torch.bincount(labels.flatten().long(), minlength=loaded.source.outputs)
+    classes = source.classes
+    if source.task == "classification":
+        counted = torch.bincount(labels.flatten().long(), minlength=source.outputs)
         names = classes or tuple(map(str, range(len(counted))))
         counts = dict(zip(names, counted.tolist(), strict=False))
-        chosen = _one_of_each(labels, loaded.source.outputs)
+        chosen = _one_of_each(labels, source.outputs)
     else:
         counts, chosen = {}, torch.arange(min(_EACH, len(labels)))
     inputs, targets = _take(part, order[chosen])
     return Preview(
-        source=loaded.source,
+        source=source,
         sizes=sizes,
-        samples=[_sample(inputs[i], targets[i], loaded) for i in range(len(inputs))],
+        samples=[_sample(inputs[i], targets[i], source) for i in range(len(inputs))],
         counts=counts,
         counted=len(labels),
         least=float(inputs.min()) if inputs.numel() else 0.0,
@@ -93,8 +92,7 @@ def _take(part: Samples | MapDataset, index: Tensor) -> tuple[Tensor, Tensor]:
     return collate([part[int(i)] for i in index])
 
 
-def _sample(inputs: Tensor, target: Tensor, loaded: Loaded) -> Sample:
-    source = loaded.source
+def _sample(inputs: Tensor, target: Tensor, source: Source) -> Sample:
     if source.task == "classification":
         number = int(target)
         label = source.classes[number] if number < len(source.classes) else str(number)

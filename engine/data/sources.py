@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from engine.errors import RecipeError, nearest
@@ -24,7 +25,8 @@ class Source:
 
     `shape` is one sample's input shape, images as (channels, height, width). `outputs` is the number of classes of a
     classification, or of numbers to predict in a regression. `sizes` counts the samples of each part that the dataset
-    comes in: `all`, or `train` and `test`. `vocabulary` counts the tokens that there are, where samples are tokens.
+    comes in: `all`, or `train` and `test`. `vocabulary` counts the tokens that there are, where samples are tokens, and
+    `tokens` names them. `rate` is that of sound, in samples a second. `path` is where a person's own files lie.
     """
 
     name: str
@@ -40,6 +42,9 @@ class Source:
     twin: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     vocabulary: int = 0
+    tokens: tuple[str, ...] = ()
+    rate: int = 0
+    path: str = ""
 
     @property
     def ready(self) -> bool:
@@ -144,6 +149,8 @@ def find(name: str, where: str = "data.name") -> Source:
 
 def unread(data: Data, task: TaskName) -> Source:
     """What is known of a person's own dataset before it is read: next to nothing."""
+    if data.path:
+        return Source(Path(data.path).name or data.path, data.path, task, (), 0, {}, "yours", path=data.path)
     return Source(data.python.rpartition(":")[2], data.python, task, (), 0, {}, "yours")
 
 

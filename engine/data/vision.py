@@ -23,7 +23,7 @@ import torchvision
 from torch import Tensor
 from torchvision.datasets import utils as torchvision_utils
 
-from engine.data.load import Loaded, Progress, Samples
+from engine.data.samples import Loaded, Progress, Samples
 from engine.data.sources import Source
 from engine.errors import DataError
 from engine.paths import data_root

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from engine.data.load import Progress
 from engine.data.prepare import Facts
+from engine.data.samples import Progress
 from engine.errors import ModelError, RecipeError, StudioError
 from engine.models.layers import build_chain, trace
 from engine.models.modules import module_rows

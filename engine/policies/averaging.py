@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from engine.checkpoints.snapshot import plain_name
-from engine.data.batches import Batches
+from engine.data.serving.batches import Batches
 from engine.recipe import Average
 from engine.resuming.randomness import preserved
 

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from engine.data.batches import Batch, Batches
+from engine.data.serving.batches import Batch, Batches
 from engine.policies.graphs import as_written
 from engine.policies.precision import Precision
 from engine.policies.splitting import Splitter

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from engine.data.batches import Batches
+from engine.data.serving.batches import Batches
 from engine.policies.splitting import is_out_of_memory
 
 _HOST = torch.device("cpu")

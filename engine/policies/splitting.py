@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from engine.data.batches import Batch
+from engine.data.serving.batches import Batch
 from engine.devices.memory import breakdown, describe_memory
 from engine.errors import TrainingError, words
 from engine.resuming.randomness import restore_torch, torch_state

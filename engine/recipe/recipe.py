@@ -31,7 +31,7 @@ class Recipe(Section):
 
     @classmethod
     def load(cls, path: Path | str) -> Recipe:
-        """Read a recipe file. Paths of Python files in it are taken from the file's own folder.
+        """Read a recipe file. Paths of data and of Python files in it are taken from the file's own folder.
 
         Raises RecipeError for a missing or malformed file and for every wrong key or value.
         """
@@ -45,7 +45,7 @@ class Recipe(Section):
 
     @classmethod
     def from_toml(cls, text: str, where: str = "recipe", *, folder: Path | None = None) -> Recipe:
-        """Read TOML; `where` names it in errors, `folder` is where relative Python files lie."""
+        """Read TOML; `where` names it in errors, `folder` is where relative paths begin."""
         try:
             values = tomllib.loads(text)
         except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
@@ -71,9 +71,9 @@ class Recipe(Section):
         return tomlkit.dumps(plain(_without_empty(self, self.values())))
 
     def anchored(self, folder: Path) -> Recipe:
-        """The recipe with relative Python files taken from `folder`, as `load` takes them from the file's."""
+        """The recipe with relative paths taken from `folder`, as `load` takes them from the file's."""
         values: dict[str, Any] = plain(self.values())
-        if not python_files(values):
+        if not named_paths(values):
             return self
         _anchor(values, folder)
         return type(self).from_values(values)
@@ -95,10 +95,22 @@ def changed_settings(before: Recipe, after: Recipe) -> dict[str, Any]:
     return {key: ours.get(key) for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)}
 
 
-def python_files(values: Mapping[str, Any]) -> list[tuple[Any, Any, str, str]]:
-    """Where a recipe's values name a function in a Python file: dict or list, key or index, file, function."""
+def named_paths(values: Mapping[str, Any]) -> list[tuple[Any, Any, str, str]]:
+    """Where a recipe's values name a file or folder: dict or list, key or index, path, what follows it.
+
+    `":function"` follows where it is a function of a Python file.
+    """
     sections = ("data", "model", "scheduler")
-    return [found for each in sections for found in _python_files(values.get(each), everywhere=each == "scheduler")]
+    found = [found for each in sections for found in _python_files(values.get(each), everywhere=each == "scheduler")]
+    data = values.get("data")
+    if isinstance(data, dict):
+        mixed = data.get("mix")
+        for each in (data, *(mixed if isinstance(mixed, list) else ())):
+            if isinstance(each, dict) and each.get("path") and isinstance(each["path"], str):
+                found.append((each, "path", each["path"], ""))
+            if each is not data:
+                found.extend(_python_files(each, everywhere=False))
+    return found
 
 
 def _python_files(section: object, *, everywhere: bool) -> Iterator[tuple[Any, Any, str, str]]:
@@ -111,14 +123,14 @@ def _python_files(section: object, *, everywhere: bool) -> Iterator[tuple[Any, A
             continue
         file, colon, function = value.rpartition(":")
         if colon and (key == "python" or (everywhere and file.endswith(".py"))):
-            yield section, key, file, function
+            yield section, key, file, f":{function}"
 
 
 def _anchor(values: Mapping[str, Any], folder: Path) -> None:
-    """Make each relative "file.py:function" absolute, seen from `folder`."""
-    for section, key, file, function in python_files(values):
+    """Make each relative path absolute, seen from `folder`."""
+    for section, key, path, rest in named_paths(values):
         # Not resolve(): it raises for loops of links and null bytes, which loading the file names better.
-        section[key] = f"{os.path.abspath(folder / file)}:{function}"
+        section[key] = os.path.abspath(folder / os.path.expanduser(path)) + rest
 
 
 def _without_empty(section: Section, values: dict[str, Any]) -> dict[str, Any]:

@@ -133,12 +133,21 @@ class Scheduler(Part):
 
 
 class Split(Section):
-    """Shares of the samples. A dataset with a test set of its own keeps it, and only train and val are drawn."""
+    """Shares of the samples. A dataset with a test set of its own keeps it, and only train and val are drawn.
+
+    `how` draws them: `random`; `stratified`, each class by the same shares; `grouped`, samples with the same value of
+    the column `by` stay together; `ordered`, the first by the column `by` (or as they come) are trained on, the last
+    are the test. With `folds`, validation is the part number `fold` of so many equal ones of all that is not test.
+    """
 
     train: Annotated[float, Field(gt=0, le=1)] = 0.8
     val: Fraction = 0.1
     test: Fraction = 0.1
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    how: Literal["random", "stratified", "grouped", "ordered"] = "random"
+    by: str = ""
+    folds: Annotated[int, Field(ge=0, le=1000)] = 0
+    fold: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
     def _at_most_everything(self) -> Self:
@@ -147,31 +156,67 @@ class Split(Section):
             raise ValueError(f"train + val + test is {total:g}. Make them add up to at most 1.")
         return self
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.how == "grouped" and not self.by:
+            raise ValueError("is grouped by no column. Set by to its name.")
+        if self.by and self.how not in ("grouped", "ordered"):
+            raise ValueError(f'has by, which a {self.how} split does not use. Set how = "grouped", or remove it.')
+        if self.folds == 1:
+            raise ValueError("has one fold, which leaves nothing to train on. Try 5, or 0 for none.")
+        if self.fold >= max(1, self.folds):
+            raise ValueError(f"has no fold {self.fold} of {self.folds}. They are counted from 0.")
+        return self
 
-class Data(Section):
-    """`[data]`: which dataset, how it is split, transformed and served.
 
-    `python = "path/to/file.py:make_dataset"` takes the place of `name` for a dataset of one's own.
+class Dataset(Section):
+    """Where samples come from: `name` of the catalog, `path` of files in some `format`, or `python` for code.
+
+    `options` are those of the dataset, the format, or the function.
     """
 
     name: str = ""
+    path: str = ""
+    format: str = "auto"
     python: str = ""
     options: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if sum(map(bool, (self.name, self.path, self.python))) != 1:
+            raise ValueError("needs one dataset. Set one of name, path and python.")
+        if self.format != "auto" and not self.path:
+            raise ValueError("has a format, which only files have. Set path, or remove it.")
+        return self
+
+
+class Mixed(Dataset):
+    """A dataset trained on beside `[data]`. Its samples are drawn `weight` times as often as each of those."""
+
+    weight: Positive = 1.0
+
+
+class Data(Dataset):
+    """`[data]`: which dataset, how it is split, transformed and served.
+
+    `path = "photos"` reads files of one's own, `python = "path/to/file.py:make_dataset"` calls a function of one's own.
+    `subset` trains on a share of the training samples (a number up to 1), or on so many. `balanced` draws each class as
+    often as the others. `on_bad_sample` says what becomes of a sample that can't be read: `stop` the run, or `skip` it.
+    """
+
     batch_size: Count = 64
     split: Split = Split()
+    subset: Annotated[float | int, Field(gt=0)] = 1.0
+    mix: Annotated[tuple[Mixed, ...], Field(strict=False)] = ()
+    sampler: Literal["shuffle", "balanced"] = "shuffle"
     transforms: Parts = ()
     augment: Parts = ()
     standardize_target: bool = False
     drop_last: bool = False
     in_memory: bool = True
+    on_bad_sample: Literal["stop", "skip"] = "stop"
     num_workers: Annotated[int, Field(ge=0, le=256)] = 0
     worker_timeout: DurationText = "5 min"
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if bool(self.name) == bool(self.python):
-            raise ValueError("needs one dataset. Set either name or python.")
-        return self
 
 
 class Model(Section):

@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from engine.data.batches import Batch
+from engine.data.serving.batches import Batch
 
 
 @dataclass(frozen=True, slots=True)

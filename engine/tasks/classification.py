@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from engine.data.batches import Batch
+from engine.data.serving.batches import Batch
 from engine.models.auxiliary import SHARE, main_and_auxiliary
 from engine.tasks.base import Metric, Outcome, in_full
 

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from engine.checkpoints.checkpoint import Checkpoints
-from engine.data.limits import Limited, Repeated
-from engine.data.load import Progress
 from engine.data.prepare import Facts, Prepared, describe, prepare
+from engine.data.samples import Progress
+from engine.data.serving.limits import Limited, Repeated
 from engine.devices.device import choose, seed_everything
 from engine.devices.device import describe as describe_device
 from engine.devices.memory import size_text

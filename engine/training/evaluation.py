@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engine.data.batches import Batch, Batches
+from engine.data.serving.batches import Batch, Batches
 from engine.policies.averaging import Averaged
 from engine.policies.graphs import as_written
 from engine.policies.precision import Precision

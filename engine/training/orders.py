@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from engine.data.batches import Batches
+from engine.data.serving.batches import Batches
 from engine.errors import StudioError, TrainingError, first_line
 from engine.insight.profiler import Profile
 from engine.policies.parking import Parking

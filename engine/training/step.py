@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from engine.data.batches import Batch
+from engine.data.serving.batches import Batch
 from engine.insight.health import Health
 from engine.insight.phases import Phases
 from engine.policies.freezing import Freezing

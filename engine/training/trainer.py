@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from engine.checkpoints.checkpoint import Checkpoints, Loaded
-from engine.data.batches import Batch, Batches
+from engine.data.serving.batches import Batch, Batches
 from engine.durations import Duration
 from engine.errors import TrainingError
 from engine.insight.health import Health

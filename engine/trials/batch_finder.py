@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from engine.data.batches import Batch
-from engine.data.load import Progress
+from engine.data.samples import Progress
+from engine.data.serving.batches import Batch
 from engine.recipe import Recipe
 from engine.training.control import Control
 from engine.trials.trial import trial

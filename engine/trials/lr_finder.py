@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.data.load import Progress
+from engine.data.samples import Progress
 from engine.errors import TrainingError
 from engine.recipe import Recipe
 from engine.training.control import Control

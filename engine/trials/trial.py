@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.checkpoints.checkpoint import Checkpoints
-from engine.data.batches import Batch
-from engine.data.load import Progress
+from engine.data.samples import Progress
+from engine.data.serving.batches import Batch
 from engine.devices.device import choose
 from engine.devices.memory import breakdown, total_memory
 from engine.errors import TrainingError

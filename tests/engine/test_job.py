@@ -25,7 +25,7 @@ from small_runs import (
     weights,
 )
 
-from engine.data.batches import TensorBatches
+from engine.data.serving.batches import TensorBatches
 from engine.devices.monitor import Monitor
 from engine.errors import DeviceError, RunError, StudioError
 from engine.job import Job, explain

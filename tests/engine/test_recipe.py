@@ -155,7 +155,7 @@ def _comparable(value: Any) -> Any:
         ("training.checkpoint_every", "soon", "training.checkpoint_every: 'soon' is not a duration. Try \"1 epoch\""),
         ("data.split.train", math.nan, "data.split.train: 'nan' is not a finite number."),
         ("data.split.train", 0.95, "data.split: train + val + test is 1.15. Make them add up to at most 1."),
-        ("data.name", None, "data: needs one dataset. Set either name or python."),
+        ("data.name", None, "data: needs one dataset. Set one of name, path and python."),
         ("model.zoo", "resnet18", "model: has layers and zoo. Keep one of them."),
         ("model.options", {"width": 2}, "model: has options, which only zoo and python take. Remove them."),
         ("model.layers.0.name", None, "model.layers.0.name: is missing. Add it."),
@@ -189,7 +189,7 @@ def test_an_unknown_key_names_the_nearest(key: str, meant: str) -> None:
 
 
 def test_an_unknown_key_like_none_lists_those_there_are() -> None:
-    assert "Known here: train, val, test, seed." in refusal(data__split__qqq=1)
+    assert "Known here: train, val, test, seed, how, by, folds, fold." in refusal(data__split__qqq=1)
 
 
 def test_parameters_of_torch_are_not_for_the_recipe_to_know() -> None:

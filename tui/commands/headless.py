@@ -139,7 +139,7 @@ def _start_deaf(job: Job) -> None:
     the stop into a failure. Of the job's thread SIGTERM is kept away: it would be blocked in what a dataset starts
     there, and `multiprocessing.Pool` waits for ever for a process that can't be ended by it.
     """
-    from engine.data.workers import start_forkserver  # loads torch, which is there by now
+    from engine.data.serving.workers import start_forkserver  # loads torch, which is there by now
 
     all_three = {*_DEAF, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, all_three)

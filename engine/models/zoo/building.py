@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engine.data.load import Progress
 from engine.data.prepare import Facts
+from engine.data.samples import Progress
 from engine.errors import ModelError, RecipeError, first_line
 from engine.models.rows import count_parameters
 from engine.models.weightless import weightless

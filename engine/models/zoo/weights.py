@@ -15,7 +15,7 @@ from urllib.parse import urlparse
 
 import torch
 
-from engine.data.load import Progress
+from engine.data.samples import Progress
 from engine.errors import ModelError
 from engine.models.zoo.catalogue import ZooModel, ZooWeights
 

@@ -11,7 +11,7 @@ from engine.errors import RecipeError
 from engine.recipe.document.differences import matches, same
 from engine.recipe.document.inline import dropped, edited, key_text, rendered
 from engine.recipe.document.statements import Address, Block, Statement, blocks_of, text_of
-from engine.recipe.recipe import Recipe, plain, python_files
+from engine.recipe.recipe import Recipe, named_paths, plain
 
 _ORDER = {key: place for place, key in enumerate(Recipe.model_fields)}
 
@@ -245,15 +245,15 @@ def _opening(text: str) -> str:
 
 
 def _values(recipe: Recipe, folder: Path | None, *, exclude_defaults: bool = False) -> dict[str, Any]:
-    """Plain values; Python files inside `folder` as seen from there."""
+    """Plain values; paths inside `folder` as seen from there."""
     values: dict[str, Any] = plain(
         recipe.model_dump(mode="python", exclude_none=True, exclude_defaults=exclude_defaults)
     )
     if folder is not None:
-        for section, key, file, function in python_files(values):
-            relative = os.path.relpath(file, folder)
-            if os.path.isabs(file) and not relative.startswith(os.pardir):
-                section[key] = f"{relative}:{function}"
+        for section, key, path, rest in named_paths(values):
+            relative = os.path.relpath(path, folder)
+            if os.path.isabs(path) and not relative.startswith(os.pardir):
+                section[key] = relative + rest
     return values
 
 

@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.data.ahead import DEPTH, Ahead, SideStream, side_stream
 from engine.data.augmentation.augment import Augment
-from engine.data.batches import Finish, LoaderBatches
-from engine.data.load import MapDataset, Samples
-from engine.data.workers import Failed
+from engine.data.samples import MapDataset, Samples
+from engine.data.serving.ahead import DEPTH, Ahead, SideStream, side_stream
+from engine.data.serving.batches import Finish, LoaderBatches
+from engine.data.serving.workers import Failed
 from engine.errors import DataError
 from engine.recipe import Part
 

@@ -15,7 +15,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from engine.data.augmentation.augment import Augment
-from engine.data.batches import Finish
+from engine.data.serving.batches import Finish
 from engine.data.transforms import fixed
 from engine.recipe import Part
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from engine.data.augmentation.augment import MOVES, STEPS, Augment
-from engine.data.batches import Finish
+from engine.data.serving.batches import Finish
 from engine.data.transforms import fixed
 from engine.recipe import Part
 

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from engine.data.augmentation.augment import Augment
-from engine.data.batches import Batch, Batches, Finish, LoaderBatches, TensorBatches, collate
-from engine.data.load import MapDataset, Samples, load
+from engine.data.load import load
+from engine.data.samples import MapDataset, Samples
+from engine.data.serving.batches import Batch, Batches, Finish, LoaderBatches, TensorBatches, collate
 from engine.errors import DataError
 from engine.recipe import Data, Part
 

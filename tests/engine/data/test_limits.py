@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from engine.data.augmentation.augment import Augment
-from engine.data.batches import Batch, Batches, Finish, LoaderBatches, TensorBatches
-from engine.data.limits import Limited, Repeated
-from engine.data.load import Samples
+from engine.data.samples import Samples
+from engine.data.serving.batches import Batch, Batches, Finish, LoaderBatches, TensorBatches
+from engine.data.serving.limits import Limited, Repeated
 from engine.recipe import Part
 
 CPU = torch.device("cpu")

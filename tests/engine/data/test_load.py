@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from engine.data.load import Loaded, Samples, load
+from engine.data.load import load
+from engine.data.samples import Loaded, Samples
 from engine.data.sources import find
 from engine.errors import RecipeError, StudioError
 from engine.recipe import Data

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from engine.data.batches import Batches, LoaderBatches, TensorBatches
-from engine.data.load import Loaded, Samples
 from engine.data.prepare import Facts, Prepared, describe, part_sizes, prepare, split
+from engine.data.samples import Loaded, Samples
+from engine.data.serving.batches import Batches, LoaderBatches, TensorBatches
 from engine.data.sources import Source, find
 from engine.errors import DataError, StudioError
 from engine.recipe import Data, Recipe, Split

@@ -23,7 +23,8 @@ import torchvision
 from torchvision.datasets import utils as torchvision_utils
 
 from engine.data import vision
-from engine.data.load import Loaded, Samples, load
+from engine.data.load import load
+from engine.data.samples import Loaded, Samples
 from engine.data.sources import find
 from engine.errors import DataError
 from engine.recipe import Data

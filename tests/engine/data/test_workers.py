@@ -17,9 +17,9 @@ import torch
 from small_runs import run_python
 from torch import Tensor
 
-from engine.data.batches import Batch, Finish, LoaderBatches
 from engine.data.load import load
-from engine.data.workers import patience
+from engine.data.serving.batches import Batch, Finish, LoaderBatches
+from engine.data.serving.workers import patience
 from engine.errors import DataError, RecipeError, TrainingError
 from engine.recipe import Data
 
@@ -228,7 +228,7 @@ def test_what_a_dataset_starts_in_a_worker_can_still_be_ended_by_sigterm() -> No
     """Also where the worker began with the signal blocked, so that it outlives one that comes while it starts."""
     code = """
 import os, signal, subprocess
-from engine.data.workers import Slots
+from engine.data.serving.workers import Slots
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 os.kill(os.getpid(), signal.SIGTERM)
 Slots(1)(0)

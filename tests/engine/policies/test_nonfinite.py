@@ -14,7 +14,7 @@ from small_runs import line, make_trainer, python_file, resume, rows, same, trai
 from torch import Tensor, nn
 
 from engine.checkpoints.checkpoint import Checkpoints, load
-from engine.data.batches import Batch
+from engine.data.serving.batches import Batch
 from engine.errors import TrainingError
 from engine.job import Job
 from engine.policies.nonfinite import all_finite, bad_samples, first_bad_layer

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from engine import catalog
-from engine.data.batches import Batch
 from engine.data.prepare import Facts, Prepared, prepare
+from engine.data.serving.batches import Batch
 from engine.errors import RecipeError
 from engine.models.build import build_model
 from engine.recipe import Recipe

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from engine.data.batches import Batch
+from engine.data.serving.batches import Batch
 from engine.tasks.base import Task
 from engine.tasks.classification import Classification, Form, one_hot, signs
 from engine.tasks.regression import Regression

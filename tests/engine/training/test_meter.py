@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from engine.data.batches import Batch
+from engine.data.serving.batches import Batch
 from engine.tasks.base import Outcome
 from engine.tasks.classification import Classification
 from engine.tasks.regression import Regression

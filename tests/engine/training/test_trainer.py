@@ -11,8 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import presets
 from engine.checkpoints.checkpoint import Checkpoints
-from engine.data.batches import Batch
 from engine.data.prepare import Prepared, prepare
+from engine.data.serving.batches import Batch
 from engine.errors import TrainingError
 from engine.job import Job
 from engine.recipe import Recipe

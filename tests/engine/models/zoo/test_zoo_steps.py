@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from engine.data.batches import Batch
 from engine.data.prepare import Facts
+from engine.data.serving.batches import Batch
 from engine.errors import ModelError, StudioError
 from engine.models.build import build_model, model_rows, weightless_model
 from engine.models.zoo.building import zoo_notes

@@ -7,7 +7,7 @@ from itertools import islice, repeat
 
 import torch
 
-from engine.data.batches import Batch, Batches
+from engine.data.serving.batches import Batch, Batches
 
 
 class Limited:

@@ -26,7 +26,7 @@ from engine.python_file import line_of
 _IDLE, _STARTING = -1, -2
 _TICK_S = 1.0
 _LIBRARIES = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib"))
-_OURS = Path(__file__).parents[1]
+_OURS = Path(__file__).parents[2]
 _SAFE_PATH, _FOR_FORKSERVER = "PYTHONSAFEPATH", "torch-tui"  # any text does
 
 
@@ -36,7 +36,7 @@ def start_forkserver() -> None:
     It imports torch once, and not each of them for seconds. And it must not look for modules in the folder one works
     in, as `python -c` does: a person's `engine.py` may lie there. Where it lies in PYTHONPATH, `torch_tui` finds ours.
     """
-    multiprocessing.set_forkserver_preload(["torch_tui", "engine.data.batches"])
+    multiprocessing.set_forkserver_preload(["torch_tui", "engine.data.serving.batches"])
     if _SAFE_PATH in os.environ:
         forkserver.ensure_running()
         return

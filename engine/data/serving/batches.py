@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate, get_worker_info
 
-from engine.data.ahead import Ahead, Streams, side_stream
 from engine.data.augmentation.augment import Augment
-from engine.data.load import MapDataset, Samples, as_tensor
+from engine.data.samples import MapDataset, Samples, as_tensor
+from engine.data.serving.ahead import Ahead, Streams, side_stream
+from engine.data.serving.workers import Failed, Slots, Watch, start_forkserver, unreadable
 from engine.data.transforms import Normalize, as_floats
-from engine.data.workers import Failed, Slots, Watch, start_forkserver, unreadable
 from engine.errors import DataError, first_line
 from engine.python_file import Packed
 from engine.seeds import derive

@@ -1,0 +1,1 @@
+"""Ways to read a person's own files."""
