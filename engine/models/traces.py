@@ -70,6 +70,7 @@ class Traced:
 
 
 _memory: OrderedDict[object, Traced] = OrderedDict()
+_modules: OrderedDict[object, nn.Module] = OrderedDict()
 _memory_lock = threading.Lock()  # recipes are checked in several threads
 
 
@@ -93,9 +94,24 @@ def made_of(entry: Entry, values: dict[str, Any], flow: Flow, part: Layer, where
     return found
 
 
-def _trace(entry: Entry, values: dict[str, Any], flow: Flow, part: Layer, where: str) -> Traced:
+def _module(entry: Entry, values: dict[str, Any], where: str) -> nn.Module:
+    """The layer on the meta device; the one that was made before, if it was: it holds no memory and learns nothing."""
+    key = (entry.name, repr(values))
+    with _memory_lock:
+        if key in _modules:
+            _modules.move_to_end(key)
+            return _modules[key]
     with META:
         module: nn.Module = entry.make(values, where)
+    with _memory_lock:
+        _modules[key] = module
+        if len(_modules) > _REMEMBERED:
+            _modules.popitem(last=False)
+    return module
+
+
+def _trace(entry: Entry, values: dict[str, Any], flow: Flow, part: Layer, where: str) -> Traced:
+    module = _module(entry, values, where)
     steps = flow.shape[0] if isinstance(module, nn.RNNBase) and len(flow.shape) == 2 else 0
     shape = (min(steps, _STEPS), *flow.shape[1:]) if steps else flow.shape
     floats = flow.dtype.is_floating_point

@@ -133,9 +133,16 @@ def test_rows_of_any_module_tell_its_whole_cost(name: str) -> None:
     assert total(rows, "flops") == flops_of(theirs, torch.zeros(1, 3, 224, 224))
 
 
+def looks(result: Any) -> list[tuple[Any, ...]]:
+    tensors = result if isinstance(result, tuple) else (result,)
+    return [(each.shape, each.stride(), each.dtype) for each in tensors]
+
+
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("training", [True, False])
-def test_norms_on_the_meta_device_give_what_torch_gives(memory_format: torch.memory_format, training: bool) -> None:
+def test_shapes_told_by_hand_are_those_that_torch_finds_on_the_meta_device(
+    memory_format: torch.memory_format, training: bool
+) -> None:
     ops, empty = torch.ops.aten, torch.empty((5, 4, 3, 2), device="meta").to(memory_format=memory_format)
     four = torch.empty(4, device="meta")
     calls: list[tuple[Any, tuple[Any, ...]]] = [
@@ -144,16 +151,21 @@ def test_norms_on_the_meta_device_give_what_torch_gives(memory_format: torch.mem
         (ops.native_layer_norm.default, (empty, [3, 2], None, None, 1e-5)),
         (ops.native_layer_norm.default, (empty, [2], None, None, 1e-5)),
         (ops.native_group_norm.default, (empty, four, four, 5, 4, 6, 2, 1e-5)),
+        (ops.relu.default, (empty,)),
+        (ops.sigmoid.default, (empty.long(),)),
+        (ops.mul.Tensor, (empty, torch.empty(5, 4, 1, 1, device="meta"))),
+        (ops.mul.Tensor, (torch.empty(5, 1, 3, 2, device="meta"), torch.empty(5, 4, 1, 1, device="meta"))),
+        (ops.mul.Tensor, (empty, 2.0)),
+        (ops.add.Tensor, (empty, four[:2])),
+        (ops.add.Tensor, (empty, empty.double())),
     ]
     short = 0
     for func, arguments in calls:
         plain = func(*arguments)
-        short += costs._NORMS[func](*arguments) is not None
+        short += costs._SHAPES[func](*arguments) is not None
         with costs.Tally():
             ours = func(*arguments)
-        assert [(each.shape, each.stride(), each.dtype) for each in ours] == [
-            (each.shape, each.stride(), each.dtype) for each in plain
-        ]
+        assert looks(ours) == looks(plain)
     assert (short > 0) is (memory_format is torch.contiguous_format)
 
 
