@@ -105,6 +105,7 @@ def timed(tree: Tree, flow: Flow) -> float:
 
 def forget() -> None:
     traces._memory.clear()
+    traces._modules.clear()
     costs._known.clear()
 
 
