@@ -1,4 +1,4 @@
-"""Where files live, and the environment variables that say so."""
+"""Where files live, the environment variables that say so, and when they are safe there."""
 
 from __future__ import annotations
 
@@ -26,3 +26,12 @@ def own_presets_root() -> Path:
 def bundled(name: str) -> Path:
     """A file of real data that ships with torch-tui."""
     return Path(__file__).parent / "data" / "bundled" / name
+
+
+def to_disk(path: Path) -> None:
+    """Wait until what was written to a file, or renamed in a folder, outlives a loss of power. Raises OSError."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe that lies there does not hold us up
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

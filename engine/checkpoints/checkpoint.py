@@ -22,6 +22,7 @@ from engine.checkpoints.keepable import check_state, check_weights, disk_error, 
 from engine.checkpoints.manifest import AVERAGE, STATE, WEIGHTS, Manifest, can_rank, folder_name
 from engine.checkpoints.snapshot import Snapshot
 from engine.errors import RunError, nearest, words
+from engine.paths import to_disk
 
 _NAME = re.compile(r"epoch-([0-9]{5,16})-step-([0-9]{9,16})")
 _ASIDE = ".writing-"
@@ -94,7 +95,7 @@ class Checkpoints:
             manifest = Manifest(epoch, step, score, _write_files(aside, snapshot, prove))
             (aside / manifests.NAME).write_text(manifest.text(), encoding="utf-8")
             for name in (*manifest.hashes, manifests.NAME, "."):
-                _sync(aside / name)
+                to_disk(aside / name)
             if ready:
                 ready()
             self._reveal(aside, final)
@@ -171,7 +172,7 @@ class Checkpoints:
         """An empty directory to write into, in a folder without the remains of a process that was killed."""
         if not self.folder.exists():
             self.folder.mkdir()  # without parents: a run that was removed must not come back as a ruin
-            _sync(self.folder.parent)
+            to_disk(self.folder.parent)
         for left in self.folder.glob(f"{_ASIDE}*"):
             _remove(left)
         aside.mkdir()
@@ -187,7 +188,7 @@ class Checkpoints:
             if os.path.lexists(old):
                 old.rename(final)
             raise
-        _sync(self.folder)
+        to_disk(self.folder)
         _remove(old)
 
     def _prune(self, saved: Checkpoint) -> None:
@@ -266,14 +267,6 @@ def _write_state(path: Path, state: Mapping[str, Any], prove: bool) -> None:
         if disk_trouble(error) is None:
             check_state(dict(state))
         raise
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _remove(path: Path) -> None:

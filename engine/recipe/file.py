@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 
 from engine.errors import RecipeError
+from engine.paths import to_disk
 from engine.recipe.document import fresh, updated
 from engine.recipe.recipe import Recipe
 
@@ -91,7 +92,7 @@ def write_whole(path: Path, text: str) -> None:
             with contextlib.suppress(OSError):
                 aside.unlink()
         with contextlib.suppress(OSError):  # some file systems have no such thing
-            _sync(target.parent)
+            to_disk(target.parent)
     except OSError as error:
         raise _unwritable(path, error) from error
 
@@ -103,14 +104,6 @@ def _write_synced(aside: Path, content: bytes, target: Path) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _read(path: Path) -> str:

@@ -26,6 +26,7 @@ import psutil
 from engine.checkpoints.manifest import unrank
 from engine.errors import RecipeError, RunError, first_line, nearest
 from engine.insight.facts import HEALTH
+from engine.paths import to_disk
 from engine.recipe import Recipe
 from engine.runs.history import LIVE, History, Progress, Summary
 from engine.runs.metrics import copy_until, read_curves, read_events, read_facts, read_spreads, write_facts
@@ -152,7 +153,7 @@ class RunDirectory:
             if not ranked:
                 unrank(copied)
             for path in (*copied.iterdir(), copied, self.checkpoints):
-                _sync(path)
+                to_disk(path)
             copy_until(origin.metrics_file, self.metrics_file, step)
         except OSError as error:
             raise _unwritable(self.path.parent, error) from error
@@ -250,18 +251,10 @@ def _write_whole(path: Path, text: str) -> None:
     """Write a file that is there whole, also after the power was lost, or not at all. Raises OSError."""
     aside = path.with_name(f".writing-{path.name}")
     aside.write_text(text, encoding="utf-8")
-    _sync(aside)
+    to_disk(aside)
     aside.rename(path)
-    _sync(path.parent)
-    _sync(path.parent.parent)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    to_disk(path.parent)
+    to_disk(path.parent.parent)
 
 
 def _unwritable(root: Path, error: OSError) -> RunError:

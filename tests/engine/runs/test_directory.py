@@ -41,6 +41,14 @@ class TestCreate:
     def test_any_name_is_a_folder_directly_under_the_root(self, name: str, root: Path) -> None:
         assert create(root, name).path.parent == root
 
+    def test_the_folder_of_runs_may_be_a_link_to_another_disk(self, tmp_path: Path) -> None:
+        (tmp_path / "large disk").mkdir()
+        (tmp_path / "runs").symlink_to(tmp_path / "large disk")
+
+        run = create(tmp_path / "runs")
+
+        assert (tmp_path / "large disk" / run.name / "recipe.toml").is_file()
+
     def test_a_file_in_the_way_is_one_clear_message(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("in the way")
 
