@@ -45,8 +45,15 @@ def on_terminal() -> bool:
 
 
 def _spelled_out(arguments: list[str]) -> list[str]:
-    """`torch-tui my.toml` is short for `torch-tui open my.toml`: no command ends in .toml."""
-    return ["open", *arguments] if arguments and arguments[0].endswith(".toml") else arguments
+    """`torch-tui my.toml` is short for `torch-tui open my.toml`: no command ends in .toml.
+
+    `--runs` may stand before it, as before any command.
+    """
+    options = 0
+    if arguments and arguments[0].partition("=")[0] == "--runs":
+        options = 1 if "=" in arguments[0] else 2
+    short = len(arguments) > options and arguments[options].endswith(".toml")
+    return [*arguments[:options], "open", *arguments[options:]] if short else arguments
 
 
 def _tame_output() -> None:
