@@ -89,7 +89,7 @@ def check(recipe: Recipe, *, aside: bool = False) -> Checked:
         attempt(lambda: _check_weights(rows))
         if loss is not None:
             attempt(lambda: _check_output(recipe, facts, [row for row in rows if row.outermost][-1]))
-    mends = None
+    mends: Sequence[Fix] | None = None
     if problems and recipe.model.layers:
         mends = attempt(lambda: fixes(recipe.model.layers, flow(facts), symbols(recipe, facts), facts.outputs))
     elif recipe.model.zoo and any(row.error for row in rows):

@@ -39,7 +39,9 @@ def fixes(layers: Tree, flow: Flow, sizes: Mapping[str, int], outputs: int) -> l
     if wrong is not None:
         left = _left(rows)
         tried = [
-            fix for fix in _at(layers, rows, wrong, sizes) if fix.layers and _left(trace(fix.layers, flow, sizes)) < left
+            fix
+            for fix in _at(layers, rows, wrong, sizes)
+            if fix.layers and _left(trace(fix.layers, flow, sizes)) < left
         ]
     elif layers and _end(rows) != (outputs,):
         tried = [fix for fix in _at_the_end(layers, rows, sizes) if _end(trace(fix.layers, flow, sizes)) == (outputs,)]
@@ -105,7 +107,7 @@ def _at(layers: Tree, rows: Sequence[LayerRow], row: LayerRow, sizes: Mapping[st
 
 
 def _of_other_samples(layers: Tree, rows: Sequence[LayerRow], row: LayerRow) -> Iterator[Fix]:
-    """The same layer for samples of as many dimensions as reach it, or those as a sequence for a layer that wants one."""
+    """The same layer for samples of as many dimensions as reach it, or a sequence made of them for one that wants one."""
     path, layer, reached = row.path, at(layers, row.path), row.input or ()
     entry = catalog.layers().get(layer.name)
     if (other := f"{layer.name[:-2]}{len(reached) - 1}d") in catalog.layers() and other != layer.name:

@@ -14,6 +14,7 @@ from engine.models.blocks import CONTAINERS as BLOCKS
 from engine.recipe import Layer, Recipe
 from engine.recipe.tree import CONTAINERS, from_text, to_text
 from tests.tui.studio_driver import Studio, studio
+from tui.dialogs.edit_part import asked
 from tui.panes.model import ModelPane
 from tui.screens.modelling import section_of
 from tui.search import find
@@ -76,6 +77,13 @@ def test_a_layer_is_found_by_what_its_documentation_says() -> None:
     assert found("conv2") == ["Conv2d"], "the name goes first"
     assert found("sqntl") == ["Sequential"], "letters in order go last"
     assert found("zzz") == []
+
+
+def test_a_form_asks_for_all_but_what_can_not_be_otherwise() -> None:
+    gru = catalog.layers()["GRU"]
+    names = [each.name for each in asked(gru)]
+    assert {"num_layers", "bidirectional", "returns"} <= set(names)
+    assert {each.name for each in gru.parameters} - set(names) == {"batch_first"}
 
 
 def test_the_blocks_known_before_torch_is_loaded_are_all_there_are() -> None:
@@ -244,12 +252,11 @@ async def test_a_model_of_torchvision_is_shown_but_not_edited(tmp_path: Path) ->
             lambda: any(row.startswith("  ▸ 0: BasicBlock") for row in rows(opened)), "the blocks inside"
         )
         before = opened.screen.draft.recipe
+        why = "resnet18 comes whole from torchvision: its layers can't be edited. z chooses another model."
         for key in ("d", "n", "y", "p"):
             opened.app.clear_notifications()
             await opened.press(key)
-            assert ["resnet18 comes whole from torchvision: its layers can't be edited. z chooses another model."] == [
-                each.message for each in opened.app._notifications
-            ], f"{key} says why it does nothing"
+            assert [each.message for each in opened.app._notifications] == [why], key
         await opened.pilot.click("#layers", offset=(4, 3), button=3)
         assert opened.app.screen is opened.screen, "there is no menu"
         assert opened.screen.draft.recipe is before

@@ -98,7 +98,9 @@ class ModellingScreen(Screen[None]):
             return
         model = self.draft.recipe.model
         if model.zoo:
-            self.notify(f"{model.zoo} comes whole from torchvision: its layers can't be edited. z chooses another model.")
+            self.notify(
+                f"{model.zoo} comes whole from torchvision: its layers can't be edited. z chooses another model."
+            )
             return
         if model.python:
             name = model.python.rpartition("/")[2]
