@@ -71,6 +71,8 @@ def _at(layers: Tree, rows: Sequence[LayerRow], row: LayerRow, sizes: Mapping[st
     yield from _of_other_samples(layers, rows, row)
     if layer.name == "Residual" and layer.parameters.get("projection") == "none":
         yield Fix("let the shortcut project", replaced(layers, path, _without(layer, {"projection"})))
+    if layer.name == "Parallel" and layer.parameters.get("join") == "add":
+        yield Fix("join by concat", replaced(layers, path, _with(layer, join="concat")))
     loose = _without(layer, _inferred(layer))
     names = " and ".join(sorted(set(layer.parameters) - set(loose.parameters)))
     follow = Fix(f"let {names} follow from the layer above", replaced(layers, path, loose))
@@ -83,9 +85,9 @@ def _at(layers: Tree, rows: Sequence[LayerRow], row: LayerRow, sizes: Mapping[st
         yield Fix(f"set {' and '.join(sorted(missing))} to the data's {word}", replaced(layers, path, other))
     flatten, pool = _layer("Flatten"), _layer("AdaptiveAvgPool2d", output_size=1)
     for same in dict.fromkeys((layer, loose)):
-        if len(reached) > 1:
+        if len(reached) > 1 and not layer.layers:  # of a block it only moves the fault to what is inside
             yield Fix("add a Flatten above", replaced(layers, path, flatten, same))
-        if len(reached) == 3:
+        if len(reached) == 3 and not layer.layers:
             yield Fix("add adaptive average pooling above", replaced(layers, path, pool, flatten, same))
         if "vocabulary" in sizes and len(reached) == 1:
             embedding = _layer("Embedding", embedding_dim=64)
@@ -107,7 +109,7 @@ def _at(layers: Tree, rows: Sequence[LayerRow], row: LayerRow, sizes: Mapping[st
 
 
 def _of_other_samples(layers: Tree, rows: Sequence[LayerRow], row: LayerRow) -> Iterator[Fix]:
-    """The same layer for samples of as many dimensions as reach it, or a sequence made of them for one that wants one."""
+    """The same layer for samples of as many dimensions as reach it, or those samples as the sequence that it wants."""
     path, layer, reached = row.path, at(layers, row.path), row.input or ()
     entry = catalog.layers().get(layer.name)
     if (other := f"{layer.name[:-2]}{len(reached) - 1}d") in catalog.layers() and other != layer.name:

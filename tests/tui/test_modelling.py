@@ -159,7 +159,7 @@ async def test_a_copy_goes_to_another_recipe_and_text_from_the_terminal_is_paste
         await becomes(opened, *before, "Linear")
         assert opened.screen.draft.recipe.model.layers[-1].parameters == {"out_features": 128}
         text = to_text((Layer.model_validate({"name": "Sequential", "layers": [{"name": "Tanh"}]}),))
-        opened.screen.query_one("#layers").post_message(Paste(text))
+        opened.screen.query_one("#layers").post_message(Paste(text.replace("\n", "\r")))  # as terminals send it
         await becomes(opened, *before, "Linear", "Sequential", ["Tanh"])
         opened.screen.query_one("#layers").post_message(Paste("rm -rf /"))
         await opened.until(lambda: "Not pasted" in [each.title for each in opened.app._notifications], "the refusal")

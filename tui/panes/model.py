@@ -256,7 +256,8 @@ class ModelPane(Pane):
         """Layers as text, from another recipe."""
         if event.text.strip():
             event.stop()
-            self.post_message(self.Pasted(event.text, self.path))
+            text = event.text.replace("\r\n", "\n").replace("\r", "\n")  # terminals send what Enter sends
+            self.post_message(self.Pasted(text, self.path))
 
     def _draw(self) -> None:
         table = self.query_one(DataTable)

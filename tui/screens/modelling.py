@@ -87,6 +87,8 @@ class ModellingScreen(Screen[None]):
 
     @on(ModelPane.Pasted)
     def _pasted(self, event: ModelPane.Pasted) -> None:
+        if self._tell_whole():
+            return
         try:
             self._insert(event.path, *edits.from_text(event.text))
         except RecipeError as error:
@@ -96,15 +98,7 @@ class ModellingScreen(Screen[None]):
         if request == "diagram":
             self._show_diagram()
             return
-        model = self.draft.recipe.model
-        if model.zoo:
-            self.notify(
-                f"{model.zoo} comes whole from torchvision: its layers can't be edited. z chooses another model."
-            )
-            return
-        if model.python:
-            name = model.python.rpartition("/")[2]
-            self.notify(f"The layers are written in {name}: edit the file, then R runs it anew.")
+        if self._tell_whole():
             return
         layers = self.draft.recipe.model.layers
         inside = self._layer(path)
@@ -144,6 +138,18 @@ class ModellingScreen(Screen[None]):
                 self._become(edits.unwrapped(layers, path), path)
             else:
                 self.notify(f"{inside.name} holds no layers.", severity="warning")
+
+    def _tell_whole(self) -> bool:
+        """Say why a model that is not made of layers has none to edit; whether it is such a one."""
+        model = self.draft.recipe.model
+        if model.zoo:
+            self.notify(
+                f"{model.zoo} comes whole from torchvision: its layers can't be edited. z chooses another model."
+            )
+        elif model.python:
+            name = model.python.rpartition("/")[2]
+            self.notify(f"The layers are written in {name}: edit the file, then R runs it anew.")
+        return bool(model.zoo or model.python)
 
     def _become(self, layers: Tree, cursor: Path) -> None:
         self.edit(lambda: self.draft.set_layers(layers))

@@ -50,6 +50,8 @@ MISTAKES: dict[str, tuple[Tree, Flow]] = {
     "a shortcut that does not fit": (
         (layer("Residual", SAME, projection="none"), FLATTEN, HEAD), PICTURE),
     "targets where there are classes": ((FLATTEN, layer("Linear", out_features="targets")), PICTURE),
+    "branches that can't be added": (
+        (layer("Parallel", SAME, layer("Conv2d", out_channels=9, kernel_size=1), join="add"), FLATTEN, HEAD), PICTURE),
     "a mistake inside": (
         (layer("Sequential", CONV, RELU, layer("Linear", in_features=7200, out_features="classes")),), PICTURE),
     "a sequence layer under a Flatten": ((FLATTEN, layer("LSTM", hidden_size=8), HEAD), PICTURE),
@@ -108,6 +110,13 @@ def test_rows_of_pictures_become_the_steps_of_a_sequence(picture: tuple[int, ...
     found = fixes((FLATTEN, layer("LSTM", hidden_size=8)), Flow(picture), SIZES, 10)
     assert found[0].title == "read the rows of pictures as a sequence, in place of the Flatten above"
     assert trace(found[0].layers, Flow(picture), SIZES)[-1].input == (height, channels * width)
+
+
+def test_a_block_whose_branches_do_not_fit_is_not_told_to_flatten() -> None:
+    branches = layer("Parallel", layer("Linear", out_features=3), layer("GRU", hidden_size=4), join="add")
+    assert [fix.title for fix in fixes((branches, HEAD), Flow((5, 6)), SIZES, 10)] == [
+        "join by concat", "remove Parallel"
+    ]  # fmt: skip
 
 
 def test_fitting_takes_no_layer_out_that_only_a_person_can_mend() -> None:
