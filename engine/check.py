@@ -33,7 +33,7 @@ T = TypeVar("T")
 class Checked:
     """The findings about one recipe. `problems` is empty when it can be trained.
 
-    `fixes` mend the first thing that is wrong with the model's layers.
+    `fixes` mend the first thing that is wrong with the model.
     """
 
     recipe: Recipe
@@ -89,9 +89,11 @@ def check(recipe: Recipe, *, aside: bool = False) -> Checked:
         attempt(lambda: _check_weights(rows))
         if loss is not None:
             attempt(lambda: _check_output(recipe, facts, [row for row in rows if row.outermost][-1]))
-    mends = None
+    mends: Sequence[Fix] | None = None
     if problems and recipe.model.layers:
         mends = attempt(lambda: fixes(recipe.model.layers, flow(facts), symbols(recipe, facts), facts.outputs))
+    elif recipe.model.zoo and any(row.error for row in rows):
+        mends = attempt(lambda: _zoo_fixes(recipe, facts, aside))
     return Checked(recipe, source, facts, sizes, tuple(rows), tuple(problems), tuple(mends or ()))
 
 
@@ -102,6 +104,12 @@ def fit_to_data(recipe: Recipe, *, aside: bool = False) -> Tree:
     """
     _, facts = describe(recipe, aside=aside)
     return fitted(recipe.model.layers, flow(facts), symbols(recipe, facts), facts.outputs)
+
+
+def _zoo_fixes(recipe: Recipe, facts: Facts, aside: bool) -> Sequence[Fix]:
+    from engine.models.zoo.fixes import zoo_fixes  # torchvision takes a second to import
+
+    return zoo_fixes(recipe, facts, aside=aside)
 
 
 def _two_layers() -> nn.Module:

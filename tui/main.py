@@ -27,7 +27,7 @@ def main() -> None:
             sys.exit(run_studio())
         with importing():
             from tui.cli import app
-        app(_spelled_out(sys.argv[1:]), prog_name="torch-tui")
+        app(spelled_out(sys.argv[1:]), prog_name="torch-tui")
     except StudioError as error:
         complain(error)
         sys.exit(2)
@@ -44,9 +44,16 @@ def on_terminal() -> bool:
     return os.environ.get("TERM") not in (None, "dumb", "unknown")
 
 
-def _spelled_out(arguments: list[str]) -> list[str]:
-    """`torch-tui my.toml` is short for `torch-tui open my.toml`: no command ends in .toml."""
-    return ["open", *arguments] if arguments and arguments[0].endswith(".toml") else arguments
+def spelled_out(arguments: list[str]) -> list[str]:
+    """`torch-tui my.toml` is short for `torch-tui open my.toml`: no command ends in .toml.
+
+    `--runs` may stand before it, as before any command.
+    """
+    options = 0
+    if arguments and arguments[0].partition("=")[0] == "--runs":
+        options = 1 if "=" in arguments[0] else 2
+    short = len(arguments) > options and arguments[options].endswith(".toml")
+    return [*arguments[:options], "open", *arguments[options:]] if short else arguments
 
 
 def _tame_output() -> None:

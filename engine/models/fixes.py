@@ -10,7 +10,7 @@ from engine.errors import nearest_name
 from engine.models.layers import trace
 from engine.models.rows import LayerRow, Shape
 from engine.models.traces import Flow
-from engine.recipe import Layer
+from engine.recipe import Layer, Part
 from engine.recipe.tree import Path, Tree, at, inserted, removed, replaced, walk
 
 _ROUNDS = 8  # mends after each other at most, to fit a model to other data
@@ -18,11 +18,15 @@ _ROUNDS = 8  # mends after each other at most, to fit a model to other data
 
 @dataclass(frozen=True)
 class Fix:
-    """A mend in words, and all layers as they are with it; `gives_up` when it takes out the layer at fault."""
+    """A mend in words, and all layers as they are with it; `gives_up` when it takes out the layer at fault.
+
+    A mend of a model without layers is in the data's `transforms`.
+    """
 
     title: str
-    layers: Tree
+    layers: Tree = ()
     gives_up: bool = False
+    transforms: tuple[Part, ...] | None = None
 
 
 def fixes(layers: Tree, flow: Flow, sizes: Mapping[str, int], outputs: int) -> list[Fix]:
@@ -35,7 +39,9 @@ def fixes(layers: Tree, flow: Flow, sizes: Mapping[str, int], outputs: int) -> l
     if wrong is not None:
         left = _left(rows)
         tried = [
-            fix for fix in _at(layers, wrong, sizes) if fix.layers and _left(trace(fix.layers, flow, sizes)) < left
+            fix
+            for fix in _at(layers, rows, wrong, sizes)
+            if fix.layers and _left(trace(fix.layers, flow, sizes)) < left
         ]
     elif layers and _end(rows) != (outputs,):
         tried = [fix for fix in _at_the_end(layers, rows, sizes) if _end(trace(fix.layers, flow, sizes)) == (outputs,)]
@@ -58,12 +64,15 @@ def fitted(layers: Tree, flow: Flow, sizes: Mapping[str, int], outputs: int) -> 
     return layers
 
 
-def _at(layers: Tree, row: LayerRow, sizes: Mapping[str, int]) -> Iterator[Fix]:
+def _at(layers: Tree, rows: Sequence[LayerRow], row: LayerRow, sizes: Mapping[str, int]) -> Iterator[Fix]:
     """Candidates for the layer of `row`, which refuses what reaches it."""
     path, layer, reached = row.path, at(layers, row.path), row.input or ()
     yield from _respelled(layers, path, sizes)
+    yield from _of_other_samples(layers, rows, row)
     if layer.name == "Residual" and layer.parameters.get("projection") == "none":
         yield Fix("let the shortcut project", replaced(layers, path, _without(layer, {"projection"})))
+    if layer.name == "Parallel" and layer.parameters.get("join") == "add":
+        yield Fix("join by concat", replaced(layers, path, _with(layer, join="concat")))
     loose = _without(layer, _inferred(layer))
     names = " and ".join(sorted(set(layer.parameters) - set(loose.parameters)))
     follow = Fix(f"let {names} follow from the layer above", replaced(layers, path, loose))
@@ -76,9 +85,9 @@ def _at(layers: Tree, row: LayerRow, sizes: Mapping[str, int]) -> Iterator[Fix]:
         yield Fix(f"set {' and '.join(sorted(missing))} to the data's {word}", replaced(layers, path, other))
     flatten, pool = _layer("Flatten"), _layer("AdaptiveAvgPool2d", output_size=1)
     for same in dict.fromkeys((layer, loose)):
-        if len(reached) > 1:
+        if len(reached) > 1 and not layer.layers:  # of a block it only moves the fault to what is inside
             yield Fix("add a Flatten above", replaced(layers, path, flatten, same))
-        if len(reached) == 3:
+        if len(reached) == 3 and not layer.layers:
             yield Fix("add adaptive average pooling above", replaced(layers, path, pool, flatten, same))
         if "vocabulary" in sizes and len(reached) == 1:
             embedding = _layer("Embedding", embedding_dim=64)
@@ -91,13 +100,47 @@ def _at(layers: Tree, row: LayerRow, sizes: Mapping[str, int]) -> Iterator[Fix]:
     if names:
         yield follow
     around = [path[:end] for end in range(len(path), 0, -1)]  # the layer itself, and the containers that it is in
-    first = next((each for each in around if each[-1] > 0), None)
-    if first and at(layers, above := (*first[:-1], first[-1] - 1)).name == "Flatten":
+    if (above := _flatten_above(layers, path)) is not None:
         yield Fix("remove the Flatten above", removed(layers, above))
     for each in around:
         name = at(layers, each).name
         needless = name == "Embedding" and "vocabulary" not in sizes  # pictures have no tokens to look up
         yield Fix(f"remove {name}", removed(layers, each), gives_up=not needless)
+
+
+def _of_other_samples(layers: Tree, rows: Sequence[LayerRow], row: LayerRow) -> Iterator[Fix]:
+    """The same layer for samples of as many dimensions as reach it, or those samples as the sequence that it wants."""
+    path, layer, reached = row.path, at(layers, row.path), row.input or ()
+    entry = catalog.layers().get(layer.name)
+    if (other := f"{layer.name[:-2]}{len(reached) - 1}d") in catalog.layers() and other != layer.name:
+        meant = Layer.model_validate({"name": other, **layer.parameters})
+        yield Fix(f"make it {other}", replaced(layers, path, meant))
+    if entry is None or not (entry.parameter("batch_first") or entry.name in ("PositionalEncoding", "SequencePool")):
+        return
+    if len(reached) == 3:
+        yield Fix("read the rows of pictures as a sequence", replaced(layers, path, *_rows_as_steps(reached), layer))
+    above = _flatten_above(layers, path)
+    picture = next((each.input for each in rows if each.path == above), None) or ()
+    if above is not None and len(picture) == 3:
+        title = "read the rows of pictures as a sequence, in place of the Flatten above"
+        yield Fix(title, replaced(layers, above, *_rows_as_steps(picture)))
+    if len(reached) == 1:
+        step = _layer("Unflatten", dim=1, unflattened_size=[-1, 1])
+        yield Fix("read each number as a step: add an Unflatten above", replaced(layers, path, step, layer))
+
+
+def _rows_as_steps(picture: Shape) -> Tree:
+    """Layers that make (rows × what is in one) of a picture (channels × height × width)."""
+    if picture[0] == 1:
+        return (_layer("Flatten", start_dim=1, end_dim=2),)
+    return _layer("Permute", dims=[1, 0, 2]), _layer("Flatten", start_dim=2)
+
+
+def _flatten_above(layers: Tree, path: Path) -> Path | None:
+    """The Flatten that is right above a layer, or above the container that it is first in."""
+    first = next((path[:end] for end in range(len(path), 0, -1) if path[end - 1] > 0), None)
+    above = (*first[:-1], first[-1] - 1) if first else None
+    return above if above and at(layers, above).name == "Flatten" else None
 
 
 def _respelled(layers: Tree, path: Path, sizes: Mapping[str, int]) -> Iterator[Fix]:

@@ -19,7 +19,7 @@ from engine.catalog import FROM_DATA, FROM_SHAPE, SIZES, Entry
 from engine.errors import ModelError, RecipeError, StudioError
 from engine.models.blocks import Chain, joined
 from engine.models.rows import LayerRow, Shape, settings_text, shape_text
-from engine.models.traces import META, SAMPLES, Flow, made_of
+from engine.models.traces import META, SAMPLES, Flow, giver, made_of, of_tokens
 from engine.recipe import DEEPEST, Layer
 from engine.recipe.tree import walk
 
@@ -285,9 +285,11 @@ def complete(
         elif name == "batch_first" and values.get(name) is False:
             raise ModelError(f"{where}.{name}", "would take the batch for time: samples would mix", "Remove it.")
         elif name == "batch_first":
-            if len(incoming) < 3:  # torch would take the batch for one long sequence and mix the samples
-                what = f"{entry.name} needs sequences, the layer above gives {shape_text(flow.shape)}"
-                raise ModelError(where, what, "Remove the Flatten above it, or add an Unflatten.")
+            if not flow.dtype.is_floating_point:
+                raise of_tokens(entry.name, where)
+            if len(incoming) != 3:  # of two, torch would take the batch for one long sequence and mix the samples
+                what = f"{entry.name} needs sequences (steps × features), {giver(where)} gives {shape_text(flow.shape)}"
+                raise ModelError(where, what, "Change what is above it.")
             values.setdefault(name, True)  # all our batches are
         elif (
             name == "dim" and not entry.container and _mixes_samples(values.get(name, parameter.default), len(incoming))

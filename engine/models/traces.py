@@ -27,6 +27,14 @@ META = torch.device("meta")
 SAMPLES = 101
 _STEPS = 2  # of a sequence that a recurrent layer is run on: all its steps are alike, and there may be thousands
 _REMEMBERED = 4096
+# How many dimensions a sample has for layers of that name, or whose name ends so, and what such samples are.
+_KINDS = {
+    "PositionalEncoding": (2, "sequences (steps × features)"),
+    "SequencePool": (2, "sequences (steps × features)"),
+    "1d": (2, "series (channels × steps)"),
+    "2d": (3, "pictures (channels × height × width)"),
+    "3d": (4, "volumes (channels × depth × height × width)"),
+}
 
 
 @dataclass(frozen=True)
@@ -124,10 +132,11 @@ def _trace(entry: Entry, values: dict[str, Any], flow: Flow, part: Layer, where:
         raise _explained(module, part, flow.shape, floats, where, error) from error
     outgoing = outgoing[0] if isinstance(outgoing, tuple) else outgoing
     if not isinstance(outgoing, Tensor) or outgoing.ndim < 1 or len(outgoing) != len(incoming):
-        raise ModelError(where, f"{part.name} does not give one output a sample", "Remove it.")
+        mixed = ModelError(where, f"{part.name} does not give one output a sample", "Remove it.")
+        raise _of_another_kind(part.name, flow.shape, where) or mixed
     is_view = storage(outgoing) == storage(incoming)
     if not floats and not is_view and not isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
-        raise _of_tokens(part, where)  # the meta device multiplies them by weights, other devices do not
+        raise of_tokens(part.name, where)  # the meta device multiplies them by weights, other devices do not
     output = tuple(outgoing.shape[1:])
     if not outgoing.numel():
         what = f"{part.name} makes {shape_text(output)} of {shape_text(flow.shape)}: nothing is left"
@@ -148,46 +157,79 @@ def _trace(entry: Entry, values: dict[str, Any], flow: Flow, part: Layer, where:
     )
 
 
+def giver(where: str) -> str:
+    """`the data` for the first layer of a model, else `the layer above`; `where` is its place in the recipe."""
+    return "the data" if set(where.split(".")[2::2]) == {"0"} else "the layer above"
+
+
+def of_tokens(name: str, where: str) -> ModelError:
+    """The error of a layer that computes with numbers where tokens reach it."""
+    return ModelError(where, f"{name} needs numbers, tokens reach it", "Add an Embedding above it.")
+
+
 def _explained(
     module: nn.Module, part: Layer, reached: Shape, floats: bool, where: str, error: Exception
 ) -> ModelError:
     """Why `part` refuses samples of shape `reached`; `floats`: they are numbers, not tokens."""
     name = part.name
     if not floats:
-        return _of_tokens(part, where)
+        return of_tokens(name, where)
     if isinstance(module, nn.Embedding):
         return ModelError(where, f"{name} needs tokens, numbers reach it", "It goes first, on text. Remove it.")
+    if (refused := _of_another_kind(name, reached, where)) is not None:
+        return refused
     for key, dimension in FROM_SHAPE.items():
         wanted = part.parameters.get(key)
         position = dimension if dimension < 0 else dimension - 1
         if isinstance(wanted, int) and -len(reached) <= position < len(reached) and reached[position] != wanted:
             return _of_another_size(part, key, wanted, reached, reached[position], where)
-    text = first_line(error).replace(f"[{SAMPLES}, ", "[samples, ")
-    size = getattr(module, "kernel_size", None)
-    sides = size if isinstance(size, tuple) else (size,) * 2
-    too_large = isinstance(size, (int, tuple)) and any(k > n for k, n in zip(sides, reached[1:], strict=False))
-    if too_large and len(reached) > 2:
-        what = f"a kernel of {'×'.join(map(str, sides))} does not fit into {shape_text(reached)}"
+    ends = part.parameters.get("normalized_shape")
+    if isinstance(ends, (list, tuple)) and tuple(ends) != reached[-len(ends) :]:
+        what = f"{name} expects samples that end with {shape_text(ends)}, {giver(where)} gives {shape_text(reached)}"
+        return ModelError(where, what, "Remove normalized_shape: it is inferred.")
+    window = _window(module, len(reached) - 1)
+    if any(width > size for width, size in zip(window, reached[1:], strict=False)):
+        what = f"a kernel of {shape_text(window)} does not fit into {shape_text(reached)}"
         return ModelError(where, what, "Use a smaller kernel, padding, or less pooling above.")
+    text = first_line(error).replace(f"[{SAMPLES}, ", "[samples, ")
     if "input size" in text or "xpected" in text:
         what = f"{name} can't take {shape_text(reached)}: {text}"
         return ModelError(where, what, "Change it or the layer above.")
     return ModelError(where, f"{name} fails on {shape_text(reached)}: {text}", "Change it or the layer above.")
 
 
-def _of_tokens(part: Layer, where: str) -> ModelError:
-    return ModelError(where, f"{part.name} needs numbers, tokens reach it", "Add an Embedding above it.")
+def _of_another_kind(name: str, reached: Shape, where: str) -> ModelError | None:
+    """The error of a layer for pictures, say, where series reach it; None where it is for what does."""
+    dimensions, noun = _KINDS.get(name, _KINDS.get(name[-2:], (len(reached), "")))
+    if len(reached) == dimensions or (name == "BatchNorm1d" and len(reached) == 1):
+        return None
+    other, source = f"{name[:-2]}{len(reached) - 1}d", giver(where)
+    if hasattr(nn, other):
+        remedy = f"{other} takes them."
+    elif len(reached) == 1 and source == "the layer above":
+        remedy = "Remove the Flatten above it."
+    else:
+        remedy = "Change it or what is above it."
+    return ModelError(where, f"{name} needs {noun}, {source} gives {shape_text(reached)}", remedy)
+
+
+def _window(module: nn.Module, sides: int) -> tuple[int, ...]:
+    """What a layer's kernel covers of each side of its input; empty for a layer without one."""
+    kernel, dilation = (getattr(module, name, 1) for name in ("kernel_size", "dilation"))
+    if not hasattr(module, "kernel_size") or sides < 1:
+        return ()
+    kernels, dilations = (each if isinstance(each, tuple) else (each,) * sides for each in (kernel, dilation))
+    return tuple(spread * (size - 1) + 1 for size, spread in zip(kernels, dilations, strict=False))
 
 
 def _of_another_size(part: Layer, key: str, wanted: int, reached: Shape, gets: int, where: str) -> ModelError:
-    noun = {"in_features": "features", "num_features": "features"}.get(key, key.removeprefix("in_"))
-    count = 1
-    for size in reached:
-        count *= size
+    noun = "channels" if key in ("in_channels", "num_channels") else "steps" if key == "length" else "features"
+    noun = noun.removesuffix("s") if wanted == 1 else noun
+    count = math.prod(reached)
     if key == "in_features" and len(reached) > 1 and (count == wanted or len(reached) > 2):
-        what = f"{part.name} expects {wanted} {noun}, the layer above gives {shape_text(reached)} = {count}"
+        what = f"{part.name} expects {wanted} {noun}, {giver(where)} gives {shape_text(reached)} = {count}"
         more = "" if count == wanted else f" and remove {key}"
         return ModelError(where, what, f"Add a Flatten above it{more}.")
     has = f"{shape_text(reached)}, which has {gets}" if len(reached) > 1 else shape_text(reached)
-    what = f"{part.name} expects {wanted} {noun}, the layer above gives {has}"
+    what = f"{part.name} expects {wanted} {noun}, {giver(where)} gives {has}"
     return ModelError(where, what, f"Remove {key}: it is inferred.")

@@ -316,3 +316,20 @@ def test_a_look_that_fails_is_a_finding_and_the_rest_goes_on(tmp_path: Path, mon
     findings = list(doctor.examine(tmp_path))
     assert [finding.found for finding in findings if finding.level == "broken"] == ["RuntimeError: the driver is gone"]
     assert findings[-1].what == "machine"
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (["my.toml"], ["open", "my.toml"]),
+        (["my.toml", "--runs", "there"], ["open", "my.toml", "--runs", "there"]),
+        (["--runs", "there", "my.toml"], ["--runs", "there", "open", "my.toml"]),
+        (["--runs=there", "my.toml"], ["--runs=there", "open", "my.toml"]),
+        (["train", "my.toml"], ["train", "my.toml"]),
+        (["--runs", "my.toml"], ["--runs", "my.toml"]),
+        (["--runs", "there", "train", "my.toml"], ["--runs", "there", "train", "my.toml"]),
+        ([], []),
+    ],
+)
+def test_a_file_alone_is_opened(typed: list[str], meant: list[str]) -> None:
+    assert main.spelled_out(typed) == meant

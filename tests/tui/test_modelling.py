@@ -9,11 +9,15 @@ import pytest
 from textual.events import Paste
 from textual.widgets import DataTable
 
+from engine import catalog
 from engine.models.blocks import CONTAINERS as BLOCKS
 from engine.recipe import Layer, Recipe
 from engine.recipe.tree import CONTAINERS, from_text, to_text
 from tests.tui.studio_driver import Studio, studio
+from tui.dialogs.edit_part import asked
 from tui.panes.model import ModelPane
+from tui.screens.modelling import section_of
+from tui.search import find
 
 START = ["Flatten", "Linear", "ReLU", "Linear"]
 
@@ -54,6 +58,32 @@ def line(opened: Studio) -> str:
 
 def made_of(*layers: dict[str, Any], data: str = "mnist5k") -> Recipe:
     return Recipe.from_values({"title": "mine", "data": {"name": data}, "model": {"layers": list(layers)}})
+
+
+def test_every_layer_stands_in_a_section_of_torchs_documentation() -> None:
+    sections = {name: section_of(entry) for name, entry in catalog.layers().items()}
+    assert sections["InstanceNorm1d"] == sections["BatchNorm2d"] == "Normalization layers"
+    assert sections["LSTM"] == "Recurrent layers"
+    assert not {entry.name for entry in catalog.layers().values() if sections[entry.name] == entry.group}
+
+
+def test_a_layer_is_found_by_what_its_documentation_says() -> None:
+    layers = list(catalog.layers().values())
+
+    def found(query: str) -> list[str]:
+        return [each.name for each in find(query, layers, lambda e: e.name, lambda e: e.summary, lambda e: e.doc)]
+
+    assert found("bidirectional") == ["GRU", "LSTM", "RNN"]
+    assert found("conv2") == ["Conv2d"], "the name goes first"
+    assert found("sqntl") == ["Sequential"], "letters in order go last"
+    assert found("zzz") == []
+
+
+def test_a_form_asks_for_all_but_what_can_not_be_otherwise() -> None:
+    gru = catalog.layers()["GRU"]
+    names = [each.name for each in asked(gru)]
+    assert {"num_layers", "bidirectional", "returns"} <= set(names)
+    assert {each.name for each in gru.parameters} - set(names) == {"batch_first"}
 
 
 def test_the_blocks_known_before_torch_is_loaded_are_all_there_are() -> None:
@@ -129,7 +159,7 @@ async def test_a_copy_goes_to_another_recipe_and_text_from_the_terminal_is_paste
         await becomes(opened, *before, "Linear")
         assert opened.screen.draft.recipe.model.layers[-1].parameters == {"out_features": 128}
         text = to_text((Layer.model_validate({"name": "Sequential", "layers": [{"name": "Tanh"}]}),))
-        opened.screen.query_one("#layers").post_message(Paste(text))
+        opened.screen.query_one("#layers").post_message(Paste(text.replace("\n", "\r")))  # as terminals send it
         await becomes(opened, *before, "Linear", "Sequential", ["Tanh"])
         opened.screen.query_one("#layers").post_message(Paste("rm -rf /"))
         await opened.until(lambda: "Not pasted" in [each.title for each in opened.app._notifications], "the refusal")
@@ -162,6 +192,25 @@ async def test_a_mismatch_is_mended_by_one_key_and_another_way_is_one_key_away(t
         assert opened.screen.checked.problems == ()
         await opened.press("u")
         await becomes(opened, "Conv2d", "Linear")
+        # By mouse: the suggestion, and behind it the way to another.
+        await opened.until(lambda: "(1 of 4" in opened.page(), "the mismatch")
+        await opened.pilot.click("#model-line", offset=(26, 2))
+        await opened.until(lambda: ". add adaptive average pooling above (2 of " in line(opened), "the other")
+        await opened.pilot.click("#model-line", offset=(4, 2))
+        await becomes(opened, "Conv2d", "AdaptiveAvgPool2d", "Flatten", "Linear")
+
+
+async def test_a_zoo_model_is_mended_by_a_transform(tmp_path: Path) -> None:
+    values = {"title": "zoo", "data": {"name": "mnist5k"}, "model": {"zoo": "vgg11"}}
+    async with studio(tmp_path, recipe=Recipe.from_values(values)) as opened:
+        await opened.press("2")
+        await opened.until(lambda: ". add Resize to 32×32 (1 of 2" in line(opened), "the mend", seconds=60)
+        assert "vgg11 fails on samples of 1×28×28: they are too small." in line(opened)
+        await opened.press("full_stop")
+        await opened.until(lambda: "parameters" in line(opened), "the model")
+        assert opened.screen.draft.recipe.data.transforms[0].name == "Resize"
+        await opened.press("u")
+        assert opened.screen.draft.recipe.data.transforms == ()
 
 
 async def test_a_model_made_for_other_data_is_fitted_by_one_key(tmp_path: Path) -> None:
@@ -203,7 +252,13 @@ async def test_a_model_of_torchvision_is_shown_but_not_edited(tmp_path: Path) ->
             lambda: any(row.startswith("  ▸ 0: BasicBlock") for row in rows(opened)), "the blocks inside"
         )
         before = opened.screen.draft.recipe
-        await opened.press("d", "n", "D")
+        why = "resnet18 comes whole from torchvision: its layers can't be edited. z chooses another model."
+        for key in ("d", "n", "y", "p"):
+            opened.app.clear_notifications()
+            await opened.press(key)
+            assert [each.message for each in opened.app._notifications] == [why], key
+        await opened.pilot.click("#layers", offset=(4, 3), button=3)
+        assert opened.app.screen is opened.screen, "there is no menu"
         assert opened.screen.draft.recipe is before
         await opened.press("home")
         assert "11,181,642 parameters" in line(opened)
@@ -279,3 +334,6 @@ async def test_a_list_without_documentation_leaves_no_room_for_it(tmp_path: Path
         await opened.press("escape", "a")
         await opened.until(lambda: opened.app.screen.query("#pick-search"), "the layers")
         assert opened.app.screen.query_one("#pick-doc-scroll").display
+        await opened.press(*"relu6q")
+        await opened.until(lambda: "Nothing matches 'relu6q'" in opened.page(), "the search")
+        assert opened.text("#pick-doc") == "", "what is not found has no documentation"

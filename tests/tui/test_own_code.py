@@ -60,6 +60,10 @@ async def test_enter_on_ones_own_model_opens_its_options_and_one_undo_takes_them
 
         assert opened.screen.draft.recipe.model.options == {"width": 50}
         assert "50" in opened.page()
+        await opened.press("d")
+        assert "The layers are written in net.py:Net: edit the file, then R runs it anew." in [
+            each.message for each in opened.app._notifications
+        ]
         await opened.press("u")
         assert opened.screen.draft.recipe.model.options == {"width": 5}
         assert not opened.screen.draft.edited

@@ -13,6 +13,7 @@ from textual.widgets import Input
 
 from engine.devices.monitor import GpuSample, HostSample, Snapshot
 from engine.insight.facts import Checkup, LayerHealth, Times
+from engine.insight.histograms import CODES, Histogram, Spread
 from engine.recipe import Recipe
 from engine.runs.history import Event, History, Progress, Summary
 from tui.app import StudioApp
@@ -134,6 +135,9 @@ def training() -> History:
             LayerHealth("4 ReLU", dead=0.78),
         ],
     )
+    history.spreads = {
+        step: {f"{layer} Linear": spread(step, layer) for layer in (1, 3, 5)} for step in range(100, 901, 100)
+    }
     history.log.extend(
         f"12:00:{second:02d}  epoch {second}/30  val loss 0.41 · accuracy 0.9{second % 10}" for second in range(1, 15)
     )
@@ -142,6 +146,15 @@ def training() -> History:
         "training", "", None, 14, 30, 900, 1890, 1152, 4000, 81234.5, 1.3, 0.02
     )  # fmt: skip
     return history
+
+
+def spread(step: int, layer: int) -> Spread:
+    """Weights that grow, activations of which half are none, gradients that shrink."""
+    noise = np.random.default_rng(layer).normal(0, 1, 4000)
+    weights, outputs, gradients = noise * (0.05 + step / 9000), np.maximum(noise, 0) * layer, noise * 2e-3 / layer
+    counts = (np.bincount(each.astype(np.float32).view(np.uint32) >> 21, minlength=CODES) for each in
+              (weights, outputs, gradients * 100 / step))  # fmt: skip
+    return Spread(*Histogram.each(np.stack(list(counts)), [len(noise)] * 3, [0] * 3))
 
 
 def averaged() -> History:

@@ -39,7 +39,8 @@ class EditPartScreen(ModalScreen[dict[str, Any] | None]):
             dialog.border_subtitle = "enter · escape"
             yield Static(self._entry.summary, classes="about", markup=False)
             with Form(classes="form"):
-                for parameter in self._entry.parameters:
+                offered = asked(self._entry)
+                for parameter in offered:
                     yield Field(
                         parameter.name,
                         self._values.get(parameter.name),
@@ -47,7 +48,7 @@ class EditPartScreen(ModalScreen[dict[str, Any] | None]):
                         help=parameter_help(parameter),
                         check=_check(parameter),
                     )
-                if not self._entry.parameters:
+                if not offered:
                     yield Static(f"{self._entry.name} has nothing to set.", classes="about")
             yield Static(id="edit-help", markup=False)
             with Horizontal(classes="buttons"):
@@ -93,6 +94,11 @@ class EditPartScreen(ModalScreen[dict[str, Any] | None]):
     @on(Button.Pressed, "#cancel")
     def _cancel(self) -> None:
         self.dismiss(None)
+
+
+def asked(entry: Entry) -> list[Parameter]:
+    """The parameters that a person sets: not `batch_first` of a layer, as all batches are, whatever torch's default."""
+    return [each for each in entry.parameters if entry.kind != "layer" or each.name != "batch_first"]
 
 
 def _placeholder(parameter: Parameter) -> Any:

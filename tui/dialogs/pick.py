@@ -86,6 +86,8 @@ class PickScreen(ModalScreen[str | None]):
     @on(OptionList.OptionHighlighted)
     def _highlighted(self, event: OptionList.OptionHighlighted) -> None:
         event.stop()
+        if self.query_one(OptionList).highlighted is None:
+            return  # what was highlighted a keystroke ago; by now nothing matches
         choice = next(choice for choice in self._choices if choice.name == event.option_id)
         self.query_one("#pick-doc", Static).update(choice.doc)
         self.query_one("#pick-doc-scroll", VerticalScroll).scroll_home(animate=False)
@@ -97,7 +99,9 @@ class PickScreen(ModalScreen[str | None]):
 
     def _fill(self, query: str) -> None:
         options = self.query_one(OptionList)
-        found = find(query, self._choices, lambda choice: choice.name, lambda choice: choice.note)
+        found = find(
+            query, self._choices, lambda choice: choice.name, lambda choice: choice.note, lambda choice: choice.doc
+        )
         rows: list[Option] = []
         group = ""
         for choice in found:

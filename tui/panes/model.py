@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from rich.style import Style
 from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.events import Click, Paste, Resize
+from textual.events import Click, Key, Paste, Resize
 from textual.message import Message
 from textual.widgets import DataTable, Static
 
@@ -233,14 +233,31 @@ class ModelPane(Pane):
         event.stop()
         if event.fold:
             self.action_fold(self.path not in self._folded)
-        elif self._editable:
+        else:
             self.action_ask("menu")
+
+    @on(Click, "#model-line")
+    def _line_clicked(self, event: Click) -> None:
+        """A click on what is suggested does what its key does."""
+        if "mend" in event.style.meta:
+            self.action_ask("mend")
+        elif "other" in event.style.meta:
+            self.action_next_fix()
+
+    def on_key(self, event: Key) -> None:
+        """A key that edits layers says why it does nothing, where the model is not made of layers."""
+        bound = self._bindings.key_to_bindings.get(event.key, ())
+        request = next((each.action[5:-2] for each in bound if each.action.startswith("ask(")), "")
+        if self._layers and not self._editable and request not in ("", "mend", "diagram"):
+            event.stop()
+            self.post_message(self.Asked(cast(Request, request), self.path))
 
     def on_paste(self, event: Paste) -> None:
         """Layers as text, from another recipe."""
-        if self._editable and event.text.strip():
+        if event.text.strip():
             event.stop()
-            self.post_message(self.Pasted(event.text, self.path))
+            text = event.text.replace("\r\n", "\n").replace("\r", "\n")  # terminals send what Enter sends
+            self.post_message(self.Pasted(text, self.path))
 
     def _draw(self) -> None:
         table = self.query_one(DataTable)
@@ -306,7 +323,8 @@ class ModelPane(Pane):
             wrong = Text(f"✗ {text}")
             if self._fixes:
                 more = f" ({self._fix + 1} of {len(self._fixes)}, next: ,)" if len(self._fixes) > 1 else ""
-                wrong.append(f"\n. {self._fixes[self._fix].title}{more}", "bold")
+                mend, other = (Style(bold=True, meta={key: True}) for key in ("mend", "other"))
+                wrong.append(f"\n. {self._fixes[self._fix].title}", mend).append(more, other)
             elif self._own:
                 wrong.append("\nR runs your files anew", "bold")
             line.update(wrong)

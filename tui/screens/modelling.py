@@ -23,20 +23,29 @@ if TYPE_CHECKING:
     from tui.draft import Draft
     from tui.training import Desk
 
-# What most networks are made of comes first; torch's other groups follow by name.
-_FIRST = (
-    "linear",
-    "conv",
-    "pooling",
-    "activation",
-    "batchnorm",
-    "dropout",
-    "container",
-    "rnn",
-    "transformer",
-    "sequence",
-)
-_GROUPS = {name: place for place, name in enumerate(_FIRST)}
+# The sections of torch.nn's documentation by the modules of its source; what most networks are made of comes first.
+_SECTIONS = {
+    "linear": "Linear layers",
+    "conv": "Convolution layers",
+    "fold": "Convolution layers",
+    "pooling": "Pooling layers",
+    "activation": "Non-linear activations",
+    "batchnorm": "Normalization layers",
+    "normalization": "Normalization layers",
+    "instancenorm": "Normalization layers",
+    "dropout": "Dropout layers",
+    "container": "Containers",
+    "rnn": "Recurrent layers",
+    "transformer": "Transformer layers",
+    "sequence": "Sequences",
+    "sparse": "Sparse layers",
+    "padding": "Padding layers",
+    "pixelshuffle": "Vision layers",
+    "upsampling": "Vision layers",
+    "channelshuffle": "Shuffle layers",
+    "flatten": "Utilities",
+}
+_ORDER = {section: place for place, section in enumerate(dict.fromkeys(_SECTIONS.values()))}
 _MENU: dict[Request, tuple[str, str]] = {
     "edit": ("Edit its parameters", "enter"),
     "add": ("Add a layer below", "a"),
@@ -68,14 +77,18 @@ class ModellingScreen(Screen[None]):
 
     @on(ModelPane.Asked)
     def _asked(self, event: ModelPane.Asked) -> None:
-        if event.fix is not None:
-            fix = event.fix
+        fix = event.fix
+        if fix is not None and fix.transforms is not None:
+            self.edit(lambda: self.draft.set_together({"data.transforms": fix.transforms}))
+        elif fix is not None:
             self.edit(lambda: self.draft.set_layers(fix.layers))
         else:
             self._do(event.request, event.path)
 
     @on(ModelPane.Pasted)
     def _pasted(self, event: ModelPane.Pasted) -> None:
+        if self._tell_whole():
+            return
         try:
             self._insert(event.path, *edits.from_text(event.text))
         except RecipeError as error:
@@ -84,6 +97,8 @@ class ModellingScreen(Screen[None]):
     def _do(self, request: Request, path: Path) -> None:
         if request == "diagram":
             self._show_diagram()
+            return
+        if self._tell_whole():
             return
         layers = self.draft.recipe.model.layers
         inside = self._layer(path)
@@ -123,6 +138,18 @@ class ModellingScreen(Screen[None]):
                 self._become(edits.unwrapped(layers, path), path)
             else:
                 self.notify(f"{inside.name} holds no layers.", severity="warning")
+
+    def _tell_whole(self) -> bool:
+        """Say why a model that is not made of layers has none to edit; whether it is such a one."""
+        model = self.draft.recipe.model
+        if model.zoo:
+            self.notify(
+                f"{model.zoo} comes whole from torchvision: its layers can't be edited. z chooses another model."
+            )
+        elif model.python:
+            name = model.python.rpartition("/")[2]
+            self.notify(f"The layers are written in {name}: edit the file, then R runs it anew.")
+        return bool(model.zoo or model.python)
 
     def _become(self, layers: Tree, cursor: Path) -> None:
         self.edit(lambda: self.draft.set_layers(layers))
@@ -238,9 +265,9 @@ class ModellingScreen(Screen[None]):
         if not self.ready:
             return None
         entries = self.desk.entries("layer")
-        ordered = sorted(entries.values(), key=lambda entry: (_GROUPS.get(entry.group, len(_GROUPS)), entry.group))
-        fitting = [entry for entry in ordered if not only or entry.name in only]
-        choices = [Choice(e.name, e.group, e.summary, f"{e.name}\n\n{e.doc}") for e in fitting]
+        fitting = [entry for entry in entries.values() if not only or entry.name in only]
+        choices = [Choice(e.name, section_of(e), e.summary, f"{e.name}\n\n{e.doc}") for e in fitting]
+        choices.sort(key=lambda choice: (_ORDER.get(choice.group, len(_ORDER)), choice.group))
         name = await self.app.push_screen_wait(PickScreen(title, choices, current))
         return entries[name] if name is not None else None
 
@@ -251,6 +278,11 @@ class ModellingScreen(Screen[None]):
         if not always and all(p.name in given for p in entry.parameters if p.required):
             return given
         return await self.app.push_screen_wait(EditPartScreen(entry, given))
+
+
+def section_of(layer: Entry) -> str:
+    """Where torch's documentation describes a layer; of a module that is not known here, the module."""
+    return _SECTIONS.get(layer.group, layer.group)
 
 
 def _made(entry: Entry, values: dict[str, Any], inner: Tree = ()) -> Layer:

@@ -75,10 +75,10 @@ class StudioScreen(ExportingScreen):
             id="studio.cost",
             show=False,
         ),
-        Binding("f", "find_lr", "Find learning rate", tooltip="A range test of real steps", id="recipe.find_lr"),
-        Binding("b", "find_batch_size", "Find batch size", tooltip="How much fits, how fast", id="recipe.find_batch"),
         Binding("R", "reload", "Reload", tooltip="Run your own Python files anew", id="recipe.reload"),
         Binding("E", "export", "Export", tooltip="Write the recipe as a Python file of its own", id="recipe.export"),
+        Binding("f", "find_lr", "Find rate", tooltip="A learning rate, by a range test", id="recipe.find_lr"),
+        Binding("b", "find_batch_size", "Find batch", tooltip="How much fits, how fast", id="recipe.find_batch"),
         *(
             Binding(
                 str(number), f"pane('{name}')", name.title(), tooltip=f"Go to {name}", id=f"pane.{name}", show=False

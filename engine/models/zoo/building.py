@@ -103,7 +103,8 @@ def zoo_notes(wanted: Model, model: nn.Module) -> list[str]:
 def refusal(wanted: Model, facts: Facts, error: BaseException) -> ModelError:
     """The error for a person, for a model that can't take the data's samples."""
     zoo, _ = chosen(wanted)
-    what = f"{zoo.name} fails on samples of {'×'.join(map(str, facts.shape))}: {first_line(error)}"
+    why = "they are too small" if _too_small(zoo, facts) else first_line(error)
+    what = f"{zoo.name} fails on samples of {'×'.join(map(str, facts.shape))}: {why}"
     return ModelError("model", what, _size_remedy(zoo, facts))
 
 
@@ -331,14 +332,28 @@ def _no_pictures(zoo: ZooModel, facts: Facts) -> ModelError:
 
 def _size_remedy(zoo: ZooModel, facts: Facts) -> str:
     """`It takes 75×75 and more: data.transforms = [{ name = "Resize", size = [75, 75] }].`"""
+    said, size = wanted_size(zoo, facts)
+    if size is None:
+        return said
+    return f'{said}: data.transforms = [{{ name = "Resize", size = {size} }}].'
+
+
+def wanted_size(zoo: ZooModel, facts: Facts) -> tuple[str, list[int] | None]:
+    """What to tell of the pictures that the model takes, and a size that it does; None where none is known."""
     standard, (_, height, width) = zoo.standard, facts.shape
     patch = getattr(_weightless(zoo, {}), "patch_size", None)
     if isinstance(patch, int):
-        said, size = f"It takes squares of a multiple of {patch}", [-(-max(height, width) // patch) * patch] * 2
-    elif standard is None:
-        return "Choose another dataset or model, or transform the data."
-    elif height < standard.minimum[0] or width < standard.minimum[1]:
-        said, size = f"It takes {standard.minimum[0]}×{standard.minimum[1]} and more", list(standard.minimum)
-    else:
-        said, size = f"It was made for {standard.side}×{standard.side}", [standard.side] * 2
-    return f'{said}: data.transforms = [{{ name = "Resize", size = {size} }}].'
+        return f"It takes squares of a multiple of {patch}", [-(-max(height, width) // patch) * patch] * 2
+    if standard is None:
+        return "Choose another dataset or model, or transform the data.", None
+    if _too_small(zoo, facts):
+        return f"It takes {standard.minimum[0]}×{standard.minimum[1]} and more", list(standard.minimum)
+    return f"It was made for {standard.side}×{standard.side}", [standard.side] * 2
+
+
+def _too_small(zoo: ZooModel, facts: Facts) -> bool:
+    """Whether torchvision says so; of what is built for a picture's size it tells that size instead."""
+    if "image_size" in parameters_of(zoo.name):
+        return False
+    least = zoo.standard.minimum if zoo.standard is not None else (1, 1)
+    return any(side < small for side, small in zip(facts.shape[1:], least, strict=True))

@@ -50,8 +50,15 @@ MISTAKES: dict[str, tuple[Tree, Flow]] = {
     "a shortcut that does not fit": (
         (layer("Residual", SAME, projection="none"), FLATTEN, HEAD), PICTURE),
     "targets where there are classes": ((FLATTEN, layer("Linear", out_features="targets")), PICTURE),
+    "branches that can't be added": (
+        (layer("Parallel", SAME, layer("Conv2d", out_channels=9, kernel_size=1), join="add"), FLATTEN, HEAD), PICTURE),
     "a mistake inside": (
         (layer("Sequential", CONV, RELU, layer("Linear", in_features=7200, out_features="classes")),), PICTURE),
+    "a sequence layer under a Flatten": ((FLATTEN, layer("LSTM", hidden_size=8), HEAD), PICTURE),
+    "attention on pictures": ((layer("TransformerEncoder", nhead=4, num_layers=1), FLATTEN, HEAD), PICTURE),
+    "a table as a sequence": ((layer("GRU", hidden_size=8, returns="last"), HEAD), Flow((30,))),
+    "a norm for series": ((CONV, layer("BatchNorm1d"), FLATTEN, HEAD), PICTURE),
+    "pooling under a Flatten": ((FLATTEN, layer("MaxPool2d", kernel_size=2), HEAD), PICTURE),
     "pooled to nothing": (
         (CONV, *[layer("MaxPool2d", kernel_size=4)] * 3, FLATTEN, HEAD), PICTURE),
 }  # fmt: skip
@@ -95,6 +102,21 @@ def test_what_is_misspelt_becomes_what_was_meant(wrong: Layer, right: Layer, tit
     first = fixes((FLATTEN, wrong, HEAD), PICTURE, SIZES, 10)[0]
     assert (first.title, first.layers, first.gives_up) == (title, (FLATTEN, right, HEAD), False)
     assert fits(fitted((FLATTEN, wrong, HEAD), PICTURE, SIZES, 10), PICTURE)
+
+
+@pytest.mark.parametrize("picture", [(1, 28, 28), (3, 32, 32)])
+def test_rows_of_pictures_become_the_steps_of_a_sequence(picture: tuple[int, ...]) -> None:
+    channels, height, width = picture
+    found = fixes((FLATTEN, layer("LSTM", hidden_size=8)), Flow(picture), SIZES, 10)
+    assert found[0].title == "read the rows of pictures as a sequence, in place of the Flatten above"
+    assert trace(found[0].layers, Flow(picture), SIZES)[-1].input == (height, channels * width)
+
+
+def test_a_block_whose_branches_do_not_fit_is_not_told_to_flatten() -> None:
+    branches = layer("Parallel", layer("Linear", out_features=3), layer("GRU", hidden_size=4), join="add")
+    assert [fix.title for fix in fixes((branches, HEAD), Flow((5, 6)), SIZES, 10)] == [
+        "join by concat", "remove Parallel"
+    ]  # fmt: skip
 
 
 def test_fitting_takes_no_layer_out_that_only_a_person_can_mend() -> None:

@@ -184,19 +184,35 @@ def test_any_stack_of_layers_is_traced_or_the_layer_at_fault_is_named(
         ),
         (
             [part("Conv2d", in_channels=1, out_channels=4, kernel_size=3)],
-            "model.layers.0: Conv2d expects 1 channels, the layer above gives 3×8×8, which has 3.",
+            "model.layers.0: Conv2d expects 1 channel, the data gives 3×8×8, which has 3.",
         ),
         (
             [part("Conv2d", out_channels=4, kernel_size=9)],
             "model.layers.0: a kernel of 9×9 does not fit into 3×8×8. Use a smaller kernel",
         ),
-        ([part("Flatten"), part("MaxPool2d", kernel_size=2)], "model.layers.1: MaxPool2d"),
+        (
+            [part("Flatten"), part("MaxPool2d", kernel_size=2)],
+            "model.layers.1: MaxPool2d needs pictures (channels × height × width), the layer above gives 192. Remove",
+        ),
+        ([part("BatchNorm1d")], "model.layers.0: BatchNorm1d needs series (channels × steps), the data gives 3×8×8. B"),
+        ([part("Flatten"), part("AdaptiveAvgPool2d", output_size=1)], "model.layers.1: AdaptiveAvgPool2d needs pict"),
+        ([part("MaxPool2d", kernel_size=3, dilation=4)], "model.layers.0: a kernel of 9×9 does not fit into 3×8×8."),
+        (
+            [part("LayerNorm", normalized_shape=64)],
+            "model.layers.0: LayerNorm expects 64 features, the data gives 3×8×8, which has 8. Remove normalized_shape",
+        ),
+        (
+            [part("LayerNorm", normalized_shape=[8, 16])],
+            "model.layers.0: LayerNorm expects samples that end with 8×16, the data gives 3×8×8. Remove",
+        ),
         ([part("Linear", out_features="targets")], "model.layers.0.out_features: this data has no targets."),
         ([part("Conv2D", out_channels=1)], "model.layers.0.name: torch has no layer 'Conv2D'"),
         ([part("ReLU"), part("Linear")], "model.layers.1.out_features: Linear needs it"),
         ([part("Dropout", p=3.0)], "model.layers.0: Dropout refuses its parameters: dropout probability"),
         ([part("Flatten", start_dim=0)], "model.layers.0: Flatten does not give one output a sample."),
-        ([part("Flatten"), part("GRU", hidden_size=3)], "model.layers.1: GRU needs sequences, the layer above"),
+        ([part("Flatten"), part("GRU", hidden_size=3)], "model.layers.1: GRU needs sequences (steps × feat"),
+        ([part("GRU", hidden_size=3)], "model.layers.0: GRU needs sequences (steps × features), the data gives 3×8×8."),
+        ([part("SequencePool")], "model.layers.0: SequencePool needs sequences"),
         ([part("Conv2d", out_channels=0, kernel_size=1)], "model.layers.0: Conv2d makes 0×8×8 of 3×8×8"),
         ([part("Softmax", dim=0)], "model.layers.0.dim: would be the batch: samples would mix. Write dim = -1."),
         ([part("Softmax", dim=-4)], "model.layers.0.dim: would be the batch"),
@@ -271,9 +287,9 @@ def test_settings_read_as_one_writes_them() -> None:
 
 
 def test_a_shape_in_torchs_words_does_not_show_the_batch_it_was_tried_with() -> None:
-    rows = trace((Part(name="Flatten"), Part(name="Conv2d", out_channels=8, kernel_size=3)), Flow((1, 28, 28)), {})
-    assert "[samples, 784]" in str(rows[1].error)
-    assert "101" not in str(rows[1].error)
+    rows = trace([part("PixelShuffle", upscale_factor=3)], Flow((4, 8, 8)), {})
+    assert "[samples, 4, 8, 8]" in str(rows[0].error)
+    assert "101" not in str(rows[0].error)
 
 
 @pytest.mark.parametrize(("what", "text"), [("no.", "here: no."), ("no", "here: no."), ("no!", "here: no!")])

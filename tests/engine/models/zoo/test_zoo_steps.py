@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from engine.data.batches import Batch
 from torch import Tensor, nn
 
+from engine.check import check
 from engine.data.prepare import Facts
 from engine.data.serving.batches import Batch
 from engine.errors import ModelError, StudioError
@@ -156,6 +158,27 @@ class TestSizes:
     def test_the_remedy_is_one(self) -> None:
         assert model_rows(recipe(zoo="alexnet"), Facts((3, 63, 63), 7))[-1].error is None
         assert model_rows(recipe(zoo="inception_v3"), Facts((3, 75, 75), 7))[-1].error is None
+
+    @pytest.mark.parametrize(
+        ("model", "titles"),
+        [
+            ({"zoo": "vgg11"}, ["add Resize to 32×32", "add Resize to 224×224"]),
+            ({"zoo": "googlenet", "weights": "DEFAULT"},
+             ["add Grayscale, in three colours", "add Resize to 224×224 and Grayscale"]),
+            ({"zoo": "resnet18"}, []),
+            ({"zoo": "resnet19"}, []),
+        ],
+    )  # fmt: skip
+    def test_transforms_that_mend_it_are_proposed_and_do(self, model: dict[str, Any], titles: list[str]) -> None:
+        norm = {"name": "Normalize", "mean": [0.1], "std": [0.3]}
+        squeezed = {"name": "mnist5k", "transforms": [{"name": "Resize", "size": [28, 28]}, norm]}
+        wanted = recipe(**model).override({"data": squeezed}, "digits")
+        found = check(wanted)
+        assert [fix.title for fix in found.fixes] == titles
+        for fix in found.fixes:
+            assert fix.transforms is not None
+            assert sum(each.name == "Resize" for each in fix.transforms) == 1, "it takes the place of another"
+            assert check(wanted.override({"data.transforms": fix.transforms}, "digits")).problems == ()
 
     def test_a_transformer_takes_the_datas_size_unless_the_recipe_gives_another(self) -> None:
         assert weightless_model(recipe(zoo="vit_b_16"), Facts((3, 64, 64), 7)).image_size == 64
