@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from engine.data.batches import Batch
 from torch import Tensor, nn
 
 from engine.check import check
