@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -332,26 +330,6 @@ train(recipe, Path(sys.argv[1]), AtLook({int(sys.argv[2]): lambda control: os.ki
         assert directory.status().state == "done"
         assert same(weights(directory), weights(undisturbed.directory))
         assert rows(directory, *EXACT) == rows(undisturbed.directory, *EXACT)
-
-    def test_a_run_killed_at_any_moment_can_be_resumed(self, recipe: Recipe, root: Path) -> None:
-        code = self.CHILD.replace("digits({", "digits({'training.epochs': 200, ")
-        path = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-        child = subprocess.Popen([sys.executable, "-c", code, str(root), "-1"], env=path)
-        try:
-            wait_for(lambda: list(root.glob("*/checkpoints/epoch-00003*")), 60)
-        finally:
-            child.kill()
-            child.wait()
-        directory = RunDirectory(next(root.iterdir()))
-
-        job = Job.resumed(directory)
-        job.start()
-        wait_for(lambda: not job.alive or job.history.progress.epoch >= 6)
-        job.control.stop()
-        finish(job)
-
-        assert job.history.error is None
-        assert directory.status().state == "stopped"
 
 
 class TestCurves:
