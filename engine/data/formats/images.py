@@ -49,7 +49,7 @@ class Pictures:
         return len(self.places)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        picture = decoded(self.places.path(index), self.places[index], self._frame)
+        picture = decoded(self.places.path(index), self.places[index], self._frame).pixels
         return torch.from_numpy(picture), self.targets[index]
 
     def __getstate__(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -37,6 +37,14 @@ class Header:
     height: int
     width: int
     grey: bool
+
+
+class Decoded(NamedTuple):
+    """A picture as bytes (C, H, W), and the size that it had before it was brought to this one."""
+
+    pixels: np.ndarray
+    height: int
+    width: int
 
 
 @dataclass(frozen=True)
@@ -85,13 +93,22 @@ def header(path: bytes, place: str, max_pixels: int) -> Header:
         return Header(height, width, image.mode in _GREY)
 
 
-def decoded(path: bytes, place: str, frame: Frame) -> np.ndarray:
-    """The picture at `path` as bytes (C, H, W), seen the right way up. Raises BadSample, which names it by `place`."""
+def decoded(path: bytes, place: str, frame: Frame, marked_as: tuple[int, int] | None = None) -> Decoded:
+    """The picture at `path`, seen the right way up. Raises BadSample, which names it by `place`.
+
+    Somebody who marked places in it may have seen it as it lies in the file: `marked_as` is the (width, height) then.
+    """
     with opened(path, place, frame.max_pixels) as image:
+        width, height = image.size
         _draft(image, frame)
         image.load()
-        upright = turned(image, _orientation(image))
-        return laid_out(placed(in_bytes(upright, frame.channels), frame))
+        orientation = _orientation(image)
+        if marked_as is not None and (orientation < 5 or marked_as == (width, height)):
+            orientation = 1
+        if orientation >= 5:
+            width, height = height, width
+        upright = turned(image, orientation)
+        return Decoded(_laid_out(_placed(in_bytes(upright, frame.channels), frame)), height, width)
 
 
 @contextlib.contextmanager
@@ -183,22 +200,21 @@ def in_bytes(image: Picture, channels: int) -> Picture:
     return image if image.mode == mode else image.convert(mode)
 
 
-def placed(image: Picture, frame: Frame, *, fill: int = 0, nearest: bool = False) -> Picture:
-    """`image` at the size of `frame`; where it does not reach stands `fill`."""
+def _placed(image: Picture, frame: Frame) -> Picture:
+    """`image` at the size of `frame`; where it does not reach is black."""
     pillow = _pillow()
     if image.size == (frame.width, frame.height):
         return image
     to = frame.place(*image.size)
-    how = pillow.Resampling.NEAREST if nearest else pillow.Resampling.BILINEAR
-    image = image.resize((to.width, to.height), how, box=to.box, reducing_gap=None if nearest else _GAP)
+    image = image.resize((to.width, to.height), pillow.Resampling.BILINEAR, box=to.box, reducing_gap=_GAP)
     if image.size == (frame.width, frame.height):
         return image
-    whole = pillow.new(image.mode, (frame.width, frame.height), fill if len(image.getbands()) == 1 else (fill,) * 3)
+    whole = pillow.new(image.mode, (frame.width, frame.height))
     whole.paste(image, (to.left, to.top))
     return whole
 
 
-def laid_out(image: Picture) -> np.ndarray:
+def _laid_out(image: Picture) -> np.ndarray:
     """(C, H, W) bytes of their own."""
     array = np.array(image, dtype=np.uint8)
     return array[np.newaxis] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))

@@ -21,7 +21,7 @@ LIMIT = 1_000_000
 
 def read(file: Path, channels: int = 3, size: tuple[int, int] = (4, 4), fit: Fit = "stretch") -> np.ndarray:
     frame = Frame(channels, *size, fit, LIMIT)
-    array = decoded(os.fsencode(file), file.name, frame)
+    array = decoded(os.fsencode(file), file.name, frame).pixels
     assert (array.dtype, array.shape) == (np.uint8, (channels, *size))
     return array
 

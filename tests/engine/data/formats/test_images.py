@@ -47,7 +47,9 @@ def listed(loaded: Loaded, part: str = "all") -> Listed:
 
 def labels(loaded: Loaded, part: str = "all") -> dict[str, str]:
     found = listed(loaded, part)
-    return {place: loaded.source.classes[int(target)] for place, target in zip(found.places, found.targets, strict=True)}
+    return {
+        place: loaded.source.classes[int(target)] for place, target in zip(found.places, found.targets, strict=True)
+    }
 
 
 def bad(loaded: Loaded) -> dict[str, str]:

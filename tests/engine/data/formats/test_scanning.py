@@ -121,13 +121,13 @@ def test_names_that_are_no_utf8_are_found_read_and_shown(tmp_path: Path) -> None
 def test_progress_can_cancel_a_scan(tmp_path: Path) -> None:
     fill(tmp_path, "a/1.png")
 
-    class Cancelled(Exception):
+    class CancelledError(Exception):
         pass
 
     def cancel(what: str, done: int, total: int) -> None:
-        raise Cancelled
+        raise CancelledError
 
-    with pytest.raises(Cancelled):
+    with pytest.raises(CancelledError):
         scan(tmp_path, cancel)
     assert len(found(tmp_path).names) == 1
 
