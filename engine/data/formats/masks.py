@@ -108,8 +108,11 @@ def open_masks(
     kept: dict[str, tuple[Names, Names]] = {}
     for (part, (images, masks)), broken in zip(pairs.items(), unreadable, strict=True):
         whole = np.setdiff1d(np.arange(len(images)), list(broken))
-        kept[part] = images.take(whole), masks.take(whole)
-    learned = kept["train" if "train" in kept else "all"][1]
+        if len(whole):
+            kept[part] = images.take(whole), masks.take(whole)
+    learned = kept.get("train", kept.get("all", (None, None)))[1]
+    if learned is None:
+        raise DataError(where, "no picture that is trained on can be read", "Look at the files.")
     marks, named = found_in(learned, classes, ignore, palette, max_pixels, progress, where)
     parts = {part: Masked(images, masks, frame, marks) for part, (images, masks) in kept.items()}
     source = Source(

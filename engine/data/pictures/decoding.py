@@ -96,14 +96,15 @@ def header(path: bytes, place: str, max_pixels: int) -> Header:
 def decoded(path: bytes, place: str, frame: Frame, marked_as: tuple[int, int] | None = None) -> Decoded:
     """The picture at `path`, seen the right way up. Raises BadSample, which names it by `place`.
 
-    Somebody who marked places in it may have seen it as it lies in the file: `marked_as` is the (width, height) then.
+    `marked_as` is the (width, height) that it had for those who marked places in it: most tools show a picture as it
+    lies in the file, and it is turned only if that is how it was seen.
     """
     with opened(path, place, frame.max_pixels) as image:
         width, height = image.size
         _draft(image, frame)
         image.load()
         orientation = _orientation(image)
-        if marked_as is not None and (orientation < 5 or marked_as == (width, height)):
+        if marked_as is not None and (orientation < 5 or marked_as != (height, width) or width == height):
             orientation = 1
         if orientation >= 5:
             width, height = height, width
