@@ -2,7 +2,7 @@
 
     python benchmarks/scan.py [--pictures 200000] [--classes 100] [--rounds 3]
 
-Then how long a photograph takes to be decoded to 224 pixels, in CPU time. Rounds are interleaved and medians are printed.
+Then how long a photograph takes to be decoded to 224 pixels, in CPU time. Rounds are interleaved and medians printed.
 The files' names are in the system's memory after they were made: a disk that has to be asked for them is slower for
 everybody alike.
 """
