@@ -34,6 +34,12 @@ class Segmentation(Classification):
             whole.loss, counted(whole.outputs.detach(), whole.targets), whole.targets.new_empty(len(batch), 0)
         )
 
+    def _mean(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        if torch.are_deterministic_algorithms_enabled():
+            # On CUDA torch's loss of pictures adds up in any order, and refuses to; its loss of samples does not.
+            outputs, targets = outputs.movedim(1, -1).flatten(0, -2), targets.flatten()
+        return super()._mean(outputs, targets)
+
     def contributions(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """What was counted in the step, as it is."""
         return outputs

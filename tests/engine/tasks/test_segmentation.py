@@ -80,6 +80,18 @@ def test_the_loss_of_a_batch_is_that_of_its_parts_by_their_pixels(weight: list[f
     assert float(total) == pytest.approx(float(plain), rel=1e-6)
 
 
+def test_the_loss_is_the_same_where_only_deterministic_operators_may_be_used() -> None:
+    batch = Batch(*made())
+    usual = task(label_smoothing=0.1, weight=[1.0, 2.0, 0.5, 3.0]).step(nn.Identity(), batch)
+    torch.use_deterministic_algorithms(True)
+    try:
+        other = task(label_smoothing=0.1, weight=[1.0, 2.0, 0.5, 3.0]).step(nn.Identity(), batch)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert float(other.loss) == pytest.approx(float(usual.loss), rel=1e-6)
+    assert (other.outputs == usual.outputs).all()
+
+
 def test_what_a_step_leaves_behind_is_small() -> None:
     scores, targets = made()
     outcome = task().step(nn.Identity(), Batch(scores, targets))

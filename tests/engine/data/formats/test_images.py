@@ -185,6 +185,15 @@ def test_empty_classes_are_told_and_a_class_with_one_picture_stays(tmp_path: Pat
     assert loaded.source.about.endswith("passed over: 1 files that are no pictures, 1 files hidden")
 
 
+def test_a_link_out_of_the_folder_is_no_sample_and_is_listed(tmp_path: Path) -> None:
+    cats_and_dogs(tmp_path / "in")
+    draw(tmp_path / "secret.png", 255)
+    (tmp_path / "in/cat/link.png").symlink_to(tmp_path / "secret.png")
+    loaded = read(tmp_path / "in")
+    assert bad(loaded) == {"cat/link.png": "is a link that leads out of the folder"}
+    assert loaded.source.sizes == {"all": 6}
+
+
 def test_bad_pictures_are_listed_where_they_were_looked_at_and_raise_where_not(tmp_path: Path) -> None:
     cats_and_dogs(tmp_path, 100)
     (tmp_path / "cat/0.png").write_bytes(b"")  # the first is always looked at

@@ -13,11 +13,12 @@ from PIL import Image
 from small_runs import train
 
 from engine.check import check, fit_to_data
-from engine.data.formats.catalog import guess
+from engine.data.formats.catalog import format_entry, guess
 from engine.data.formats.masks import open_masks
 from engine.data.prepare import prepare
 from engine.data.samples import IGNORED, BadSample, Listed, Loaded
-from engine.errors import StudioError
+from engine.errors import RecipeError, StudioError
+from engine.export.python import python_file
 from engine.recipe import Recipe
 
 
@@ -268,6 +269,40 @@ def test_a_model_that_gives_other_than_scores_of_pixels_is_mended(tmp_path: Path
         ).problems
     assert found.fixes
     assert fit_to_data(wrong) == found.fixes[0].layers
+
+
+def test_pictures_and_masks_may_come_from_python(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import torch\nclass Mine:\n    classes = ['sky', 'sea']\n    def __len__(self): return 10\n"
+        "    def __getitem__(self, i): return torch.zeros(1, 16, 16), torch.full((16, 16), i % 2)\n",
+        encoding="utf-8",
+    )
+    values = recipe(tmp_path).values()
+    values["data"] = {"python": f"{tmp_path / 'mine.py'}:Mine", "batch_size": 4}
+    found = check(Recipe.from_values(values))
+    assert not found.problems
+    ready = prepare(Recipe.from_values(values), torch.device("cpu"), lambda what, done, total: None)
+    assert next(ready.train.epoch(0)).targets.shape == (4, 16, 16)
+
+
+def test_what_a_python_file_would_not_do_is_not_exported(tmp_path: Path) -> None:
+    scenes(tmp_path, 5)
+    with pytest.raises(RecipeError, match="task: a segmentation can't be written"):
+        python_file(recipe(tmp_path), "scenes")
+    with pytest.raises(RecipeError, match=r"data\.path: the reading of files of your own"):
+        python_file(recipe(tmp_path).override({"task": "classification"}), "scenes")
+
+
+@pytest.mark.parametrize("name", ["images", "masks", "coco"])
+def test_every_option_of_a_format_is_explained_and_typed(name: str) -> None:
+    entry = format_entry(name)
+    assert {"size", "fit", "channels", "max_pixels", "verify"} <= {each.name for each in entry.parameters}
+    assert all("says nothing" not in each.doc and each.type_text != "a value" for each in entry.parameters)
+    entry.check({"size": [32, 48], "fit": "pad"}, "data.options")
+    with pytest.raises(RecipeError, match=r"data\.options\.fit: 'squeeze' is not 'crop' or 'pad'"):
+        entry.check({"fit": "squeeze"}, "data.options")
+    with pytest.raises(RecipeError, match="Did you mean 'channels'"):
+        entry.check({"chanels": "grey"}, "data.options")
 
 
 def test_a_loss_that_does_not_count_pixels_is_refused(tmp_path: Path) -> None:
