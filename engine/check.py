@@ -10,11 +10,11 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from engine.data.prepare import Facts, describe, part_sizes
+from engine.data.prepare import Facts, check_trainable, describe, part_sizes
 from engine.data.sources import Source
 from engine.devices.device import choose
 from engine.errors import ModelError, RecipeError, StudioError, first_line
-from engine.models.build import flow, model_rows, weightless_model
+from engine.models.build import flow, model_rows, wanted, weightless_model
 from engine.models.build import sizes as symbols
 from engine.models.fixes import Fix, fitted, fixes
 from engine.models.rows import LayerRow, shape_text
@@ -75,6 +75,8 @@ def check(recipe: Recipe, *, aside: bool = False) -> Checked:
         return Checked(recipe, problems=tuple(problems))
     source, facts = described
     sizes = attempt(lambda: part_sizes(source, recipe.data)) or {}
+    if attempt(lambda: check_trainable(recipe)) is None:
+        return Checked(recipe, source, facts, sizes, problems=tuple(problems))
     if sizes.get("train") == 0:
         problems.append(RecipeError("data.split.train", "leaves no sample to train on", "Raise it."))
     rows = attempt(lambda: model_rows(recipe, facts, aside=aside)) or []
@@ -91,7 +93,7 @@ def check(recipe: Recipe, *, aside: bool = False) -> Checked:
             attempt(lambda: _check_output(recipe, facts, [row for row in rows if row.outermost][-1]))
     mends: Sequence[Fix] | None = None
     if problems and recipe.model.layers:
-        mends = attempt(lambda: fixes(recipe.model.layers, flow(facts), symbols(recipe, facts), facts.outputs))
+        mends = attempt(lambda: fixes(recipe.model.layers, flow(facts), symbols(recipe, facts), wanted(recipe, facts)))
     elif recipe.model.zoo and any(row.error for row in rows):
         mends = attempt(lambda: _zoo_fixes(recipe, facts, aside))
     return Checked(recipe, source, facts, sizes, tuple(rows), tuple(problems), tuple(mends or ()))
@@ -103,7 +105,7 @@ def fit_to_data(recipe: Recipe, *, aside: bool = False) -> Tree:
     Raises RecipeError or DataError.
     """
     _, facts = describe(recipe, aside=aside)
-    return fitted(recipe.model.layers, flow(facts), symbols(recipe, facts), facts.outputs)
+    return fitted(recipe.model.layers, flow(facts), symbols(recipe, facts), wanted(recipe, facts))
 
 
 def _zoo_fixes(recipe: Recipe, facts: Facts, aside: bool) -> Sequence[Fix]:
@@ -142,10 +144,14 @@ def _check_weights(rows: Sequence[LayerRow]) -> None:
 def _check_output(recipe: Recipe, facts: Facts, last: LayerRow) -> None:
     """Whether the last layer's output is what the task and the loss take."""
     assert last.output is not None
-    word = "classes" if recipe.task == "classification" else "targets"
+    word = "targets" if recipe.task == "regression" else "classes"
     layered = bool(recipe.model.layers)
     where = f"model.layers.{len(recipe.model.layers) - 1}" if layered else "model"
-    if last.output != (facts.outputs,):
+    if recipe.task == "segmentation" and last.output != wanted(recipe, facts):
+        what = f"the model gives {shape_text(last.output)} a sample, its masks are {shape_text(wanted(recipe, facts))}"
+        remedy = 'End with Conv2d, out_channels = "classes", and Upsample to the size of the picture if it is smaller.'
+        raise ModelError(where, what, remedy)
+    if recipe.task != "segmentation" and last.output != (facts.outputs,):
         what = f"the model gives {shape_text(last.output)} a sample, the data has {facts.outputs} {word}"
         raise ModelError(where, what, f'End with Linear, out_features = "{word}".')
     fit_loss(recipe, facts.outputs)

@@ -37,8 +37,9 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _presets_of_nobody(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test reads or writes the presets of whoever runs it."""
+    """No test reads or writes the presets and the cache of whoever runs it."""
     # Not the fixture: it would outlive those that look whether the environment is as it was.
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TORCH_TUI_CONFIG", str(tmp_path_factory.mktemp("config")))
+        patch.setenv("TORCH_TUI_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield

@@ -14,9 +14,14 @@ from engine.runs.directory import RunDirectory
 if TYPE_CHECKING:
     from engine.recipe.file import RecipeFile
 
-_DEFAULT_LOSS = {"classification": "CrossEntropyLoss", "regression": "MSELoss"}
+_DEFAULT_LOSS = {
+    "classification": "CrossEntropyLoss",
+    "regression": "MSELoss",
+    "segmentation": "CrossEntropyLoss",
+    "detection": "CrossEntropyLoss",  # it is not trained yet
+}
 _SECTIONS: dict[str, type[Part]] = {"loss": Loss, "optimizer": Optimizer, "scheduler": Scheduler}
-_OUTPUTS = {"classification": "classes", "regression": "targets"}
+_OUTPUTS = {"classification": "classes", "regression": "targets", "segmentation": "classes", "detection": "classes"}
 
 
 @dataclass(frozen=True)

@@ -96,8 +96,9 @@ def _load_python(data: Data, task: TaskName) -> Loaded:
             where, f"sample 0 can't be read: {at}{said(error)}", "A sample is (input, target), arrays or tensors."
         ) from error
     classes = tuple(map(str, getattr(first, "classes", ())))
-    outputs = len(classes) if task == "classification" else max(1, target.numel())
-    if task == "classification" and not classes:
+    of_classes = task in ("classification", "segmentation")
+    outputs = len(classes) if of_classes else max(1, target.numel())
+    if of_classes and not classes:
         raise DataError(where, "does not say its classes", "Give the dataset an attribute classes = ['cat', 'dog'].")
     source = replace(
         unread(data, task),

@@ -12,7 +12,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from engine.data.augmentation.augment import Augment
+from engine.data.augmentation.augment import Augment, check_for_masks
 from engine.data.load import load
 from engine.data.samples import Listed, Loaded, Measured, Progress, Readable, Samples
 from engine.data.serving.batches import Batches, Finish, LoaderBatches, TensorBatches
@@ -93,6 +93,7 @@ def describe(recipe: Recipe, *, aside: bool = False) -> tuple[Source, Facts]:
 
 def prepare(recipe: Recipe, device: torch.device, progress: Progress) -> Prepared:
     """Load the recipe's data and serve it on `device`. Raises RecipeError or DataError."""
+    check_trainable(recipe)
     data, notes = recipe.data, list[str]()
     source, parts = opened(data, recipe.task, notes, progress)
     _check_task(recipe, source)
@@ -130,6 +131,14 @@ def prepare(recipe: Recipe, device: torch.device, progress: Progress) -> Prepare
     if train is None:
         raise DataError("data.split.train", "leaves no sample to train on", "Raise it.")
     return Prepared(source, facts, train, serve("val"), serve("test"), tuple(notes))
+
+
+def check_trainable(recipe: Recipe) -> bool:
+    """True for a task that can be trained. Raises RecipeError for one whose data can only be looked at."""
+    if recipe.task == "detection":
+        what = "detection can't be trained yet: its pictures and boxes can be opened and looked at"
+        raise RecipeError("task", what, "Choose another task.")
+    return True
 
 
 def part_sizes(source: Source, data: Data) -> Mapping[str, int]:
@@ -204,7 +213,7 @@ def _fit(source: Source, train: tuple[Readable, Tensor | None], recipe: Recipe) 
         targets = part.targets if index is None else part.targets[index]
         mean, std = targets.mean(0), targets.std(0, correction=0).clamp_min(1e-12)
     shape = _transformed_shape(recipe.data, source)
-    finish = Finish(transforms, None, recipe.task == "regression", mean, std)
+    finish = Finish(transforms, None, recipe.task == "regression", mean, std, masks=recipe.task == "segmentation")
     return finish, Facts(shape, source.outputs, source.classes, mean, std, vocabulary=source.vocabulary)
 
 
@@ -230,6 +239,8 @@ def _class_counts(recipe: Recipe, train: tuple[Readable, Tensor | None], classes
 def _check_task(recipe: Recipe, source: Source) -> None:
     if source.task != recipe.task:
         raise RecipeError("task", f"'{recipe.task}' does not fit {source.name}", f"It is for {source.task}.")
+    if recipe.task == "segmentation":
+        check_for_masks(recipe.data)
 
 
 def _check_measured(recipe: Recipe) -> None:

@@ -96,6 +96,8 @@ def _sample(inputs: Tensor, target: Tensor, source: Source) -> Sample:
     if source.task == "classification":
         number = int(target)
         label = source.classes[number] if number < len(source.classes) else str(number)
+    elif source.task == "segmentation":
+        label = ""  # the mask is as large as the picture
     else:
         label = ", ".join(f"{value:.4g}" for value in target.flatten().tolist())
     if inputs.ndim == 3 and len(inputs) in (1, 3):

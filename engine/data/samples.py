@@ -18,6 +18,10 @@ Columns = Mapping[str, np.ndarray]
 """Values by which samples can be grouped or put in order, each (N,): a column of a table, the folder of a file."""
 
 
+IGNORED = -100
+"""What stands in a mask where a pixel is of no class and counts nowhere: torch's own default `ignore_index`."""
+
+
 class MapDataset(Protocol):
     """What torch calls a map-style dataset."""
 

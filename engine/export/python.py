@@ -16,7 +16,7 @@ from torch import nn
 from engine.code import block, call, imported, literal, wrapped
 from engine.data.prepare import Facts, describe, part_sizes
 from engine.data.sources import Source
-from engine.errors import StudioError
+from engine.errors import RecipeError, StudioError
 from engine.export.data import data_code
 from engine.export.taken.pieces import FUNCTIONS, PADDED, PLAIN, imports, pieces
 from engine.export.training import training_code
@@ -50,6 +50,7 @@ def python_file(recipe: Recipe, name: str, file: str = "") -> str:
     Draws no random numbers, unless a model of a person's own can't be made otherwise, and loads no data but the first
     sample of a dataset of theirs. Raises a StudioError that names the key at fault.
     """
+    _check_written(recipe)
     source, facts = describe(recipe, aside=True)
     model = _model(recipe, facts)
     data = data_code(recipe, source)
@@ -66,6 +67,15 @@ def python_file(recipe: Recipe, name: str, file: str = "") -> str:
     about = _about(recipe, name, file or f"{identifier(name)}.py", left_out)
     head = [*about, "", "# B batch · C channels or width · H height · W width of an image · T time", "", _FUTURE, ""]
     return "\n".join([*head, *imports(code), "", code])
+
+
+def _check_written(recipe: Recipe) -> None:
+    """Raise RecipeError for what the file would not do."""
+    if recipe.task not in ("classification", "regression"):
+        raise RecipeError("task", f"a {recipe.task} can't be written as a Python file yet", "Train it here.")
+    if recipe.data.path:
+        what = "the reading of files of your own can't be written into a Python file yet"
+        raise RecipeError("data.path", what, "Read them by data.python, a function of your own.")
 
 
 _FUTURE = "from __future__ import annotations"

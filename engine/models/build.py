@@ -14,7 +14,7 @@ from engine.data.samples import Progress
 from engine.errors import ModelError, RecipeError, StudioError
 from engine.models.layers import build_chain, trace
 from engine.models.modules import module_rows
-from engine.models.rows import LayerRow
+from engine.models.rows import LayerRow, Shape
 from engine.models.traces import Flow
 from engine.python_file import call, load_function
 from engine.recipe import Recipe
@@ -25,11 +25,16 @@ OFFERED = ("shape", "outputs", "classes")
 
 def sizes(recipe: Recipe, facts: Facts) -> Mapping[str, int]:
     """What a recipe may write in place of a number."""
-    found = {"classes" if recipe.task == "classification" else "targets": facts.outputs}
+    found = {"targets" if recipe.task == "regression" else "classes": facts.outputs}
     if facts.vocabulary:
         return {**found, "vocabulary": facts.vocabulary, "length": facts.shape[0]}
     names = {1: ("features",), 2: ("length", "features"), 3: ("channels", "height", "width")}
     return found | dict(zip(names.get(len(facts.shape), ()), facts.shape, strict=False))
+
+
+def wanted(recipe: Recipe, facts: Facts) -> Shape:
+    """What the model must give of one sample."""
+    return (facts.outputs, *facts.shape[-2:]) if recipe.task == "segmentation" else (facts.outputs,)
 
 
 def flow(facts: Facts) -> Flow:

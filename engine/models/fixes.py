@@ -29,11 +29,12 @@ class Fix:
     transforms: tuple[Part, ...] | None = None
 
 
-def fixes(layers: Tree, flow: Flow, sizes: Mapping[str, int], outputs: int) -> list[Fix]:
+def fixes(layers: Tree, flow: Flow, sizes: Mapping[str, int], outputs: int | Shape) -> list[Fix]:
     """What mends the first thing wrong with the layers, the gentlest first; none where nothing is wrong.
 
-    `outputs` is how many numbers the task wants of a sample.
+    `outputs` is how many numbers the task wants of a sample, or in which shape.
     """
+    wanted = (outputs,) if isinstance(outputs, int) else outputs
     rows = trace(layers, flow, sizes)
     wrong = next((row for row in rows if row.error is not None), None)
     if wrong is not None:
@@ -43,14 +44,15 @@ def fixes(layers: Tree, flow: Flow, sizes: Mapping[str, int], outputs: int) -> l
             for fix in _at(layers, rows, wrong, sizes)
             if fix.layers and _left(trace(fix.layers, flow, sizes)) < left
         ]
-    elif layers and _end(rows) != (outputs,):
-        tried = [fix for fix in _at_the_end(layers, rows, sizes) if _end(trace(fix.layers, flow, sizes)) == (outputs,)]
+    elif layers and _end(rows) != wanted:
+        ends = _at_the_end(layers, rows, sizes) if len(wanted) == 1 else _at_the_end_of_pixels(layers, wanted)
+        tried = [fix for fix in ends if _end(trace(fix.layers, flow, sizes)) == wanted]
     else:
         tried = []
     return list({fix.layers: fix for fix in reversed(tried)}.values())[::-1]
 
 
-def fitted(layers: Tree, flow: Flow, sizes: Mapping[str, int], outputs: int) -> Tree:
+def fitted(layers: Tree, flow: Flow, sizes: Mapping[str, int], outputs: int | Shape) -> Tree:
     """The layers mended until they take the data and give what the task wants, as far as that goes.
 
     Sizes that contradict the data are left to follow from it, and the last layer's are the task's. No layer at fault is
@@ -191,6 +193,23 @@ def _at_the_end(layers: Tree, rows: Sequence[LayerRow], sizes: Mapping[str, int]
     yield Fix(f"end with Linear, out_features = {word}", inserted(layers, end, _layer("Linear", out_features=word)))
     head = (flatten, _layer("Linear", out_features=word))
     yield Fix(f"end with Flatten and Linear, out_features = {word}", inserted(layers, end, *head))
+
+
+def _at_the_end_of_pixels(layers: Tree, wanted: Shape) -> Iterator[Fix]:
+    """Candidates for a model that is to give a score of each class for each pixel."""
+    scores = _layer("Conv2d", out_channels="classes", kernel_size=1)
+    larger = _layer("Upsample", size=list(wanted[1:]), mode="bilinear")
+    size = "×".join(map(str, wanted[1:]))
+    end = (len(layers),)
+    last = _last_with_outputs(layers)
+    if last is not None and last[1] == "out_channels":
+        path, key = last
+        as_wide = replaced(layers, path, _with(at(layers, path), **{key: "classes"}))
+        yield Fix(f"set {key} of {at(layers, path).name} to classes", as_wide)
+        yield Fix(f"set it to classes, and end with Upsample to {size}", inserted(as_wide, end, larger))
+    yield Fix(f"end with Upsample to {size}", inserted(layers, end, larger))
+    yield Fix("end with Conv2d, out_channels = classes", inserted(layers, end, scores))
+    yield Fix(f"end with Conv2d, out_channels = classes, and Upsample to {size}", inserted(layers, end, scores, larger))
 
 
 def _left(rows: Sequence[LayerRow]) -> int:

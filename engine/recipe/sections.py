@@ -22,7 +22,7 @@ from engine.durations import Duration
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(gt=0, lt=2**63)]
-TaskName = Literal["classification", "regression"]
+TaskName = Literal["classification", "regression", "segmentation", "detection"]
 
 
 def _duration(text: str) -> str:

@@ -14,7 +14,11 @@ from engine.data.serving.batches import Batch
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a forward pass gave. `loss` is a scalar on the device, the mean over the batch."""
+    """What a forward pass gave. `loss` is a scalar on the device, the mean over the batch.
+
+    `outputs` and `targets` are what `contributions` is given, a row a sample. They are held for many steps: a task
+    whose outputs are as large as pictures gives what it counted in them.
+    """
 
     loss: Tensor
     outputs: Tensor

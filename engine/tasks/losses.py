@@ -16,17 +16,20 @@ from torch import Tensor, nn
 
 from engine import catalog
 from engine.data.prepare import Facts
+from engine.data.samples import IGNORED
 from engine.errors import RecipeError, StudioError, first_line
 from engine.recipe import Layer, Recipe
 from engine.tasks.base import Task
 from engine.tasks.classification import Classification, Form, class_numbers, one_hot, signs, summed
 from engine.tasks.regression import Regression
+from engine.tasks.segmentation import Segmentation
 
 _FORMS: Mapping[str, Sequence[Form]] = {
     "classification": (class_numbers, one_hot, signs),
     "regression": (class_numbers,),
+    "segmentation": (class_numbers,),  # of pixels that count nowhere there is no 1 among K
 }
-_USUAL = {"classification": "CrossEntropyLoss", "regression": "MSELoss"}
+_USUAL = {"classification": "CrossEntropyLoss", "regression": "MSELoss", "segmentation": "CrossEntropyLoss"}
 # How a model may end, what comes out there, and which loss of torch does without that ending.
 _ENDINGS: Mapping[str, tuple[nn.Module, str, str]] = {
     "LogSoftmax": (nn.LogSoftmax(1), "log-probabilities", "CrossEntropyLoss"),
@@ -47,6 +50,8 @@ def make_task(recipe: Recipe, facts: Facts, device: torch.device) -> Task:
         return Regression(loss.to(device), facts.target_std)
     ignored = recipe.loss.parameters.get("ignore_index")
     shares = _class_shares(loss, form, facts.outputs)
+    if recipe.task == "segmentation":
+        return Segmentation(loss.to(device), (torch.ones(facts.outputs) if shares is None else shares).to(device))
     if shares is None and ignored is not None:
         shares = torch.ones(facts.outputs)
     return Classification(loss.to(device), form, None if shares is None else shares.to(device), ignored)
@@ -63,6 +68,8 @@ def make_loss(recipe: Recipe, class_counts: Sequence[int] | None = None) -> nn.M
     entry.check(parameters, "loss")
     if parameters.get("reduction", "mean") not in ("mean", "batchmean"):
         raise RecipeError("loss.reduction", "must be 'mean': the trainer weighs batches by it", "Remove it.")
+    if recipe.task == "segmentation":
+        _check_pixels(recipe)
     if part.class_weights == "balanced":
         if recipe.task != "classification":
             raise RecipeError("loss.class_weights", f"is for classes, of which a {recipe.task} has none", "Remove it.")
@@ -76,6 +83,18 @@ def make_loss(recipe: Recipe, class_counts: Sequence[int] | None = None) -> nn.M
             parameters["weight"] = balanced(class_counts, parameters.get("ignore_index"))
     with warnings.catch_warnings(action="ignore"):  # NLLLoss2d says that its name is an old one
         return entry.make(parameters, "loss")  # type: ignore[no-any-return]
+
+
+def _check_pixels(recipe: Recipe) -> None:
+    """What a loss of pixels can't be told: which of them count nowhere, and how many there are of a class."""
+    if recipe.loss.class_weights == "balanced":
+        what = "counts samples of a class, and a segmentation has pixels"
+        raise RecipeError("loss.class_weights", what, "Remove it, or give loss.weight a number a class.")
+    if recipe.loss.parameters.get("ignore_index", IGNORED) != IGNORED:
+        what = "would count pixels that the masks leave out"
+        raise RecipeError(
+            "loss.ignore_index", what, "Remove it, and say which value of a mask is left out: options.ignore."
+        )
 
 
 def balanced(class_counts: Sequence[int], ignored: int | None = None) -> list[float]:
@@ -96,7 +115,7 @@ def fit_loss(recipe: Recipe, outputs: int, class_counts: Sequence[int] | None = 
     lead to right answers.
     """
     loss = make_loss(recipe, class_counts)
-    if recipe.task == "classification" and outputs < 2:
+    if recipe.task != "regression" and outputs < 2:
         raise RecipeError("data", "has one class: there is nothing to tell apart", "Give it samples of another.")
     reasons: dict[Form, Exception] = {}
     with warnings.catch_warnings(action="ignore"):  # of KLDivLoss's mean, of LogSoftmax without a dim
@@ -135,7 +154,7 @@ def _endings(recipe: Recipe, outputs: int) -> list[Callable[[Tensor], Tensor]]:
     if recipe.model.python:
         return [nn.Identity(), *(ending for ending, _, _ in _ENDINGS.values())]
     last: list[nn.Module] = []
-    scores = torch.zeros(3, outputs)
+    scores = torch.zeros(3, outputs, *((2, 2) if recipe.task == "segmentation" else ()))
     for part in _from_the_end(recipe.model.layers):
         entry = catalog.layers().get(part.name)
         if entry is not None and entry.container:
@@ -165,7 +184,10 @@ def _misfit(
 ) -> Exception | None:
     """Why the loss does not fit; None if it does."""
     try:
-        (_try_on_classes if task == "classification" else _try_on_numbers)(loss, form, ending, outputs)
+        if task == "regression":
+            _try_on_numbers(loss, form, ending, outputs)
+        else:
+            _try_on_classes(loss, form, ending, outputs, pixels=task == "segmentation")
     except Exception as error:  # losses refuse targets with every kind of exception
         return error
     return None
@@ -180,16 +202,21 @@ def _value(loss: nn.Module, outputs: Tensor, targets: Tensor) -> float:
     return float(found)
 
 
-def _try_on_classes(loss: nn.Module, form: Form, ending: Callable[[Tensor], Tensor], classes: int) -> None:
-    """Whether the loss wants the right class's score high and the others' low, but not for ever."""
+def _try_on_classes(
+    loss: nn.Module, form: Form, ending: Callable[[Tensor], Tensor], classes: int, *, pixels: bool = False
+) -> None:
+    """Whether the loss wants the right class's score high and the others' low, but not for ever.
+
+    As those of samples, or of the `pixels` of one picture.
+    """
     # Not as many samples as classes: then the shapes of class numbers and of scores can't be taken for each other.
     count = classes + 1 if classes < 50 else 49
     targets = torch.arange(count) * max(1, classes // count) % classes
 
     def value(right: float, wrong: float) -> float:
         scores = torch.full((count, classes), float(wrong)).scatter_(1, targets.unsqueeze(1), right)
-        outputs = ending(scores)
-        return _value(loss, outputs, form(targets, outputs))
+        outputs = ending(scores.T[None, ..., None] if pixels else scores)  # (1, K, N, 1) or (N, K)
+        return _value(loss, outputs, form(targets[None, :, None] if pixels else targets, outputs))
 
     if not value(1, 0) < value(0, 0) <= value(-1, 0):
         raise _MisfitError("it does not fall as the right class's score rises")
@@ -225,7 +252,7 @@ def _refusal(recipe: Recipe, loss: nn.Module, reasons: Mapping[Form, Exception],
             return RecipeError(
                 "loss", f"{name} does not fit with its parameters: {first_line(reasons[form])}", "Change them."
             )
-    for layer, (ending, kind, other) in _ENDINGS.items() if task == "classification" else ():
+    for layer, (ending, kind, other) in _ENDINGS.items() if task != "regression" else ():
         if any(_misfit(plain, form, ending, task, outputs) is None for form in reasons):
             return RecipeError("loss.name", f"{name} needs {kind}", f"End the model with {layer}, or use {other}.")
     # Forms that torch refuses, mostly for their shape, say less than one with which it computes something wrong.

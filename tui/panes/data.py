@@ -124,7 +124,7 @@ def describe(
     origin = origin or ("downloaded" if source.ready else f"↓ {source.download_mb} MB to download (d)")
     lines = [Text.assemble((source.name, "bold"), "  ", (origin, "dim"))]
     shape = "×".join(map(str, source.shape))
-    what = f"{source.outputs} classes" if source.task == "classification" else "regression"
+    what = "regression" if source.task == "regression" else f"{source.outputs} classes"
     kind = f" {preview.dtype}" if preview else ""
     span = f" · {preview.least:.4g}–{preview.greatest:.4g}" if preview and len(source.shape) > 1 else ""
     if source.sizes:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 PANES = ("presets", "model", "data", "settings", "curves", "devices", "log")
 _TELL_S = 0.95
 _PATIENCE_S = 10.0  # how long a run may take to stop before one may leave without it
-_DEFAULT_METRIC = {"classification": "accuracy", "regression": "r2"}
+_DEFAULT_METRIC = {"classification": "accuracy", "regression": "r2", "segmentation": "mean_iou"}
 
 
 class StudioScreen(ExportingScreen):
@@ -256,7 +256,7 @@ class StudioScreen(ExportingScreen):
             return history.summary.metric
         names = [name.partition("/")[2] for name in history.series]
         known = [name for name in _DEFAULT_METRIC.values() if name in names]
-        return known[0] if known else _DEFAULT_METRIC[self.draft.recipe.task]
+        return known[0] if known else _DEFAULT_METRIC.get(self.draft.recipe.task, "loss")
 
     def _announce(self, history: History | None) -> None:
         self.refresh_bindings()

@@ -14,7 +14,7 @@ from engine.data.augmentation.resized_crop import resized_crop
 from engine.data.augmentation.steps import Make, SampleBySample, Step, Transform
 from engine.data.transforms import as_floats, checked, is_random
 from engine.errors import RecipeError
-from engine.recipe import Part
+from engine.recipe import Data, Part
 from engine.seeds import derive
 
 MOVES: Mapping[str, Callable[[Transform], Move | None]] = {
@@ -39,6 +39,8 @@ STEPS: Mapping[str, Make] = {
     "RandomRotation": geometry.rotation,
     "RandomSolarize": Chosen,
 }
+
+_IN_PLACE = ("RandomErasing", "JPEG")  # they leave pixels where they are; the others of their group mix samples
 
 
 class Augment:
@@ -70,6 +72,25 @@ class Augment:
                 done += 1
         return inputs
 
+    @property
+    def only_moves(self) -> bool:
+        """Whether every step only puts pixels elsewhere, so that a mask can follow."""
+        return all(isinstance(step, Moves) for step in self._steps)
+
+    def with_masks(self, inputs: Tensor, masks: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+        """`inputs` as a call changes them, and masks (B, H, W) whose pixels go where those of the picture go.
+
+        What is no move must leave pixels in their place.
+        """
+        done = 0
+        for step in self._steps:
+            if isinstance(step, Moves):
+                masks = step.masks(masks, [derive(seed, done + index) for index in range(len(step))])
+                done += len(step)
+            else:
+                done += 1
+        return self(inputs, seed), masks
+
     def _add(self, part: Part, where: str) -> None:
         entry = checked(part, where)
         if not is_random(entry):
@@ -83,3 +104,21 @@ class Augment:
             self._steps[-1] = last.then(move)
         else:
             self._steps.append(Moves([move]))
+
+
+def check_for_masks(data: Data) -> None:
+    """Raise RecipeError for a transform or augmentation that would move pixels away from their mask."""
+    for position, part in enumerate(data.transforms):
+        where = f"data.transforms.{position}"
+        if checked(part, where).group == "geometry":
+            raise RecipeError(
+                where, f"{part.name} would not do to the mask what it does to the picture", "Use options.size."
+            )
+    for position, part in enumerate(data.augment):
+        where = f"data.augment.{position}"
+        entry = checked(part, where)
+        if entry.group in ("color", "misc") or part.name in _IN_PLACE:
+            continue
+        if not Augment([part], where).only_moves:
+            remedy = f"Use {', '.join(MOVES)}, or a change of colours."
+            raise RecipeError(where, f"{part.name} can't be done to a mask as it is to the picture", remedy)

@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 
 from engine.data.augmentation.draws import on_device
 from engine.data.augmentation.steps import Transform, fill_of, filling
+from engine.data.samples import IGNORED
 
 OUTSIDE = -1
 """The number of a row or column that lies outside of the source: its pixels are filled."""
@@ -145,11 +146,18 @@ class Moves:
             for flip, seed in zip(flips, seeds, strict=True):
                 inputs = flip.alone(inputs, seed)
             return inputs
+        return self._moved(inputs, seeds, self._fill)
+
+    def masks(self, masks: Tensor, seeds: Sequence[int]) -> Tensor:
+        """Masks (B, H, W) moved as pictures are by the same seeds; what is filled in is IGNORED."""
+        return self._moved(masks.unsqueeze(1), seeds, None if self._fill is None else (float(IGNORED),)).squeeze(1)
+
+    def _moved(self, inputs: Tensor, seeds: Sequence[int], fill: tuple[float, ...] | None) -> Tensor:
         count, _, height, width = inputs.shape
         rows, columns = _all(height).expand(count, height), _all(width).expand(count, width)
         for move, seed in zip(self._moves, seeds, strict=True):
             rows, columns = move(rows, columns, torch.Generator().manual_seed(seed))
-        return moved(inputs, rows, columns, self._fill)
+        return moved(inputs, rows, columns, fill)
 
 
 @cache

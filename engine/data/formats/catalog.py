@@ -75,9 +75,9 @@ def guess(path: Path, where: str = "data") -> str:
         raise DataError(f"{where}.path: {path}", "is in no format that its name tells", f"Set format: {known}.")
     if not path.exists():
         raise DataError(f"{where}.path: {path}", "does not exist", "Check the path.")
-    names = {entry.name.lower() for entry in path.iterdir()}
-    if {"images", "masks"} <= names:
-        return "masks"
+    for folder in (path, path / "train"):
+        if folder.is_dir() and {"images", "masks"} <= {entry.name.lower() for entry in folder.iterdir()}:
+            return "masks"
     suffixes = (file.suffix.lower() for file in _files(path, _LOOKED_AT))
     kinds = Counter("images" if suffix in IMAGES else _SUFFIXES.get(suffix, "") for suffix in suffixes)
     kinds.pop("", None)

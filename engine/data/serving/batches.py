@@ -94,7 +94,7 @@ class Batches(Protocol):
 class Finish:
     """What happens to a raw batch on the device: bytes to floats in [0, 1], augmentation, fixed transforms, targets.
 
-    `numbers` says that the targets are numbers to predict, not classes.
+    `numbers` says that the targets are numbers to predict, not classes; `masks` that they are classes of pixels.
     """
 
     transforms: Sequence[Any]
@@ -102,10 +102,20 @@ class Finish:
     numbers: bool = False
     target_mean: Tensor | None = None
     target_std: Tensor | None = None
+    masks: bool = False
+
+    def together(self, raw: Tensor, targets: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+        """Floats from raw inputs, and the finished targets, where these are masks changed as the inputs are."""
+        if not self.augment or not self.masks:
+            return self.inputs(raw, seed), targets
+        moved, targets = self.augment.with_masks(raw, targets, seed)
+        return self._transformed(as_floats(moved), raw), targets
 
     def inputs(self, raw: Tensor, seed: int = 0) -> Tensor:
         """Floats from raw inputs."""
-        inputs = as_floats(self.augment(raw, seed) if self.augment else raw)
+        return self._transformed(as_floats(self.augment(raw, seed) if self.augment else raw), raw)
+
+    def _transformed(self, inputs: Tensor, raw: Tensor) -> Tensor:
         ours = raw.dtype == torch.uint8  # the floats are new; others may be the dataset itself
         for transform in self.transforms:
             if ours and isinstance(transform, Normalize):
@@ -198,7 +208,7 @@ class TensorBatches:
             index = order[first : first + size].to(self._inputs.device)  # they may have been moved since
             inputs, targets = self._inputs.index_select(0, index), self._targets.index_select(0, index)
             if self._finish:
-                inputs = self._finish.inputs(inputs, self._order.batch_seed(epoch, first))
+                inputs, targets = self._finish.together(inputs, targets, self._order.batch_seed(epoch, first))
             yield Batch(inputs, targets)
 
     def indices(self, epoch: int, start: int) -> list[int]:
@@ -302,7 +312,7 @@ class LoaderBatches:
         began = time.perf_counter()
         inputs, targets = (part.to(self._device, non_blocking=True) for part in raw)
         seed = self._order.batch_seed(epoch, first)
-        batch = Batch(self._finish.inputs(inputs, seed), self._finish.targets(targets))
+        batch = Batch(*self._finish.together(inputs, self._finish.targets(targets), seed))
         self.copy_seconds += time.perf_counter() - began
         return batch
 

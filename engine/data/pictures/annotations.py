@@ -1,0 +1,185 @@
+"""COCO's JSON of pictures, boxes and categories → what of it is there and makes sense; the rest is told of."""
+
+# N pictures · M boxes of one picture
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.data.pictures.names import Names, shown
+from engine.data.pictures.scanning import Scan, scan
+from engine.data.samples import BadSample, Progress
+from engine.errors import DataError, first_line
+
+_OUTSIDE = 1.0  # pixels by which boxes may reach out of a picture: many tools round so
+
+
+@dataclass(frozen=True)
+class Table:
+    """One file's pictures that are there, their sizes (N, 2) as width and height, and the boxes in them."""
+
+    names: Names
+    sizes: np.ndarray
+    boxes: Sequence[np.ndarray]
+    """For each picture (M, 5): corners and class."""
+
+    def without(self, broken: Mapping[int, BadSample]) -> Table:
+        kept = [number for number in range(len(self.names)) if number not in broken]
+        chosen = np.array(kept, dtype=np.int64)
+        return Table(self.names.take(chosen), self.sizes[chosen], [self.boxes[number] for number in kept])
+
+
+def read_json(file: Path, progress: Progress) -> Mapping[str, Any]:
+    """The JSON, with its three lists there. Raises DataError."""
+    progress(f"reading {file.name}", 0, 0)
+    try:
+        found = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise DataError(str(file), f"is no JSON: {first_line(error)}", "Check how it was made.") from error
+    missing = [key for key in ("images", "annotations", "categories") if not _is_list(found, key)]
+    if missing:
+        what = f"is not of COCO's kind: it has no list of {' and '.join(missing)}"
+        raise DataError(str(file), what, "Export the boxes as COCO, or name another file.")
+    return found  # type: ignore[no-any-return]
+
+
+def _is_list(found: Any, key: str) -> bool:
+    return isinstance(found, dict) and isinstance(found.get(key), list)
+
+
+def categories(file: Path, read: Mapping[str, Any]) -> dict[int, str]:
+    """The name of each category by its number, which may leave gaps, in the order of the numbers. Raises DataError."""
+    classes: dict[int, str] = {}
+    for each in read["categories"]:
+        number = each.get("id") if isinstance(each, dict) else None
+        if not isinstance(number, int) or number in classes:
+            raise DataError(str(file), f"has a category without a number of its own: {each}", "Give it an id.")
+        classes[number] = str(each.get("name", number))
+    if not classes:
+        raise DataError(str(file), "has no categories", "Export it with them.")
+    return dict(sorted(classes.items()))
+
+
+def table(
+    file: Path,
+    read: Mapping[str, Any],
+    classes: Mapping[Any, int],
+    images: str,
+    progress: Progress,
+    bad: list[BadSample],
+    *,
+    crowds: bool,
+) -> Table:
+    found, at = _pictures(file, read["images"], images, progress)
+    sizes: list[tuple[int, int]] = []
+    chosen: list[int] = []
+    row_of: dict[Any, int] = {}
+    absent: set[Any] = set()
+    for position, image in enumerate(read["images"]):
+        name, number = _value(image, "file_name"), _value(image, "id")
+        if not isinstance(name, str) or number is None:
+            bad.append(BadSample(f"{file.name} image {position}", "has no id or no file_name"))
+        elif number in row_of or number in absent:
+            bad.append(BadSample(f"{file.name} image {number}", "has the id of another picture"))
+        elif (there := at.get(_key(name))) is None:
+            absent.add(number)
+            bad.append(BadSample(name, f"is no picture in {shown(found.names.root)}, but {file.name} has it"))
+        else:
+            row_of[number] = len(chosen)
+            chosen.append(there)
+            sizes.append(_size(image))
+    if not chosen:
+        raise DataError(str(file), "none of its pictures is there", "Say where they are: options.images.")
+    boxes: list[list[tuple[float, ...]]] = [[] for _ in chosen]
+    for position, each in enumerate(read["annotations"]):
+        number, image = _value(each, "id"), _value(each, "image_id")
+        place = f"{file.name} annotation {position if number is None else number}"
+        if image in absent:
+            continue  # its picture is told of
+        row = row_of.get(image)
+        if row is None:
+            bad.append(BadSample(place, f"is for the picture {image}, which there is not"))
+            continue
+        place = f"{place} ({found.names[chosen[row]]})"
+        corners, why = _corners(each.get("bbox"), sizes[row])
+        kind = _value(each, "category_id")
+        if corners and kind not in classes:
+            corners, why = (), f"is of the category {kind}, which there is not"
+        if corners and each.get("iscrowd") and not crowds:
+            corners, why = (), "is a crowd, which is left out unless options.crowds says otherwise"
+        if why:
+            bad.append(BadSample(place, why))
+        if corners:
+            boxes[row].append((*corners, classes[kind]))
+    rows = [np.array(each, dtype=np.float64).reshape(-1, 5) for each in boxes]
+    return Table(found.names.take(np.array(chosen)), np.array(sizes, dtype=np.int64), rows)
+
+
+def _value(entry: Any, key: str) -> Any:
+    """What an entry says under `key`; None where it says nothing that can be a number or a name."""
+    value = entry.get(key) if isinstance(entry, dict) else None
+    return value if isinstance(value, (int, float, str)) else None
+
+
+def _size(image: Mapping[str, Any]) -> tuple[int, int]:
+    """Width and height as the file says, (0, 0) where it does not."""
+    width, height = image.get("width"), image.get("height")
+    known = isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0
+    return (width, height) if known else (0, 0)  # type: ignore[return-value]
+
+
+def _corners(box: Any, size: tuple[int, int]) -> tuple[tuple[float, ...], str]:
+    """Left, top, right, bottom of a `bbox` within its picture, () if there is none; and what is wrong with it."""
+    if not isinstance(box, list) or len(box) != 4 or not all(_is_number(each) for each in box):
+        return (), f"has no box of four numbers: {box}"
+    left, top, width, height = map(float, box)
+    if width <= 0 or height <= 0:
+        return (), f"has a box without area: {box}"
+    corners = (left, top, left + width, top + height)
+    if size == (0, 0):
+        return corners, ""
+    limits = (*size, *size)
+    inside = tuple(min(max(each, 0.0), float(limit)) for each, limit in zip(corners, limits, strict=True))
+    reach = max(abs(a - b) for a, b in zip(corners, inside, strict=True))
+    if inside[2] <= inside[0] or inside[3] <= inside[1]:
+        return (), f"has a box outside of its picture of {size[0]}×{size[1]}: {box}"
+    return inside, f"has a box that leaves its picture of {size[0]}×{size[1]}: {box} is cut" if reach > _OUTSIDE else ""
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _pictures(file: Path, images: Iterable[Any], given: str, progress: Progress) -> tuple[Scan, dict[bytes, int]]:
+    """The folder in which most of a file's first pictures lie, and the number of each file in it. Raises DataError."""
+    if given:
+        folders = [file.parent / given]
+    else:
+        ours = [file.parent, *(file.parent.parent / each for each in (file.stem.rpartition("_")[2], "images", "."))]
+        folders = [each for each in (file.parent / "images", *ours) if each.is_dir()]
+    named = (_value(each, "file_name") for each in images)
+    wanted = [_key(name) for name in named if isinstance(name, str)]
+    looked_for = wanted[:: max(1, len(wanted) // 50)]
+
+    def there(folder: Path) -> int:
+        return sum((folder / os.fsdecode(name)).is_file() for name in looked_for)
+
+    best = max(folders, key=there, default=file.parent)
+    if not there(best):
+        said = ", ".join(str(folder) for folder in folders)
+        raise DataError(str(file), f"its pictures are not in {said}", "Say where they are: options.images.")
+    found = scan(best, progress)
+    return found, {found.names.relative(number): number for number in range(len(found.names))}
+
+
+def _key(name: str) -> bytes:
+    """A name in the file, relative to the folder of pictures."""
+    return os.path.normpath(os.fsencode(name.replace("\\", "/")))
