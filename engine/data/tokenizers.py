@@ -153,7 +153,10 @@ def measure(
 
 
 # Scripts without spaces: radicals, kana, and the planes and blocks of ideographs with their compatibility forms.
-_ALONE = "\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3031-\u3035\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
+_ALONE = (
+    "\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3031-\u3035\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
+    "\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
+)
 _MARKED = (0x20000, 0xE0100, 0xE01F0)  # combining marks lie below the first, and between the others
 
 

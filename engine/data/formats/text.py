@@ -14,7 +14,7 @@ from torch import Tensor
 from engine.data.reading.decoding import WrongEncoding, check_encoding, decode
 from engine.data.reading.labelled import Gathered, as_targets, files_below, parts_of, place_in, visible
 from engine.data.reading.records import RECORDS, Records, cell_text, read_records
-from engine.data.samples import Columns, Loaded, Progress, Samples
+from engine.data.samples import Columns, Loaded, Part, Progress, Samples
 from engine.data.sources import Source
 from engine.data.tokenizers import FEWEST, Kind, Tokenizer, measure
 from engine.errors import DataError, RecipeError, nearest
@@ -70,15 +70,14 @@ def open_text(
         parts[name] = reader.found
     classes, targets = as_targets(parts, task, where)
     how = _How(tokenizer, vocabulary, min_count, max_length, lowercase)
-    texts = {
-        name: Texts(part.items, targets[name], part.places, part.columns, how) for name, part in parts.items()
-    }
+    texts: dict[str, Part] = {
+        name: Texts(part.items, targets[name], part.places, part.columns, how) for name, part in parts.items()}
     count = sum(map(len, texts.values()))
     kinds = f"in {len(classes)} classes" if classes else "with a number each"
+    middle = statistics.median(len(text) for part in parts.values() for text in part.items)
     source = Source(
-        name=path.name,
-        about=f"{count:,} texts {kinds}, {statistics.median(map(len, parts[next(iter(parts))].items)):,.0f} characters"
-        " in the middle.",
+        name=path.resolve().name,
+        about=f"{count:,} texts {kinds}, half of them longer than {middle:,.0f} characters.",
         task=task,
         shape=(),
         outputs=len(classes) or 1,

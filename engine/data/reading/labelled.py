@@ -106,7 +106,9 @@ def place_in(root: Path, file: Path) -> str:
     return file.relative_to(root).as_posix() if file != root else file.name
 
 
-def as_targets(parts: Mapping[str, Gathered[Item]], task: TaskName, where: str) -> tuple[tuple[str, ...], dict[str, Tensor]]:
+def as_targets(
+    parts: Mapping[str, Gathered[Item]], task: TaskName, where: str
+) -> tuple[tuple[str, ...], dict[str, Tensor]]:
     """The classes in their order, and each part's targets: (N,) int64 or, where numbers are predicted, (N, 1) float32.
 
     Classes that are whole numbers come in the order of these. Raises DataError where there is nothing to learn.

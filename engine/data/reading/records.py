@@ -51,7 +51,12 @@ def _delimited(path: Path, text: str, place: str) -> Records:
     head = text.partition("\n")[0].rstrip("\r")
     tabs = path.suffix.lower() == ".tsv"
     delimiter = "\t" if tabs else max(",;\t|", key=head.count)
-    names = next(python_csv.reader([head], delimiter=delimiter, quoting=python_csv.QUOTE_NONE if tabs else python_csv.QUOTE_MINIMAL), [])
+    names = next(
+        python_csv.reader(
+            [head], delimiter=delimiter, quoting=python_csv.QUOTE_NONE if tabs else python_csv.QUOTE_MINIMAL
+        ),
+        [],
+    )
     _check_names(path, names)
     bad: dict[int, str] = {}
 

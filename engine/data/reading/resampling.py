@@ -1,0 +1,54 @@
+"""Sound at another rate: each new sample is a windowed sinc over the old ones around it.
+
+J. O. Smith, Digital Audio Resampling Home Page, https://ccrma.stanford.edu/~jos/resample/. The ratio of the rates is
+rational, so that new samples lie between old ones in a few ways only (phases), each with weights of its own.
+"""
+
+# C channels · N old samples · M new samples · P phases · K old samples that a new one is made of
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+_CROSSINGS = 16  # zero crossings of the sinc on each side: with Hann's window what is folded back is below -60 dB
+_ROLLOFF = 0.95  # of the lower rate's half: the rest is where the filter falls off
+
+
+def resampled(sound: Tensor, old: int, new: int) -> Tensor:
+    """`sound` (C, N) of `old` samples a second as float32 (C, ceil(N · new / old)) of `new` samples a second.
+
+    What lies above half of the new rate is filtered out. Before its start and after its end a sound is silent.
+    """
+    if old == new:
+        return sound
+    divisor = math.gcd(old, new)
+    step, phases = old // divisor, new // divisor
+    weights, before = _filters(step, phases)
+    count = -(-sound.shape[1] * new // old)
+    places = torch.arange(count)
+    first = places * step // phases  # the last old sample that is not after the new one
+    padded = torch.nn.functional.pad(sound, (before, weights.shape[1]))
+    windows = padded.unfold(1, weights.shape[1], 1)[:, first]  # (C, M, K), from `before` samples before `first` on
+    return torch.einsum("cmk,mk->cm", windows, weights[places % phases])
+
+
+def support(old: int, new: int) -> int:
+    """How many old samples around its place a new one is made of, on each side."""
+    return math.ceil(_CROSSINGS / (_ROLLOFF * min(1.0, new / old))) + 1
+
+
+@lru_cache(maxsize=8)
+def _filters(step: int, phases: int) -> tuple[Tensor, int]:
+    """Weights (P, K) of the old samples for each phase, and how many of them lie before the new sample's place."""
+    before = support(step, phases)
+    cutoff = _ROLLOFF * min(1.0, phases / step)  # 1 is half of the old rate
+    # Phase p lies (p · step mod phases) / phases after the old sample before it.
+    offsets = (torch.arange(phases, dtype=torch.float64) * step % phases / phases).unsqueeze(1)
+    distances = (torch.arange(-before, before + 2, dtype=torch.float64) - offsets) * cutoff
+    window = torch.cos(distances * math.pi / (2 * _CROSSINGS)).square()  # Hann's
+    weights = torch.where(distances.abs() < _CROSSINGS, torch.sinc(distances) * window * cutoff, 0)
+    return (weights / weights.sum(1, keepdim=True)).float(), before  # a constant stays what it is
