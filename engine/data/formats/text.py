@@ -13,11 +13,11 @@ from torch import Tensor
 
 from engine.data.reading.decoding import WrongEncoding, check_encoding, decode
 from engine.data.reading.labelled import Gathered, as_targets, files_below, parts_of, place_in, visible
-from engine.data.reading.records import RECORDS, Records, cell_text, read_records
+from engine.data.reading.records import RECORDS, Records, cell_text, column_named, read_records
 from engine.data.samples import Columns, Loaded, Part, Progress, Samples
 from engine.data.sources import Source
 from engine.data.tokenizers import FEWEST, Kind, Tokenizer, measure
-from engine.errors import DataError, RecipeError, nearest
+from engine.errors import DataError, RecipeError
 from engine.recipe import TaskName
 
 _LINES = frozenset({".txt", ".text"})
@@ -71,7 +71,8 @@ def open_text(
     classes, targets = as_targets(parts, task, where)
     how = _How(tokenizer, vocabulary, min_count, max_length, lowercase)
     texts: dict[str, Part] = {
-        name: Texts(part.items, targets[name], part.places, part.columns, how) for name, part in parts.items()}
+        name: Texts(part.items, targets[name], part.places, part.columns, how) for name, part in parts.items()
+    }
     count = sum(map(len, texts.values()))
     kinds = f"in {len(classes)} classes" if classes else "with a number each"
     middle = statistics.median(len(text) for part in parts.values() for text in part.items)
@@ -111,7 +112,7 @@ class _How:
     lowercase: bool
 
 
-@dataclass(frozen=True)
+@dataclass
 class Texts:
     """One part's texts before they are tokens; `targets` (N,) int64 classes or (N, 1) float32."""
 
@@ -231,8 +232,8 @@ class _Reader:
 
     def _read_rows(self, path: Path, records: Records) -> None:
         columns = records.columns
-        text = _column(path, columns, self.text, "text", _TEXT_NAMES)
-        label = _column(path, columns, self.label, "label", _LABEL_NAMES)
+        text = column_named(path, columns, self.text, "text", _TEXT_NAMES)
+        label = column_named(path, columns, self.label, "label", _LABEL_NAMES)
         if not text or not label:
             text, label = _guessed(path, columns, text, label)
         self.found.bad.extend(records.bad)
@@ -265,15 +266,6 @@ def _wrong(text: str) -> str:
     if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
         return "has half a character (a surrogate without its other half)"
     return ""
-
-
-def _column(path: Path, columns: Mapping[str, Sequence[object]], named: str, what: str, usual: Sequence[str]) -> str:
-    """The column that the person named, or that has a usual name; else nothing."""
-    if named and named not in columns:
-        remedy = nearest(named, columns) or f"There are {', '.join(columns)}."
-        raise DataError(f"data.options.{what}", f"{path.name} has no column '{named}'", remedy)
-    folded = {name.lower(): name for name in columns}
-    return named or next((folded[name] for name in usual if name in folded), "")
 
 
 def _guessed(path: Path, columns: Mapping[str, Sequence[object]], text: str, label: str) -> tuple[str, str]:

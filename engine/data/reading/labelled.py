@@ -127,7 +127,7 @@ def as_targets(
         classes.sort(key=int)
     _check_classes(classes, len(main.items), where)
     numbers = {name: number for number, name in enumerate(classes)}
-    for name, part in parts.items():
+    for part in parts.values():
         for label, place in zip(part.labels, part.places, strict=True):
             if label not in numbers:
                 what = f"is of class '{_short(label)}', which no training sample has"

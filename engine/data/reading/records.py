@@ -12,7 +12,7 @@ from typing import Any
 
 from engine.data.reading.decoding import WrongEncoding, decode
 from engine.data.samples import BadSample
-from engine.errors import DataError, first_line
+from engine.errors import DataError, first_line, nearest
 
 RECORDS = frozenset({".csv", ".tsv", ".jsonl", ".parquet"})
 _CELLS = (str, int, float, bool, type(None))
@@ -143,3 +143,14 @@ def cell_text(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value)
+
+
+def column_named(
+    path: Path, columns: Mapping[str, Sequence[object]], named: str, what: str, usual: Sequence[str]
+) -> str:
+    """The column that the person named, or that has a usual name; else nothing."""
+    if named and named not in columns:
+        remedy = nearest(named, columns) or f"There are {', '.join(columns)}."
+        raise DataError(f"data.options.{what}", f"{path.name} has no column '{named}'", remedy)
+    folded = {name.lower(): name for name in columns}
+    return named or next((folded[name] for name in usual if name in folded), "")
