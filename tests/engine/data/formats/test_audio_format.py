@@ -11,15 +11,13 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from small_runs import train
 
-from engine.check import check
 from engine.data.formats.audio import Sounds
 from engine.data.formats.opening import forget
 from engine.data.load import load
 from engine.data.samples import BadSample, Listed, Loaded
 from engine.errors import DataError, RecipeError
-from engine.recipe import Data, Recipe, TaskName
+from engine.recipe import Data, TaskName
 
 
 def tone(pitch: float, rate: int = 8000, seconds: float = 0.1, channels: int = 1) -> np.ndarray:
@@ -213,7 +211,11 @@ def test_a_torn_wav_is_as_long_as_the_others(tmp_path: Path) -> None:
         (two_classes, {"labels": "x.csv"}, "data.options.labels: there is no CSV file x.csv"),
         (lambda folder: in_table(folder, "what,who,when\n"), {}, "does not tell which column has the files"),
         (lambda folder: in_table(folder, "file,who,when\n0,a,b\n"), {}, "has the labels: there are file, who, when"),
-        (lambda folder: in_table(folder, "file,label\n"), {"label": "lable"}, "no column 'lable'. Did you mean 'label'"),
+        (
+            lambda folder: in_table(folder, "file,label\n"),
+            {"label": "lable"},
+            "no column 'lable'. Did you mean 'label'",
+        ),
         (two_classes, {"seconds": 1e6}, "Set seconds to fewer in data.options"),
     ],
 )
