@@ -116,16 +116,14 @@ def as_targets(
     for name, part in parts.items():
         if not part.items:
             which = "" if name == "all" else f" in its {name} part"
-            reason = f": {part.bad[0]}" if part.bad else ""
-            more = f" (and {len(part.bad) - 1} more)" if len(part.bad) > 1 else ""
-            raise DataError(where, f"has no sample that can be used{which}{reason}{more}", "Check the files.")
+            raise DataError(where, f"has no sample that can be used{which}{_left_out(part)}", "Check the files.")
     if task == "regression":
         return (), {name: torch.tensor([[float(x)] for x in part.labels]) for name, part in parts.items()}
     main = parts["all" if "all" in parts else "train"]
     classes = sorted(set(main.labels))
     if all(_is_whole(name) for name in classes):
         classes.sort(key=int)
-    _check_classes(classes, len(main.items), where)
+    _check_classes(classes, main, where)
     numbers = {name: number for number, name in enumerate(classes)}
     for part in parts.values():
         for label, place in zip(part.labels, part.places, strict=True):
@@ -137,14 +135,21 @@ def as_targets(
     }
 
 
-def _check_classes(classes: Sequence[str], samples: int, where: str) -> None:
+def _check_classes(classes: Sequence[str], part: Gathered[Item], where: str) -> None:
+    samples = len(part.items)
     if len(classes) == 1:
-        what = f"has one class only, '{_short(classes[0])}'"
+        what = f"has one class only, '{_short(classes[0])}'{_left_out(part)}"
         raise DataError(where, what, "A class is a folder, a file, or a value of the label column: give it two.")
     if len(classes) == samples > 2:
         numbers = all(_is_number(name) for name in classes)
         remedy = 'Set task = "regression".' if numbers else "Name another column in options.label."
         raise DataError(where, f"has another class for each of its {samples} samples", remedy)
+
+
+def _left_out(part: Gathered[Item]) -> str:
+    """What became of samples that are missed."""
+    more = f" (and {len(part.bad) - 1} more)" if len(part.bad) > 1 else ""
+    return f"; left out: {part.bad[0]}{more}" if part.bad else ""
 
 
 def _part(entry: Path, suffixes: Collection[str]) -> str:

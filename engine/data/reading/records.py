@@ -47,7 +47,7 @@ def _delimited(path: Path, text: str, place: str) -> Records:
     import pyarrow
     from pyarrow import csv
 
-    text = text.lstrip("\r\n")
+    text = (text if "\n" in text else text.replace("\r", "\n")).lstrip("\r\n")  # an old Macintosh ends lines by \r
     head = text.partition("\n")[0].rstrip("\r")
     tabs = path.suffix.lower() == ".tsv"
     delimiter = "\t" if tabs else max(",;\t|", key=head.count)
@@ -61,7 +61,8 @@ def _delimited(path: Path, text: str, place: str) -> Records:
     bad: dict[int, str] = {}
 
     def ragged(row: Any) -> str:
-        bad[row.number] = f"has {row.actual_columns} cells, not {row.expected_columns}"
+        torn = ': a quote (") is not closed' if not tabs and row.text.count('"') % 2 else ""
+        bad[row.number] = f"has {row.actual_columns} cells, not {row.expected_columns}{torn}"
         return "skip"
 
     data = text.encode("utf-8", "replace")

@@ -258,7 +258,10 @@ def test_a_file_that_can_not_be_read_is_left_out(tmp_path: Path) -> None:
             {"x.csv": "text,label\na,1\nb,2\nc,3\n"},
             'has another class for each of its 3 samples. Set task = "regression"',
         ),
-        ({"x.csv": "text,label\n,1\n,2\n"}, "has no sample that can be used: x.csv row 2: is empty (and 1 more)"),
+        (
+            {"x.csv": "text,label\n,1\n,2\n"},
+            "has no sample that can be used; left out: x.csv row 2: is empty (and 1 more)",
+        ),
         ({"x.csv": ""}, "can't be read"),
         ({"x.csv": "text,text\na,b\n"}, "has two columns 'text'"),
         ({"x.parquet": "no parquet"}, "Is it Parquet?"),
