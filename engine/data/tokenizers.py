@@ -18,6 +18,7 @@ PADDING, UNKNOWN = 0, 1
 NAMES = ("<padding>", "<unknown>")
 FEWEST: Mapping[Kind, int] = {"word": 2, "character": 2, "byte-pair": 258}
 """The smallest vocabularies: padding and unknown, and for byte pairs the 256 bytes that all text is made of."""
+_TOGETHER = 128  # texts: what the library makes of one takes many times its memory
 
 
 class Tokenizer(Protocol):
@@ -29,6 +30,9 @@ class Tokenizer(Protocol):
 
     def encode(self, text: str, limit: int = 0) -> list[int]:
         """The numbers of a text's tokens, at most the first `limit`; 0 is all."""
+
+    def encode_all(self, texts: Sequence[str], limit: int = 0) -> Iterator[list[int]]:
+        """The numbers of each text, one after the other."""
 
     def decode(self, numbers: Iterable[int]) -> str:
         """The text of these numbers. Padding is nothing."""
@@ -61,6 +65,9 @@ class _Pieces:
     def encode(self, text: str, limit: int = 0) -> list[int]:
         pieces = self.pieces(text.lower() if self.lowercase else text)
         return [self._numbers.get(piece, UNKNOWN) for piece in islice(pieces, limit or None)]
+
+    def encode_all(self, texts: Sequence[str], limit: int = 0) -> Iterator[list[int]]:
+        return (self.encode(text, limit) for text in texts)
 
     def decode(self, numbers: Iterable[int]) -> str:
         return self.joint.join(self.tokens[number] for number in numbers if number != PADDING)
@@ -120,8 +127,13 @@ class BytePairs:
         return cls(trained, lowercase)
 
     def encode(self, text: str, limit: int = 0) -> list[int]:
-        numbers = self._trained.encode(text.lower() if self.lowercase else text).ids
-        return [number + len(NAMES) for number in numbers[: limit or None]]
+        return next(self.encode_all([text], limit))
+
+    def encode_all(self, texts: Sequence[str], limit: int = 0) -> Iterator[list[int]]:
+        for first in range(0, len(texts), _TOGETHER):
+            some = [text.lower() if self.lowercase else text for text in texts[first : first + _TOGETHER]]
+            for encoded in self._trained.encode_batch_fast(some):  # on all cores
+                yield [number + len(NAMES) for number in encoded.ids[: limit or None]]
 
     def decode(self, numbers: Iterable[int]) -> str:
         text: str = self._trained.decode([number - len(NAMES) for number in numbers if number >= len(NAMES)])

@@ -134,8 +134,8 @@ class Texts:
             how.tokenizer, chosen, vocabulary=how.vocabulary, min_count=how.min_count, lowercase=how.lowercase
         )
         longest = 0
-        for text in chosen:
-            longest = max(longest, len(tokenizer.encode(text, how.max_length)))
+        for numbers in tokenizer.encode_all(chosen, how.max_length):
+            longest = max(longest, len(numbers))
             if longest == how.max_length:
                 break
         rounded = -(-longest // _ROUND) * _ROUND
@@ -156,8 +156,7 @@ class Words:
             what = f"{len(part):,} texts of {self.length:,} tokens take {size / 1e9:.1f} GB, of {free / 1e9:.1f} free"
             raise DataError("data.options.max_length", what, "Lower it.")
         tokens = torch.zeros(len(part), self.length, dtype=torch.long)
-        for row, text in zip(tokens, part.texts, strict=True):
-            numbers = self.tokenizer.encode(text, self.length)
+        for row, numbers in zip(tokens, self.tokenizer.encode_all(part.texts, self.length), strict=True):
             row[: len(numbers)] = torch.tensor(numbers)
         return Samples(tokens, part.targets, part.places, part.columns, part.texts)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -374,3 +375,14 @@ def test_pieces_of_words_are_learned(tmp_path: Path) -> None:
 
 def test_without_a_vocabulary_nothing_is_learned(tmp_path: Path) -> None:
     assert accuracy(recipe(tmp_path, MODELS["bag of words"], vocabulary=2), tmp_path) < 0.7
+
+
+def test_the_recipe_in_the_documentation_fits_its_data(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[4] / "docs" / "recipes.md").read_text(encoding="utf-8")
+    block = text.partition("## Your own text")[2].partition("```toml\n")[2].partition("```")[0]
+    values = tomllib.loads(f'title = "reviews"\n{block}')
+    values["data"]["path"] = str(in_folders(tmp_path))
+    checked = check(Recipe.from_values(values))
+    assert checked.problems == ()
+    assert checked.facts is not None
+    assert checked.facts.vocabulary == 8  # a, fine, day, grim, a comma, a mark, padding, unknown
