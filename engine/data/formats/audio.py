@@ -29,7 +29,7 @@ _SOUNDS = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", "
 _TABLES = frozenset({".csv", ".tsv"})
 _FILE_NAMES = ("file", "filename", "file_name", "fname", "path", "filepath", "file_path", "audio", "clip", "wav", "id")
 _LABEL_NAMES = ("label", "labels", "class", "class_name", "category", "target", "word", "emotion", "score")
-_FASTEST = 1_000_000  # samples a second
+_FASTEST = 768_000  # samples a second; more is a broken header
 _LARGEST = 1 << 28  # values of one sample: 1 GB
 _TOLD_EVERY = 100
 
@@ -261,6 +261,8 @@ class _Search:
             return
         if info.frames < 1:
             found.refuse(place, "has no sound in it")
+        elif not 0 < info.samplerate <= _FASTEST:
+            found.refuse(place, f"says it has {info.samplerate:,} samples a second")
         elif self.channels == "stereo" and info.channels > 2:
             found.refuse(place, f'has {info.channels} channels, not two; channels = "mono" takes their mean')
         else:

@@ -18,6 +18,7 @@ from torch import Tensor
 _CROSSINGS = 16  # zero crossings of the sinc on each side: with Hann's window what is folded back is below -60 dB
 _DENSE = 1 << 18  # steps times phases; 441 · 160 between 44.1 and 16 kHz
 _COLUMNS = 128  # of a product: with fewer most of its time goes into copying
+_TOGETHER = 1 << 14  # new samples, where each has its own copy of the old ones around it
 _ROLLOFF = 0.95  # of the lower rate's half: the rest is where the filter falls off
 
 
@@ -38,9 +39,12 @@ def resampled(sound: Tensor, old: int, new: int) -> Tensor:
         padded = F.pad(sound, (before, width + step * times))
         blocks = padded.unfold(1, width + step * times, step * times)[:, : -(-count // (phases * times))]
         return (blocks @ _dense(step, phases, times)).flatten(1)[:, :count]
-    places = torch.arange(count)
-    windows = F.pad(sound, (before, width)).unfold(1, width, 1)[:, places * step // phases]
-    return torch.einsum("cmk,mk->cm", windows, weights[places % phases])
+    windows = F.pad(sound, (before, width)).unfold(1, width, 1)  # a view of what lies around each old sample
+    parts = [
+        torch.einsum("cmk,mk->cm", windows[:, places * step // phases], weights[places % phases])
+        for places in torch.split(torch.arange(count), _TOGETHER)
+    ]
+    return torch.cat(parts, 1)
 
 
 def support(old: int, new: int) -> int:

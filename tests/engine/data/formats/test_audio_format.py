@@ -160,17 +160,27 @@ def test_rows_that_name_no_sound_of_the_folder_are_left_out_and_told(tmp_path: P
     ]
 
 
+def test_a_class_with_one_sound_is_a_class(tmp_path: Path) -> None:
+    two_classes(tmp_path)
+    write(tmp_path / "rare" / "only.wav", tone(50))
+    assert read(tmp_path).source.classes == ("high", "low", "rare")
+
+
 def test_files_that_are_no_sound_are_left_out_and_told(tmp_path: Path) -> None:
     two_classes(tmp_path)
     (tmp_path / "low" / "text.wav").write_text("no sound")
     (tmp_path / "low" / "notes.txt").write_text("not looked at")
     write(tmp_path / "low" / "silent.wav", np.zeros((0, 1)))
+    broken = write(tmp_path / "low" / "broken.wav", tone(100))
+    header = broken.read_bytes()
+    broken.write_bytes(header[:24] + (2**30).to_bytes(4, "little") + header[28:])
     write(tmp_path.parent / f"{tmp_path.name}-out.wav", tone(100))
     (tmp_path / "low" / "link.wav").symlink_to(tmp_path.parent / f"{tmp_path.name}-out.wav")
     loaded = read(tmp_path)
     assert len(sounds(loaded)) == 4
     assert [str(bad) for bad in loaded.bad] == [
         "low/link.wav: is a link that leads out of the folder",
+        "low/broken.wav: says it has 1,073,741,824 samples a second",
         "low/silent.wav: has no sound in it",
         "low/text.wav: can't be read: Format not recognised",
     ]

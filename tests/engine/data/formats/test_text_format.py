@@ -16,7 +16,7 @@ from small_runs import train
 
 from engine.check import check
 from engine.data.formats.opening import forget
-from engine.data.formats.text import Texts
+from engine.data.formats.text import Texts, Words
 from engine.data.load import load
 from engine.data.prepare import opened
 from engine.data.samples import Loaded, Samples
@@ -311,6 +311,13 @@ def test_tokens_are_measured_on_the_training_texts_alone(tmp_path: Path) -> None
     assert test.raw == ["five two", "one two three four five six"]
     short, _ = opened(data.model_copy(update={"options": {"max_length": 2}}), "classification", [])
     assert short.shape == (2,)
+
+
+def test_more_tokens_than_memory_holds_are_refused(tmp_path: Path) -> None:
+    found = texts(read(in_files(tmp_path)))
+    tokenizer = found.fit(torch.arange(3)).tokenizer
+    with pytest.raises(DataError, match=r"data\.options\.max_length: 3 texts of 1,000,000,000,000 tokens take 24000"):
+        Words(tokenizer, 10**12).encode(found)
 
 
 def recipe(folder: Path, layers: list[dict[str, Any]], **options: Any) -> Recipe:
