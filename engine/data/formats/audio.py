@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engine.data.reading.decoding import check_encoding
-from engine.data.reading.labelled import Gathered, as_targets, files_below, parts_of, place_in, visible
+from engine.data.reading.labelled import Gathered, as_targets, files_below, leads_out, parts_of, place_in, visible
 from engine.data.reading.records import cell_text, column_named, read_records
 from engine.data.reading.resampling import resampled, support
 from engine.data.samples import BadSample, Columns, Loaded, Part, Progress
@@ -193,7 +193,8 @@ class _Search:
         """The folders or tables of each part."""
         if self.labels:
             table = self.root / self.labels
-            if not table.is_file() or table.suffix.lower() not in _TABLES:
+            inside = not Path(self.labels).is_absolute() and ".." not in Path(self.labels).parts
+            if not inside or not table.is_file() or table.suffix.lower() not in _TABLES:
                 what = f"there is no CSV file {self.labels} in {self.root}"
                 raise DataError("data.options.labels", what, "Name it as seen from the folder.")
             return {"all": [table]}
@@ -226,6 +227,8 @@ class _Search:
             self._add(file, name, {"folder": place_in(self.root, file.parent)}, found)
 
     def _read_table(self, path: Path, sounds: _Named, found: Gathered[_Header]) -> None:
+        if leads_out(self.root, path, found.refuse):
+            return
         records = read_records(path, place_in(self.root, path), self.encoding)
         file = column_named(path, records.columns, self.file, "file", _FILE_NAMES)
         left = {name: values for name, values in records.columns.items() if name != file}

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from engine.data.reading.decoding import WrongEncoding, check_encoding, decode
-from engine.data.reading.labelled import Gathered, as_targets, files_below, parts_of, place_in, visible
+from engine.data.reading.labelled import Gathered, as_targets, files_below, leads_out, parts_of, place_in, visible
 from engine.data.reading.records import RECORDS, Records, cell_text, column_named, read_records
 from engine.data.samples import Columns, Loaded, Part, Progress, Samples
 from engine.data.sources import Source
@@ -214,6 +214,8 @@ class _Reader:
                 self._add(text, folder.name, place, {"folder": place_in(self.root, file.parent)})
 
     def _read_file(self, path: Path) -> None:
+        if leads_out(self.root, path, self.found.refuse):
+            return
         place = place_in(self.root, path)
         self.progress(f"reading {path.name}", 0, path.stat().st_size)
         if path.suffix.lower() in RECORDS:

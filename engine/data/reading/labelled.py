@@ -87,18 +87,23 @@ def files_below(folder: Path, root: Path, refuse: Callable[[str, str], None]) ->
 
     Links that lead out of `root`, the data's own folder, are refused; links to folders are not gone into.
     """
-    inside = os.path.realpath(root)
-    if os.path.commonpath((inside, os.path.realpath(folder))) != inside:
-        refuse(place_in(root, folder), "is a link that leads out of the folder")
+    if leads_out(root, folder, refuse):
         return
     for at, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(name for name in names if not name.startswith(".")):
             file = Path(at, name)
-            if file.is_symlink() and os.path.commonpath((inside, os.path.realpath(file))) != inside:
-                refuse(place_in(root, file), "is a link that leads out of the folder")
-            else:
+            if not file.is_symlink() or not leads_out(root, file, refuse):
                 yield file
+
+
+def leads_out(root: Path, path: Path, refuse: Callable[[str, str], None]) -> bool:
+    """Whether `path` is a link to what lies outside of `root`; then it is refused."""
+    inside = os.path.realpath(root)
+    if os.path.commonpath((inside, os.path.realpath(path))) == inside:
+        return False
+    refuse(place_in(root, path), "is a link that leads out of the folder")
+    return True
 
 
 def place_in(root: Path, file: Path) -> str:

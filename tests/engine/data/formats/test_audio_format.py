@@ -219,6 +219,8 @@ def test_a_torn_wav_is_as_long_as_the_others(tmp_path: Path) -> None:
         (lambda folder: write(folder / "a" / "x.wav", tone(100)), {}, "has one class only, 'a'"),
         (lambda folder: write(folder / "x.wav", tone(100)), {}, "has no sounds in folders, one a class"),
         (two_classes, {"labels": "x.csv"}, "data.options.labels: there is no CSV file x.csv"),
+        (two_classes, {"labels": "/etc/x.csv"}, "data.options.labels: there is no CSV file /etc/x.csv"),
+        (lambda folder: in_table(folder, "file,label\n", "../up.csv") and folder, {"labels": "../up.csv"}, "up.csv in"),
         (lambda folder: in_table(folder, "what,who,when\n"), {}, "does not tell which column has the files"),
         (lambda folder: in_table(folder, "file,who,when\n0,a,b\n"), {}, "has the labels: there are file, who, when"),
         (

@@ -243,6 +243,9 @@ def test_links_that_lead_out_of_the_folder_are_not_followed(tmp_path: Path) -> N
     loaded = read(tmp_path / "data")
     assert sorted(bad.place for bad in loaded.bad) == ["good/link.txt", "stolen"]
     assert len(texts(loaded)) == 4
+    lines(tmp_path / "lines", good="a\nb", bad="c\nd\ne")
+    (tmp_path / "lines" / "stolen.txt").symlink_to(tmp_path / "secret" / "s.txt")
+    assert [bad.place for bad in read(tmp_path / "lines").bad] == ["stolen.txt"]
 
 
 def test_a_file_that_can_not_be_read_is_left_out(tmp_path: Path) -> None:
