@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from engine.data.augmentation.augment import Augment, check_for_masks
 from engine.data.load import load
-from engine.data.samples import Listed, Loaded, Measured, Progress, Readable, Samples
+from engine.data.samples import BadSample, Listed, Loaded, MapDataset, Measured, Progress, Readable, Samples
 from engine.data.serving.batches import Batches, Finish, LoaderBatches, TensorBatches
 from engine.data.serving.workers import patience
 from engine.data.sources import Source, described
@@ -97,7 +98,7 @@ def prepare(recipe: Recipe, device: torch.device, progress: Progress) -> Prepare
     data, notes = recipe.data, list[str]()
     source, parts = opened(data, recipe.task, notes, progress)
     _check_task(recipe, source)
-    finish, facts = _fit(source, parts["train"], recipe)
+    finish, facts = _fit(source, parts["train"], recipe, progress)
     counts = _class_counts(recipe, parts["train"], facts.outputs)
     facts = replace(facts, class_counts=counts)
     if recipe.loss.class_weights == "balanced" and counts is not None and 0 in counts:
@@ -197,16 +198,20 @@ def _encoded(source: Source, drawn: Drawn) -> tuple[Source, Parts]:
     return source, parts
 
 
-def _fit(source: Source, train: tuple[Readable, Tensor | None], recipe: Recipe) -> tuple[Finish, Facts]:
+def _fit(
+    source: Source, train: tuple[Readable, Tensor | None], recipe: Recipe, progress: Progress
+) -> tuple[Finish, Facts]:
     """Transforms and target scaling, measured on the training samples."""
     _check_measured(recipe)
     part, index = train
-    transforms = fixed(recipe.data.transforms)
+    transforms = fixed(recipe.data.transforms, rate=source.rate)
     for position, transform in enumerate(transforms):
         if isinstance(transform, Standardize):
-            assert isinstance(part, Samples)
-            inputs = part.inputs if index is None else part.inputs[index]
-            transform.fit(Finish(transforms[:position]).inputs(inputs))
+            before = Finish(transforms[:position])
+            if isinstance(part, Samples):
+                transform.fit(before.inputs(part.inputs if index is None else part.inputs[index]))
+            else:
+                transform.fit_batches(before.inputs(raw) for raw in _raw_batches(part, index, progress))
     mean = std = None
     if recipe.data.standardize_target:
         assert isinstance(part, Samples)
@@ -215,6 +220,19 @@ def _fit(source: Source, train: tuple[Readable, Tensor | None], recipe: Recipe) 
     shape = _transformed_shape(recipe.data, source)
     finish = Finish(transforms, None, recipe.task == "regression", mean, std, masks=recipe.task == "segmentation")
     return finish, Facts(shape, source.outputs, source.classes, mean, std, vocabulary=source.vocabulary)
+
+
+def _raw_batches(part: MapDataset, index: Tensor | None, progress: Progress, size: int = 64) -> Iterator[Tensor]:
+    """The raw inputs of these samples; what becomes of one that can't be read is said when it is trained on."""
+    numbers = range(len(part)) if index is None else index.tolist()
+    for first in range(0, len(numbers), size):
+        progress("measuring", first, len(numbers))
+        inputs: list[Tensor] = []
+        for number in numbers[first : first + size]:
+            with contextlib.suppress(BadSample):
+                inputs.append(part[number][0])
+        if inputs:
+            yield torch.stack(inputs)
 
 
 def _class_counts(recipe: Recipe, train: tuple[Readable, Tensor | None], classes: int) -> tuple[int, ...] | None:
@@ -257,7 +275,7 @@ def _transformed_shape(data: Data, source: Source, aside: bool = False) -> tuple
     """The input shape after transforms and augmentation, found by sending two blank samples through them."""
     shape = source.shape
     blank = torch.zeros(2, *shape, dtype=torch.long if source.vocabulary else torch.float32)
-    augment, finish = Augment(data.augment), Finish(fixed(data.transforms))
+    augment, finish = Augment(data.augment), Finish(fixed(data.transforms, rate=source.rate))
     if aside and augment.draws_globally:
         return tuple(_tried("data.transforms", lambda: finish.inputs(blank), shape).shape[1:])
     augmented = _tried("data.augment", lambda: augment(blank, 0), shape)

@@ -1,24 +1,14 @@
-"""Which transforms a recipe can name, and those that treat all samples of a batch alike.
-
-torchvision's v2 takes a second to import. The few that nearly every recipe names are ours, with torchvision's
-parameters and results, so that a recipe with no others never imports it.
-"""
+"""Transforms of our own that nearly every recipe names, with torchvision's parameters and results where it has them."""
 
 # B batch · C channels · H height · W width
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
-from typing import Any, Literal
+from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
-
-from engine import catalog
-from engine.catalog import Entry
-from engine.errors import RecipeError
-from engine.recipe import Part
 
 
 def as_floats(inputs: Tensor) -> Tensor:
@@ -27,22 +17,46 @@ def as_floats(inputs: Tensor) -> Tensor:
 
 
 class Standardize:
-    """Brings every column to mean 0 and standard deviation 1, as measured on the training samples alone."""
+    """Brings every column to mean 0 and standard deviation 1, as measured on the training samples alone.
 
-    def __init__(self) -> None:
+    Of sound every channel, and every band of a spectrogram, over all its steps.
+    """
+
+    def __init__(self, rate: int = 0) -> None:
+        self._sound = rate > 0
         self.mean: Tensor | None = None
         self.std: Tensor | None = None
 
     def fit(self, inputs: Tensor) -> None:
-        """Measure `inputs` (N, columns); a constant column keeps its scale."""
-        self.mean = inputs.float().mean(0)
-        std = inputs.float().std(0, correction=0)
-        self.std = torch.where(std > 0, std, torch.ones_like(std))
+        """Measure `inputs` (N, columns), of sound (N, channels, …, steps); a constant column keeps its scale."""
+        values = _steps_as_samples(inputs) if self._sound else inputs
+        self._measured(values.float().mean(0), values.float().std(0, correction=0))
+
+    def fit_batches(self, batches: Iterable[Tensor]) -> None:
+        """Measure the same of samples that come in batches, of which one at a time is in memory."""
+        count, total, squares = 0, torch.zeros(()).double(), torch.zeros(()).double()
+        for batch in batches:
+            values = (_steps_as_samples(batch) if self._sound else batch).double().cpu()
+            count, total, squares = count + len(values), total + values.sum(0), squares + values.square().sum(0)
+        if count:
+            mean = total / count
+            variance = squares / count - mean.square()
+            constant = variance <= 1e-12 * mean.square()  # but for the rounding of sums
+            self._measured(mean.float(), variance.masked_fill(constant, 0).sqrt().float())
+
+    def _measured(self, mean: Tensor, std: Tensor) -> None:
+        std = torch.where(std > 0, std, torch.ones_like(std))
+        self.mean, self.std = (mean.unsqueeze(-1), std.unsqueeze(-1)) if self._sound else (mean, std)
 
     def __call__(self, inputs: Tensor) -> Tensor:
         if self.mean is None or self.std is None:
             return inputs
         return (inputs - self.mean.to(inputs.device)) / self.std.to(inputs.device)
+
+
+def _steps_as_samples(sound: Tensor) -> Tensor:
+    """(N, channels, …, steps) → (N · steps, channels, …)."""
+    return sound.movedim(-1, 1).flatten(0, 1)
 
 
 class Normalize:
@@ -143,64 +157,3 @@ class RandomErasing:
         self.p, self.scale, self.ratio = p, scale, ratio
         numbers = (value,) if isinstance(value, (int, float)) else value
         self.value = None if numbers == "random" else tuple(map(float, numbers))
-
-
-_OWN = {
-    target.__name__: Entry(target.__name__, "transform", target, group)
-    for target, group in (
-        (Standardize, "tables"),
-        (Normalize, "misc"),
-        (RandomHorizontalFlip, "geometry"),
-        (RandomVerticalFlip, "geometry"),
-        (RandomErasing, "augment"),
-    )
-}
-
-
-@cache
-def transforms() -> Mapping[str, Entry]:
-    """Every transform that a recipe can name: torchvision's v2 and our own."""
-    from torchvision.transforms import v2  # torchvision takes a second to import
-
-    found = dict(_OWN)
-    for name, target in sorted(vars(v2).items()):
-        public = isinstance(target, type) and issubclass(target, v2.Transform) and target is not v2.Transform
-        if public and name not in found:
-            entry = Entry(name, "transform", target, target.__module__.rpartition("._")[2])
-            if not any(parameter.required and parameter.takes_function for parameter in entry.parameters):
-                found[name] = entry
-    return found
-
-
-def checked(part: Part, where: str) -> Entry:
-    """The transform that `part` names. Raises RecipeError for an unknown one and for parameters that it can't have."""
-    entry = _OWN.get(part.name) or catalog.find("transform", transforms(), part.name, where)
-    entry.check(part.parameters, where)
-    return entry
-
-
-def is_random(entry: Entry) -> bool:
-    """Whether the transform draws: torchvision's random ones make their parameters anew for each call."""
-    # GaussianNoise draws where it is applied, which its class does not show.
-    if entry.name.startswith("Random") or entry.name == "GaussianNoise" or entry.group in ("auto_augment", "augment"):
-        return True
-    if entry.name in _OWN:
-        return False
-    from torchvision.transforms import v2  # torchvision takes a second to import
-
-    target: Any = entry.target
-    return issubclass(target, v2.Transform) and target.make_params is not v2.Transform.make_params
-
-
-def fixed(parts: Sequence[Part], where: str = "data.transforms") -> list[Callable[[Tensor], Tensor]]:
-    """The recipe's `transforms`, ready to be called on batches of floats.
-
-    Raises RecipeError for an unknown transform or parameter, and for a random one.
-    """
-    made = []
-    for index, part in enumerate(parts):
-        entry = checked(part, f"{where}.{index}")
-        if is_random(entry):
-            raise RecipeError(f"{where}.{index}", f"{part.name} draws at random", "Put it into data.augment.")
-        made.append(entry.make(part.parameters, f"{where}.{index}"))
-    return made

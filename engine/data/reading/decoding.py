@@ -1,0 +1,85 @@
+"""Bytes → text, and which encoding to try where the asked-for one is wrong."""
+
+from __future__ import annotations
+
+import codecs
+from pathlib import Path
+
+from engine.errors import DataError, RecipeError
+
+_MARKS = (  # the longer ones first: that of UTF-32 begins with that of UTF-16
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+)
+_LOOKED_AT = 4096
+
+
+class WrongEncoding(Exception):  # noqa: N818 - it says what the bytes are, and becomes an error or a bad sample
+    """Bytes are not in the encoding they were read in. `line` counts from 1; `likely` is worth a try."""
+
+    def __init__(self, encoding: str, line: int, what: str, likely: str) -> None:
+        super().__init__(encoding, line, what, likely)
+        self.line = line
+        self.what = f"is not in {encoding} ({what})"
+        self.remedy = f'Set encoding = "{likely}" in data.options.'
+
+    def error(self, path: Path) -> DataError:
+        """The same as an error that ends the reading."""
+        return DataError(f"{path} line {self.line}", self.what, self.remedy)
+
+
+def check_encoding(encoding: str) -> None:
+    """Raise RecipeError for an encoding that Python does not know, or one that does not make text."""
+    try:
+        "a".encode(encoding)
+    except (LookupError, TypeError, ValueError) as error:
+        remedy = 'Try "utf-8", "cp1252" or "utf-16".'
+        raise RecipeError("data.options.encoding", f"there is no text encoding '{encoding}'", remedy) from error
+
+
+def decode(raw: bytes, encoding: str) -> str:
+    """`raw` as text without a byte order mark. Raises WrongEncoding."""
+    try:
+        text = raw.decode("utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding)
+    except UnicodeError as error:
+        start = error.start if isinstance(error, UnicodeDecodeError) else 0
+        what = f"byte 0x{raw[start]:02x}" if start < len(raw) else "cut off"
+        raise WrongEncoding(encoding, raw[:start].count(b"\n") + 1, what, likely(raw, encoding)) from error
+    if "\0" in text and (better := _wide(raw)):  # UTF-16 of plain English is valid UTF-8, with a NUL beside each letter
+        raise WrongEncoding(encoding, text.count("\n", 0, text.index("\0")) + 1, "every other byte is 0", better)
+    return text
+
+
+def likely(raw: bytes, wrong: str) -> str:
+    """An encoding in which `raw` is text: by its mark, its zeros, or the first of the usual ones that fits."""
+    for mark, name in _MARKS:
+        if raw.startswith(mark):
+            return name
+    if better := _wide(raw):
+        return better
+    for name in ("utf-8", "cp1252"):
+        if codecs.lookup(name).name != codecs.lookup(wrong).name and _fits(raw, name):
+            return name
+    return "latin-1"
+
+
+def _wide(raw: bytes) -> str:
+    """UTF-16 without a mark, as most text shows it: one byte of each two is nearly always 0."""
+    head = raw[: _LOOKED_AT - _LOOKED_AT % 2]
+    if len(head) < 2:
+        return ""
+    even, odd = (head[first::2].count(0) / len(head[first::2]) for first in (0, 1))
+    if max(even, odd) < 0.4 or min(even, odd) > 0.1:
+        return ""
+    return "utf-16-le" if odd > even else "utf-16-be"
+
+
+def _fits(raw: bytes, encoding: str) -> bool:
+    try:
+        raw.decode(encoding)
+    except UnicodeError:
+        return False
+    return True

@@ -1,0 +1,157 @@
+"""Rows of CSV, TSV, JSONL and Parquet files as columns, each row with its place; what is wrong with a row is told."""
+
+from __future__ import annotations
+
+import csv as python_csv
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from engine.data.reading.decoding import WrongEncoding, decode
+from engine.data.samples import BadSample
+from engine.errors import DataError, first_line, nearest
+
+RECORDS = frozenset({".csv", ".tsv", ".jsonl", ".parquet"})
+_CELLS = (str, int, float, bool, type(None))
+
+
+@dataclass(frozen=True)
+class Records:
+    """`columns` have one value a row, all as text where the file has no types; `places` say where each row is."""
+
+    columns: Mapping[str, Sequence[Any]]
+    places: Sequence[str]
+    bad: Sequence[BadSample] = field(default=())
+
+
+def read_records(path: Path, place: str, encoding: str) -> Records:
+    """The rows of a file by its suffix; its own name is told as `place`. Raises DataError."""
+    if path.suffix.lower() == ".parquet":
+        return _parquet(path, place)
+    raw = path.read_bytes()
+    try:
+        text = decode(raw, encoding)
+    except WrongEncoding as error:
+        raise error.error(path) from error
+    if path.suffix.lower() == ".jsonl":
+        return _jsonl(path, text, place)
+    return _delimited(path, text, place)
+
+
+def _delimited(path: Path, text: str, place: str) -> Records:
+    """CSV with whatever its first line is divided by; a .tsv has tabs and, as its standard says, no quotes."""
+    # Not at the top: pyarrow takes a tenth of a second to import, and only tables need it.
+    import pyarrow
+    from pyarrow import csv
+
+    text = (text if "\n" in text else text.replace("\r", "\n")).lstrip("\r\n")  # an old Macintosh ends lines by \r
+    head = text.partition("\n")[0].rstrip("\r")
+    tabs = path.suffix.lower() == ".tsv"
+    delimiter = "\t" if tabs else max(",;\t|", key=head.count)
+    names = next(
+        python_csv.reader(
+            [head], delimiter=delimiter, quoting=python_csv.QUOTE_NONE if tabs else python_csv.QUOTE_MINIMAL
+        ),
+        [],
+    )
+    _check_names(path, names)
+    bad: dict[int, str] = {}
+
+    def ragged(row: Any) -> str:
+        torn = ': a quote (") is not closed' if not tabs and row.text.count('"') % 2 else ""
+        bad[row.number] = f"has {row.actual_columns} cells, not {row.expected_columns}{torn}"
+        return "skip"
+
+    data = text.encode("utf-8", "replace")
+    # Row numbers are told only without threads. A row must lie within a block.
+    read = csv.ReadOptions(use_threads=False, block_size=min(max(1 << 20, len(data) + 1), 1 << 30))
+    parse = csv.ParseOptions(
+        delimiter=delimiter, quote_char=False if tabs else '"', newlines_in_values=not tabs,
+        ignore_empty_lines=False,  # they count
+        invalid_row_handler=ragged,
+    )  # fmt: skip
+    convert = csv.ConvertOptions(column_types=dict.fromkeys(names, pyarrow.string()), strings_can_be_null=False)
+    try:
+        table = csv.read_csv(pyarrow.py_buffer(data), read, parse, convert)
+    except pyarrow.ArrowInvalid as error:
+        what = f"can't be read: {first_line(error)}"
+        raise DataError(str(path), what, "Is it a table, with a first line of names?") from error
+    skipped = bad.keys()
+    numbers = [number for number in range(2, table.num_rows + len(bad) + 2) if number not in skipped]
+    return Records(
+        {name: table.column(name).to_pylist() for name in table.column_names},
+        [f"{place} row {number}" for number in numbers],
+        [BadSample(f"{place} row {number}", what) for number, what in bad.items()],
+    )
+
+
+def _jsonl(path: Path, text: str, place: str) -> Records:
+    rows: list[dict[str, Any]] = []
+    places: list[str] = []
+    bad: list[BadSample] = []
+    names: dict[str, None] = {}  # in the order in which they come
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        at = f"{place} line {number}"
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            bad.append(BadSample(at, f"is no JSON: {first_line(error)}"))
+            continue
+        if not isinstance(row, dict):
+            bad.append(BadSample(at, f"is a JSON {type(row).__name__}, not an object with names"))
+            continue
+        names.update(dict.fromkeys(row))
+        rows.append(row)
+        places.append(at)
+    if not rows:
+        what = f"has no line that is a JSON object: {bad[0]}" if bad else "is empty"
+        raise DataError(str(path), what, 'A line is such as {"text": "…", "label": "…"}.')
+    return Records({name: [row.get(name) for row in rows] for name in names}, places, bad)
+
+
+def _parquet(path: Path, place: str) -> Records:
+    # Not at the top: pyarrow takes a tenth of a second to import, and only tables need it.
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        file = parquet.ParquetFile(path)
+        flat = [each.name for each in file.schema_arrow if not pyarrow.types.is_nested(each.type)]
+        table = file.read(columns=flat)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(str(path), f"can't be read: {first_line(error)}", "Is it Parquet?") from error
+    columns = {name: table.column(name).to_pylist() for name in flat}
+    return Records(columns, [f"{place} row {number}" for number in range(1, table.num_rows + 1)])
+
+
+def _check_names(path: Path, names: Sequence[str]) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise DataError(str(path), f"has two columns '{twice[0]}'", "Rename one in its first line.")
+
+
+def cell_text(value: object) -> str:
+    """A cell as a person would write it; nothing is an empty text. Raises ValueError for a list or an object."""
+    if not isinstance(value, _CELLS):
+        raise ValueError(f"is a {type(value).__name__}")
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
+
+
+def column_named(
+    path: Path, columns: Mapping[str, Sequence[object]], named: str, what: str, usual: Sequence[str]
+) -> str:
+    """The column that the person named, or that has a usual name; else nothing."""
+    if named and named not in columns:
+        remedy = nearest(named, columns) or f"There are {', '.join(columns)}."
+        raise DataError(f"data.options.{what}", f"{path.name} has no column '{named}'", remedy)
+    folded = {name.lower(): name for name in columns}
+    return named or next((folded[name] for name in usual if name in folded), "")
