@@ -27,17 +27,22 @@ def as_floats(inputs: Tensor) -> Tensor:
 
 
 class Standardize:
-    """Brings every column to mean 0 and standard deviation 1, as measured on the training samples alone."""
+    """Brings every column to mean 0 and standard deviation 1, as measured on the training samples alone.
+
+    Columns that are codes of categories stay as they are.
+    """
 
     def __init__(self) -> None:
         self.mean: Tensor | None = None
         self.std: Tensor | None = None
 
-    def fit(self, inputs: Tensor) -> None:
-        """Measure `inputs` (N, columns); a constant column keeps its scale."""
+    def fit(self, inputs: Tensor, codes: int = 0) -> None:
+        """Measure `inputs` (N, columns), but for the last `codes`; a constant column keeps its scale."""
         self.mean = inputs.float().mean(0)
         std = inputs.float().std(0, correction=0)
         self.std = torch.where(std > 0, std, torch.ones_like(std))
+        if codes:
+            self.mean[-codes:], self.std[-codes:] = 0, 1
 
     def __call__(self, inputs: Tensor) -> Tensor:
         if self.mean is None or self.std is None:
