@@ -12,6 +12,7 @@ from engine.data.augmentation.augment import MOVES, STEPS
 from engine.data.prepare import part_sizes
 from engine.data.sources import Source
 from engine.data.transforms import checked
+from engine.errors import RecipeError
 from engine.models.rows import shape_text
 from engine.paths import bundled, data_root
 from engine.recipe import Part, Recipe
@@ -133,6 +134,9 @@ class _Writer:
         return [*lines, f"    return images.contiguous(), torch.as_tensor(dataset.{labels}).long()", "", ""]
 
     def _own(self) -> list[str]:
+        if self._data.path:
+            what = "files of your own are read by torch-tui alone: an exported file can't"
+            raise RecipeError("data.path", what, "Read them in a function of your own, and name it in data.python.")
         self.needs.add("read")
         made = f"{imported(self._data.python)}({', '.join(f'{k}={literal(v)}' for k, v in self._data.options.items())})"
         if "train" in self._source.sizes:

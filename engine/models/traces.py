@@ -35,7 +35,8 @@ class Flow:
 
     `learns`: the backward pass goes on above it, which it does not to the data.
     `memory` tells where it lies from where anything else in the model does, views share it; `held` is its size in bytes
-    a sample, None where it is that of the shape.
+    a sample, None where it is that of the shape. `codes` count those of each of the last columns, where they are codes
+    of categories.
     """
 
     shape: Shape
@@ -43,6 +44,7 @@ class Flow:
     learns: bool = False
     memory: int = 0
     held: float | None = None
+    codes: tuple[int, ...] = ()
 
     @property
     def bytes(self) -> float:
@@ -53,7 +55,8 @@ class Flow:
 
     def like(self, other: Flow) -> bool:
         """Whether layers do the same with both."""
-        return (self.shape, self.dtype, self.learns) == (other.shape, other.dtype, other.learns)
+        ours, others = ((flow.shape, flow.dtype, flow.learns, flow.codes) for flow in (self, other))
+        return ours == others
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ def made_of(entry: Entry, values: dict[str, Any], flow: Flow, part: Layer, where
     """
     if any(parameter.takes_function for parameter in entry.parameters if parameter.name in values):
         return _trace(entry, values, flow, part, where)  # the file may have changed
-    key = (entry.name, repr(values), flow.shape, flow.dtype, flow.learns)
+    key = (entry.name, repr(values), flow.shape, flow.dtype, flow.learns, flow.codes)
     with _memory_lock:
         if key in _memory:
             _memory.move_to_end(key)
@@ -112,6 +115,8 @@ def _trace(entry: Entry, values: dict[str, Any], flow: Flow, part: Layer, where:
     is_view = storage(outgoing) == storage(incoming)
     if not floats and not is_view and not isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
         raise _of_tokens(part, where)  # the meta device multiplies them by weights, other devices do not
+    if flow.codes and not is_view and not getattr(module, "takes_codes", False):
+        raise of_codes(part, where)
     output = tuple(outgoing.shape[1:])
     if not outgoing.numel():
         what = f"{part.name} makes {shape_text(output)} of {shape_text(flow.shape)}: nothing is left"
@@ -161,6 +166,12 @@ def _explained(
 
 def _of_tokens(part: Layer, where: str) -> ModelError:
     return ModelError(where, f"{part.name} needs numbers, tokens reach it", "Add an Embedding above it.")
+
+
+def of_codes(part: Layer, where: str) -> ModelError:
+    """Why codes of categories can't be taken for numbers."""
+    what = f"{part.name} would take codes of categories for numbers"
+    return ModelError(where, what, 'Add a ColumnEmbedding above it, or set categories = "one-hot" in data.options.')
 
 
 def _of_another_size(part: Layer, key: str, wanted: int, reached: Shape, gets: int, where: str) -> ModelError:
