@@ -100,7 +100,8 @@ def open_table(
             raise DataError(where, f"no row of {part} is left of {len(parts[part]):,}{first}", "Mend the rows.")
     notes = [*absent, *(note for each in cleaned.values() for note in each.notes)]
     if task == "classification":
-        notes += counted(names, {part: each.rows.targets for part, each in cleaned.items()}, targets[0], where)
+        told_targets = {part: each.rows.targets for part, each in cleaned.items()}
+        notes += counted(names, told_targets, f"{where}: column '{targets[0]}'")
     found = ", ".join(f"'{name}'" for name in targets)
     source = replace(
         unread(Data(path=str(path)), task),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +19,7 @@ _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 # 1,5 and 1.234,5; then 1,234,567.8 and 1,234.
 _COMMA = r"^[+-]?\d{1,3}(\.?\d{3})*,\d+$"
 _GROUPED = r"^[+-]?\d{1,3}(,\d{3})+(\.\d+)?$"
+_ID = re.compile(r"(?i:(^|[_\W])(id|index|key)$)|[a-z]I[dD]$")
 _DATE = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}.*)?$"
 
 
@@ -113,7 +116,7 @@ def numbers(column: Any, writing: Writing) -> Numbers:
         there = text.is_valid()
         parsed = _parsed(text, writing)
     elif pa.types.is_date(column.type) or pa.types.is_timestamp(column.type):
-        parsed = pc.divide(pc.cast(pc.cast(pc.cast(column, pa.timestamp("us")), pa.int64()), pa.float64()), 86.4e9)
+        parsed = _days(column)
     else:
         parsed = pc.cast(pc.cast(column, pa.uint8()) if pa.types.is_boolean(column.type) else column, pa.float64())
     values = np.array(parsed.to_numpy(zero_copy_only=False), dtype=np.float64)
@@ -159,9 +162,9 @@ def infer(cells: Cells, targets: Sequence[str], chosen: Chosen, writing: Writing
     ids = [name for name in names if name not in (*left_out, *chosen.numeric, *chosen.categorical)]
     for name in ids:
         column = cells.table.column(name)
-        if name in numeric and len(numeric) + len(categorical) > 1 and _counts(column, writing):
+        if name in numeric and len(numeric) + len(categorical) > 1 and _numbers_rows(name, column, writing):
             numeric.remove(name)
-            left_out[name] = "counts the rows"
+            left_out[name] = "numbers the rows"
         elif name in categorical and _all_differ(column, writing):
             categorical.remove(name)
             left_out[name] = "different in every row"
@@ -223,12 +226,13 @@ def _check_marks(cells: Cells, name: str, text: Any, plain: int, where: str) -> 
             raise DataError(f"{where}: column '{name}'", what, f"{remedy}, or name the column in categorical.")
 
 
-def _counts(column: Any, writing: Writing) -> bool:
-    """Whether a column of numbers goes through as many whole numbers as there are rows: it numbers them."""
+def _numbers_rows(name: str, column: Any, writing: Writing) -> bool:
+    """Whether whole numbers are different in every row, and count the rows or are called an id."""
     values = numbers(column, writing).values
-    if len(values) < 2 or np.isnan(values).any() or values.max() - values.min() != len(values) - 1:
+    if len(values) < 2 or np.isnan(values).any() or len(np.unique(values)) < len(values):
         return False
-    return len(np.unique(values)) == len(values) and bool((values == np.floor(values)).all())
+    counts = values.max() - values.min() == len(values) - 1
+    return bool((counts or _ID.search(name)) and (values == np.floor(values)).all())
 
 
 def _all_differ(column: Any, writing: Writing) -> bool:
@@ -252,8 +256,19 @@ def _parsed(text: Any, writing: Writing) -> Any:
     try:
         return pc.cast(text, pa.float64())
     except pa.ArrowInvalid:
+        if pc.all(pc.match_substring_regex(text, _DATE)).as_py():
+            with contextlib.suppress(pa.ArrowInvalid):  # 2024-02-30
+                return _days(pc.cast(text, pa.timestamp("us")))
         fits = pc.match_substring_regex(text, _NUMBER)
         return pc.cast(pc.if_else(fits, text, None), pa.float64())
+
+
+def _days(column: Any) -> Any:
+    """Days since 1970, with their fractions."""
+    import pyarrow as pa  # takes 0.2 s to import
+    import pyarrow.compute as pc
+
+    return pc.divide(pc.cast(pc.cast(pc.cast(column, pa.timestamp("us")), pa.int64()), pa.float64()), 86.4e9)
 
 
 def _few(names: Sequence[str]) -> str:

@@ -82,7 +82,8 @@ def read_delimited(file: Path, dialect: Dialect, place: str, progress: Progress)
             for batch in reader:
                 batches.append(batch)
                 rows += batch.num_rows
-                progress(f"reading {file.name}", min(stream.read_so_far, total), total)
+                # Blocks are read ahead of the rows that are made of them.
+                progress(f"reading {file.name}", min(stream.read_so_far, len(batches) * _BLOCK, total), total)
         except pa.ArrowInvalid as error:
             if "no data" not in str(error).lower() and "Empty CSV" not in str(error):
                 raise DataError(str(file), f"can't be read: {_in_words(error)}", "Mend the file.") from error

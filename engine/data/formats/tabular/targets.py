@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -52,7 +51,7 @@ def class_targets(
     coded = {part: categories(cells.table.column(name), writing) for part, cells in parts.items()}
     found = in_order(list({_canonical(each) for column in coded.values() for each in column.names}))
     if not named:
-        _check_classes(found, parts, name, where)
+        check_classes(len(found), sum(map(len, parts.values())), f"{where}: column '{name}'")
     classes = named or tuple(found)
     by_number = not set(found) & set(named) and bool(named)
     place = {str(number): number for number in range(len(classes))} if by_number else {}
@@ -85,6 +84,10 @@ def number_targets(
             column = numbers(cell, writing)
             if column.stray.sum() > len(cells) // 2:
                 row = int(column.stray.argmax())
+                what = f"'{cell[row].as_py()}' in {cells.where(row)} is no number to predict"
+                remedy = 'Set task = "classification", or target to a column of numbers.'
+                raise DataError(f"{where}: column '{name}'", what, remedy)
+            for row in np.flatnonzero(np.isnan(column.values)).tolist():
                 what = f"is no number: '{cell[row].as_py()}'" if column.stray[row] else "is empty"
                 wrong.setdefault(row, f"the target '{name}' {what}")
             columns.append(column.values.astype(np.float32))
@@ -92,15 +95,15 @@ def number_targets(
     return targets
 
 
-def counted(classes: Sequence[str], targets: Mapping[str, Tensor], name: str, where: str) -> list[str]:
+def counted(classes: Sequence[str], targets: Mapping[str, Tensor], where: str) -> list[str]:
     """What is to be said of the sizes of the classes. Raises DataError for one class alone."""
     main = targets.get("all", targets.get("train"))
     assert main is not None
     counts = torch.bincount(main, minlength=len(classes)).tolist()
     there = [each for each, count in zip(classes, counts, strict=True) if count]
     if len(there) < 2:
-        what = f"all rows are of one class: '{there[0]}'" if there else "no row has a class"
-        raise DataError(f"{where}: column '{name}'", what, "Add rows of another, or set target to another column.")
+        what = f"all samples are of one class: '{there[0]}'" if there else "no sample has a class"
+        raise DataError(where, what, "Add samples of another, or choose another target.")
     notes = []
     for few, said in ((1, "has one sample"), (0, "has no sample to train on")):
         if names := [each for each, count in zip(classes, counts, strict=True) if count == few]:
@@ -109,13 +112,11 @@ def counted(classes: Sequence[str], targets: Mapping[str, Tensor], name: str, wh
     return notes
 
 
-def _check_classes(found: Sequence[str], parts: Mapping[str, Any], name: str, where: str) -> None:
-    rows = sum(map(len, parts.values()))
-    if len(found) <= _FEW or len(found) <= _TOO_MANY * rows:
-        return
-    what = f"has {len(found):,} different values in {rows:,} rows: these are no classes"
-    remedy = 'Set task = "regression", or target to another column.'
-    raise DataError(f"{where}: column '{name}'", what, remedy)
+def check_classes(classes: int, samples: int, where: str) -> None:
+    """Raise DataError for targets of which too many differ to be classes."""
+    if classes > _FEW and classes > _TOO_MANY * samples:
+        what = f"has {classes:,} different values in {samples:,} samples: these are no classes"
+        raise DataError(where, what, 'Set task = "regression", or choose another target.')
 
 
 def _canonical(text: str) -> str:
