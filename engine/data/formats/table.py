@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.data.formats.tabular.cells import Cells
-from engine.data.formats.tabular.columns import MISSING, Chosen, Coded, Roles, Writing, categories, infer, numbers
+from engine.data.formats.tabular.columns import MISSING, Chosen, Coded, Parsed, Roles, Writing, infer
 from engine.data.formats.tabular.delimited import Dialect, read_delimited
 from engine.data.formats.tabular.parquet import read_parquet
 from engine.data.formats.tabular.rows import Categories, Missing, Rows, Settings
@@ -74,26 +74,28 @@ def open_table(
         raise RecipeError("task", f"a table is not for {task}", 'Try "classification" or "regression".')
     if most_categories < 1:
         raise RecipeError("data.options.most_categories", f"{most_categories} are too few", "Try 200.")
-    parts = {part: _read(file, part, dialect, progress) for part, file in _files(path).items()}
+    read = {part: _read(file, part, dialect, progress) for part, file in _files(path).items()}
+    parts = {part: Parsed(cells, writing, progress) for part, cells in read.items()}
     main = "train" if "train" in parts else "all"
-    targets, how = target_columns(target, parts[main].table.column_names)
+    columns = read[main].table.column_names
+    targets, how = target_columns(target, columns)
     if task == "classification" and len(targets) > 1:
         raise RecipeError("data.options.target", "classification has one target", "Name one column.")
     chosen = Chosen(numeric, categorical, ignore)
-    chosen.check(parts[main].table.column_names, targets)
+    chosen.check(columns, targets)
     where = str(path)
-    roles = infer(parts[main], targets, chosen, writing, where)
+    roles = infer(parts[main], targets, chosen, where)
     if not roles.numeric and not roles.categorical:
         why = "; ".join(f"'{name}' is {reason}" for name, reason in roles.left_out.items())
         raise DataError(where, f"has no column to learn from ({why})", "Name one in numeric or categorical.")
     parts, absent = _with_columns(parts, (*roles.numeric, *roles.categorical), targets, where)
     names: tuple[str, ...] = ()
     if task == "classification":
-        names, told = class_targets(parts, targets[0], classes, writing, where)
+        names, told = class_targets(parts, targets[0], classes, where)
     else:
-        told = number_targets(parts, targets, writing, where)
+        told = number_targets(parts, targets, where)
     settings = Settings(missing, indicators, categories, most_categories)
-    cleaned = {part: _Cleaned.of(parts[part], told[part], roles, writing, settings) for part in parts}
+    cleaned = {part: _Cleaned.of(parts[part], told[part], roles, settings) for part in parts}
     for part, each in cleaned.items():
         if not len(each.rows):
             first = f", the first: {each.bad[0]}" if each.bad else ""
@@ -112,7 +114,7 @@ def open_table(
         classes=names,
         columns=(*roles.numeric, *roles.categorical),
     )
-    bad = [sample for part in parts for sample in (*parts[part].bad, *cleaned[part].bad)]
+    bad = [sample for part in parts for sample in (*read[part].bad, *cleaned[part].bad)]
     return Loaded(source, {part: each.rows for part, each in cleaned.items()}, bad)
 
 
@@ -125,15 +127,15 @@ class _Cleaned:
     notes: Sequence[str]
 
     @classmethod
-    def of(cls, cells: Cells, targets: Targets, roles: Roles, writing: Writing, settings: Settings) -> _Cleaned:
+    def of(cls, parsed: Parsed, targets: Targets, roles: Roles, settings: Settings) -> _Cleaned:
         """Raises DataError where a cell is missing that must not be."""
-        table = cells.table
-        numeric = {name: numbers(table.column(name), writing) for name in roles.numeric}
-        categorical = {name: categories(table.column(name), writing) for name in roles.categorical}
+        cells = parsed.cells
+        numeric = {name: parsed.numbers(name) for name in roles.numeric}
+        categorical = {name: parsed.categories(name) for name in roles.categorical}
         wrong = dict(targets.wrong)
         for name, column in numeric.items():
             for row in np.flatnonzero(column.stray).tolist():
-                wrong.setdefault(row, f"'{table.column(name)[row].as_py()}' in column '{name}' is no number")
+                wrong.setdefault(row, f"'{parsed.column(name)[row].as_py()}' in column '{name}' is no number")
         keep = np.ones(len(cells), dtype=bool)
         keep[list(wrong)] = False
         bad = [BadSample(cells.where(row), wrong[row]) for row in sorted(wrong)]
@@ -192,19 +194,19 @@ def _read(file: Path, part: str, dialect: Dialect, progress: Progress) -> Cells:
 
 
 def _with_columns(
-    parts: Mapping[str, Cells], inputs: Sequence[str], targets: Sequence[str], where: str
-) -> tuple[dict[str, Cells], list[str]]:
+    parts: Mapping[str, Parsed], inputs: Sequence[str], targets: Sequence[str], where: str
+) -> tuple[dict[str, Parsed], list[str]]:
     """The parts that have all columns, and what is to be said of one without a target. Raises DataError."""
-    found, notes = dict[str, Cells](), list[str]()
-    for part, cells in parts.items():
-        names = cells.table.column_names
+    found, notes = dict[str, Parsed](), list[str]()
+    for part, parsed in parts.items():
+        names = parsed.cells.table.column_names
         if lacking := [name for name in inputs if name not in names]:
             what = f"the {part} part has no column '{lacking[0]}'"
             raise DataError(where, what, "Give it the columns of the train part, or name the column in ignore.")
         if any(name not in names for name in targets):
             notes.append(f"the {part} part does not say '{targets[0]}' and is left out")
         else:
-            found[part] = cells
+            found[part] = parsed
     return found, notes
 
 

@@ -43,7 +43,7 @@ class Cells:
 class Places(Sequence[str]):
     """Where samples are found, put into words when somebody asks: `line 17`."""
 
-    def __init__(self, place: str, numbers: np.ndarray | range) -> None:
+    def __init__(self, place: str, numbers: np.ndarray) -> None:
         self._place, self._numbers = place, numbers
 
     def __len__(self) -> int:
@@ -58,26 +58,33 @@ class Places(Sequence[str]):
             return Places(self._place, self._numbers[index])
         return f"{self._place} {self._numbers[index]}"
 
+    def chosen(self, numbers: np.ndarray) -> Places:
+        """Those of some samples."""
+        return Places(self._place, self._numbers[numbers])
+
 
 class RowTexts(Sequence[Mapping[str, str]]):
-    """The cells of each row by column, as they stand in the file; made when somebody asks for a row."""
+    """The cells of rows by column, as they stand in the file; made when somebody asks for a row."""
 
-    def __init__(self, table: pa.Table) -> None:
-        self._table = table
+    def __init__(self, table: pa.Table, rows: np.ndarray) -> None:
+        self._table, self._rows = table, rows
 
     def __len__(self) -> int:
-        return int(self._table.num_rows)
+        return len(self._rows)
 
     @overload
     def __getitem__(self, index: int) -> Mapping[str, str]: ...
     @overload
-    def __getitem__(self, index: slice) -> Sequence[Mapping[str, str]]: ...
-    def __getitem__(self, index: int | slice) -> Mapping[str, str] | Sequence[Mapping[str, str]]:
+    def __getitem__(self, index: slice) -> RowTexts: ...
+    def __getitem__(self, index: int | slice) -> Mapping[str, str] | RowTexts:
         if isinstance(index, slice):
-            return [self[number] for number in range(*index.indices(len(self)))]
-        number = range(len(self))[index]
-        row: dict[str, list[Any]] = self._table.slice(number, 1).to_pydict()
+            return RowTexts(self._table, self._rows[index])
+        row: dict[str, list[Any]] = self._table.slice(int(self._rows[index]), 1).to_pydict()
         return {name: "" if value is None else str(value) for name, (value,) in row.items()}
+
+    def chosen(self, numbers: np.ndarray) -> RowTexts:
+        """Those of some samples."""
+        return RowTexts(self._table, self._rows[numbers])
 
     def __reduce__(self) -> tuple[type[tuple[()]], tuple[()]]:
         """Workers train, and need no text for it: it stays here."""
@@ -87,20 +94,25 @@ class RowTexts(Sequence[Mapping[str, str]]):
 class ByName(Mapping[str, np.ndarray]):
     """Every column of a table by its name, numbers where all its cells are; made when somebody asks for one."""
 
-    def __init__(self, table: pa.Table) -> None:
-        self._table = table
+    def __init__(self, table: pa.Table, rows: np.ndarray) -> None:
+        self._table, self._rows = table, rows
         self._names = tuple(table.column_names)
 
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self._names:
             raise KeyError(name)
-        return _values(self._table.column(name))
+        values: np.ndarray = _values(self._table.column(name))[self._rows]
+        return values
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 
     def __len__(self) -> int:
         return len(self._names)
+
+    def chosen(self, numbers: np.ndarray) -> ByName:
+        """Those of some samples."""
+        return ByName(self._table, self._rows[numbers])
 
     def __reduce__(self) -> tuple[type[dict[str, np.ndarray]], tuple[()]]:
         """Workers split nothing."""

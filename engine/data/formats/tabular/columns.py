@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from engine.data.formats.tabular.cells import Cells
+from engine.data.samples import Progress
 from engine.errors import DataError, RecipeError, nearest
 
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?")
@@ -127,9 +128,9 @@ def numbers(column: Any, writing: Writing) -> Numbers:
     return Numbers(values, stray)
 
 
-def categories(column: Any, writing: Writing) -> Coded:
-    """A column as categories, in the order in which they come."""
-    coded = texts(column, writing).dictionary_encode()
+def categories(text: Any) -> Coded:
+    """Trimmed text as categories, in the order in which they come."""
+    coded = text.dictionary_encode()
     codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
     return Coded(codes, tuple(coded.dictionary.to_pylist()))
 
@@ -142,8 +143,47 @@ def in_order(names: Sequence[str]) -> list[str]:
         return sorted(names)
 
 
-def infer(cells: Cells, targets: Sequence[str], chosen: Chosen, writing: Writing, where: str) -> Roles:
+class Parsed:
+    """The columns of a part as numbers or as categories, each made when it is asked for, and once."""
+
+    def __init__(self, cells: Cells, writing: Writing, progress: Progress) -> None:
+        self.cells, self.writing = cells, writing
+        self._progress = progress
+        self._numbers: dict[str, Numbers] = {}
+        self._categories: dict[str, Coded] = {}
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    def column(self, name: str) -> Any:
+        """The cells of a column as they were read."""
+        return self.cells.table.column(name)
+
+    def texts(self, name: str) -> Any:
+        """A column as trimmed text, null where a cell is missing."""
+        return texts(self.column(name), self.writing)
+
+    def numbers(self, name: str) -> Numbers:
+        """A column as numbers."""
+        if name not in self._numbers:
+            self._tell(self._numbers)
+            self._numbers[name] = numbers(self.column(name), self.writing)
+        return self._numbers[name]
+
+    def categories(self, name: str) -> Coded:
+        """A column as categories."""
+        if name not in self._categories:
+            self._tell(self._categories)
+            self._categories[name] = categories(self.texts(name))
+        return self._categories[name]
+
+    def _tell(self, done: Mapping[str, object]) -> None:
+        self._progress("making sense of the columns", len(done), self.cells.table.num_columns)
+
+
+def infer(parsed: Parsed, targets: Sequence[str], chosen: Chosen, where: str) -> Roles:
     """What each column is, as a person says or as its cells look. Raises DataError for numbers written otherwise."""
+    cells = parsed.cells
     names = [name for name in cells.table.column_names if name not in targets]
     numeric, categorical, left_out = list[str](), list[str](), dict[str, str]()
     for name in names:
@@ -153,29 +193,29 @@ def infer(cells: Cells, targets: Sequence[str], chosen: Chosen, writing: Writing
             numeric.append(name)
         elif name in chosen.categorical:
             categorical.append(name)
-        elif (why := _useless(cells.table.column(name), writing)) is not None:
+        elif (why := _useless(parsed, name)) is not None:
             left_out[name] = why
-        elif _is_numeric(cells, name, writing, where):
+        elif _is_numeric(parsed, name, where):
             numeric.append(name)
         else:
             categorical.append(name)
     ids = [name for name in names if name not in (*left_out, *chosen.numeric, *chosen.categorical)]
     for name in ids:
-        column = cells.table.column(name)
-        if name in numeric and len(numeric) + len(categorical) > 1 and _numbers_rows(name, column, writing):
+        if name in numeric and len(numeric) + len(categorical) > 1 and _numbers_rows(parsed, name):
             numeric.remove(name)
             left_out[name] = "numbers the rows"
-        elif name in categorical and _all_differ(column, writing):
+        elif name in categorical and _all_differ(parsed, name):
             categorical.remove(name)
             left_out[name] = "different in every row"
     return Roles(tuple(numeric), tuple(categorical), left_out)
 
 
-def _useless(column: Any, writing: Writing) -> str | None:
+def _useless(parsed: Parsed, name: str) -> str | None:
     """Why nothing can be learned of a column, None where something may."""
     import pyarrow as pa  # takes 0.2 s to import
     import pyarrow.compute as pc
 
+    column = parsed.column(name)
     kind = column.type
     if pa.types.is_null(kind) or column.null_count == len(column):
         return "empty"
@@ -185,7 +225,7 @@ def _useless(column: Any, writing: Writing) -> str | None:
         return f"cells of {kind}"
     if pa.types.is_temporal(kind):
         return "dates"
-    text = texts(column, writing)
+    text = parsed.texts(name)
     if text.null_count == len(text):
         return "empty"
     if not text.null_count and pc.all(pc.equal(text, text[0])).as_py():
@@ -193,18 +233,18 @@ def _useless(column: Any, writing: Writing) -> str | None:
     return "dates" if pc.all(pc.match_substring_regex(text, _DATE)).as_py() else None
 
 
-def _is_numeric(cells: Cells, name: str, writing: Writing, where: str) -> bool:
+def _is_numeric(parsed: Parsed, name: str, where: str) -> bool:
     import pyarrow as pa  # takes 0.2 s to import
 
-    column = cells.table.column(name)
+    column = parsed.column(name)
     if not pa.types.is_string(column.type) and not pa.types.is_large_string(column.type):
         return not pa.types.is_boolean(column.type)
-    text = texts(column, writing)
+    text = parsed.texts(name)
     known = len(text) - text.null_count
-    right = known - int(numbers(column, writing).stray.sum())
+    right = known - int(parsed.numbers(name).stray.sum())
     if right >= _MOSTLY * known:
         return True
-    _check_marks(cells, name, text, right, where)
+    _check_marks(parsed.cells, name, text, right, where)
     return False
 
 
@@ -226,19 +266,19 @@ def _check_marks(cells: Cells, name: str, text: Any, plain: int, where: str) -> 
             raise DataError(f"{where}: column '{name}'", what, f"{remedy}, or name the column in categorical.")
 
 
-def _numbers_rows(name: str, column: Any, writing: Writing) -> bool:
+def _numbers_rows(parsed: Parsed, name: str) -> bool:
     """Whether whole numbers are different in every row, and count the rows or are called an id."""
-    values = numbers(column, writing).values
-    if len(values) < 2 or np.isnan(values).any() or len(np.unique(values)) < len(values):
+    values = parsed.numbers(name).values
+    if len(values) < 2 or not (values == np.floor(values)).all():  # NaN is not even itself
         return False
     counts = values.max() - values.min() == len(values) - 1
-    return bool((counts or _ID.search(name)) and (values == np.floor(values)).all())
+    return bool(counts or _ID.search(name)) and len(np.unique(values)) == len(values)
 
 
-def _all_differ(column: Any, writing: Writing) -> bool:
-    import pyarrow.compute as pc  # takes 0.2 s to import
-
-    return bool(pc.count_distinct(texts(column, writing), mode="all").as_py() == len(column) > 1)
+def _all_differ(parsed: Parsed, name: str) -> bool:
+    coded = parsed.categories(name)
+    absent = int((coded.codes < 0).sum())
+    return absent <= 1 and len(coded.names) + absent == len(coded.codes) > 1
 
 
 def _parsed(text: Any, writing: Writing) -> Any:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from engine.data.formats.tabular.cells import ByName, Cells, Places, RowTexts
 from engine.data.formats.tabular.columns import Coded, in_order
 from engine.data.samples import Columns, Samples
 from engine.data.sources import Source
+from engine.errors import DataError
 
 Missing = Literal["mean", "median", "zero", "most frequent", "drop", "stop"]
 Categories = Literal["one-hot", "embedding"]
@@ -44,8 +46,9 @@ class Rows:
     ) -> None:
         self.numeric, self.categorical, self.targets, self.settings = numeric, categorical, targets, settings
         self.places: Sequence[str] = Places(cells.place, cells.numbers)
-        self.columns: Columns = ByName(cells.table)
-        self.raw: Sequence[str | Mapping[str, str]] = RowTexts(cells.table)
+        rows = np.arange(len(cells))
+        self.columns: Columns = ByName(cells.table, rows)
+        self.raw: Sequence[str | Mapping[str, str]] = RowTexts(cells.table, rows)
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -114,7 +117,11 @@ class Encoding:
         return tuple(len(names) + 1 for names in self.known.values()) if embedded else ()
 
     def encode(self, part: Rows) -> Samples:
-        """(N, columns) float32."""
+        """(N, columns) float32. Raises DataError where they take more memory than there is."""
+        size, free = len(part) * len(self.columns) * 4, psutil.virtual_memory().available
+        if size > free:
+            what = f"{len(self.columns):,} columns take {size / 1e9:.1f} GB, {free / 1e9:.1f} GB of memory are free"
+            raise DataError("data", what, 'Set categories = "embedding" in data.options, or lower most_categories.')
         inputs = np.zeros((len(part), len(self.columns)), dtype=np.float32)
         at = 0
         for name, values in part.numeric.items():

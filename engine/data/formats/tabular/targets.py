@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.data.formats.tabular.cells import Cells
-from engine.data.formats.tabular.columns import Writing, categories, in_order, no_column, numbers
+from engine.data.formats.tabular.columns import Parsed, in_order, no_column
 from engine.errors import DataError
 
 _NAMES = ("target", "label", "class", "y")
@@ -42,13 +41,13 @@ def target_columns(said: str | tuple[str, ...], names: Sequence[str]) -> tuple[t
 
 
 def class_targets(
-    parts: Mapping[str, Cells], name: str, named: tuple[str, ...], writing: Writing, where: str
+    parts: Mapping[str, Parsed], name: str, named: tuple[str, ...], where: str
 ) -> tuple[tuple[str, ...], dict[str, Targets]]:
     """The names of the classes in order, and each part's targets. `named` are those that a person gives.
 
     Raises DataError for a column that is none of classes.
     """
-    coded = {part: categories(cells.table.column(name), writing) for part, cells in parts.items()}
+    coded = {part: parsed.categories(name) for part, parsed in parts.items()}
     found = in_order(list({_canonical(each) for column in coded.values() for each in column.names}))
     if not named:
         check_classes(len(found), sum(map(len, parts.values())), f"{where}: column '{name}'")
@@ -71,20 +70,17 @@ def class_targets(
     return classes, targets
 
 
-def number_targets(
-    parts: Mapping[str, Cells], names: Sequence[str], writing: Writing, where: str
-) -> dict[str, Targets]:
+def number_targets(parts: Mapping[str, Parsed], names: Sequence[str], where: str) -> dict[str, Targets]:
     """Each part's targets as numbers. Raises DataError for a column that has none."""
     targets = {}
-    for part, cells in parts.items():
+    for part, parsed in parts.items():
         wrong: dict[int, str] = {}
         columns = []
         for name in names:
-            cell = cells.table.column(name)
-            column = numbers(cell, writing)
-            if column.stray.sum() > len(cells) // 2:
+            cell, column = parsed.column(name), parsed.numbers(name)
+            if column.stray.sum() > len(parsed) // 2:
                 row = int(column.stray.argmax())
-                what = f"'{cell[row].as_py()}' in {cells.where(row)} is no number to predict"
+                what = f"'{cell[row].as_py()}' in {parsed.cells.where(row)} is no number to predict"
                 remedy = 'Set task = "classification", or target to a column of numbers.'
                 raise DataError(f"{where}: column '{name}'", what, remedy)
             for row in np.flatnonzero(np.isnan(column.values)).tolist():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -190,6 +191,14 @@ def test_rare_categories_share_the_code_of_unknown_ones(tmp_path: Path) -> None:
     assert samples.inputs[:, 1:].sum().item() == 5
 
 
+def test_more_columns_than_memory_holds_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = read(fruit(tmp_path))
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=500 * 8 * 4 - 1))
+    with pytest.raises(DataError, match=r"8 columns take 0\.0 GB.*Set categories = .embedding."):
+        encoded(loaded, list(range(100)))
+    assert encoded(read(fruit(tmp_path), categories="embedding"), list(range(100)))[1].inputs.shape == (500, 3)
+
+
 def test_samples_keep_what_they_were(tmp_path: Path) -> None:
     file = fruit(tmp_path)
     _, samples = encoded(read(file), list(range(100)))
@@ -197,7 +206,7 @@ def test_samples_keep_what_they_were(tmp_path: Path) -> None:
     raw = number.raw[0]
     assert isinstance(raw, dict)
     assert ",".join(raw.values()) == file.read_text().splitlines()[3]
-    assert number.places == ["line 4"]
+    assert list(number.places) == ["line 4"]
     assert number.columns["number"].tolist() == [2.0]
     assert number.columns["colour"].tolist() == [raw["colour"]]
     assert set(samples.columns) == {"number", "colour", "form", "weight", "unit", "label"}
