@@ -85,6 +85,9 @@ def open_table(
     chosen.check(columns, targets)
     where = str(path)
     roles = infer(parts[main], targets, chosen, where)
+    if len(columns) == 1:
+        what = f"has one column, '{columns[0]}', and nothing to tell it by"
+        raise DataError(where, what, "Set delimiter in data.options, if it is another.")
     if not roles.numeric and not roles.categorical:
         why = "; ".join(f"'{name}' is {reason}" for name, reason in roles.left_out.items())
         raise DataError(where, f"has no column to learn from ({why})", "Name one in numeric or categorical.")

@@ -47,7 +47,7 @@ class Form:
             chunk = chunk[:, None]
         elif self.layout == "NHWC":
             chunk = chunk.transpose(0, 3, 1, 2)
-        with np.errstate(over="ignore"):  # `wrong` has told of those
+        with np.errstate(over="ignore"):  # `wrong` tells of those
             return np.ascontiguousarray(chunk, dtype=np.uint8 if chunk.dtype == np.uint8 else np.float32)
 
     def wrong(self, chunk: np.ndarray) -> np.ndarray:

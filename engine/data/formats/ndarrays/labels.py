@@ -59,7 +59,8 @@ def numbered(arrays: Mapping[str, np.ndarray], where: str) -> dict[str, Targets]
     for part, array in arrays.items():
         if array.dtype.kind not in "biuf":
             raise DataError(where, f"are {array.dtype}, no numbers to predict", 'Set task = "classification".')
-        values = array.reshape(len(array), -1).astype(np.float32)
+        with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite
+            values = array.reshape(len(array), -1).astype(np.float32)
         bad = ~np.isfinite(values).all(1)
         wrong = dict.fromkeys(np.flatnonzero(bad).tolist(), "its target is NaN or infinite")
         targets[part] = Targets(torch.from_numpy(values), wrong)

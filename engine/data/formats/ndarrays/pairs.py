@@ -178,7 +178,7 @@ def _of_files(folder: Path, files: Sequence[Path]) -> _Store:
         file = by_stem[name]
         try:
             array: np.ndarray = np.load(file, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError) as error:  # of an empty array, too: nothing can be mapped
+        except Exception as error:  # of a damaged file NumPy raises nearly anything
             raise refused(str(file), error) from error
         return array
 
@@ -189,7 +189,7 @@ def _of_archive(path: Path) -> _Store:
     try:
         with zipfile.ZipFile(path) as archive:
             sizes = {Path(info.filename).with_suffix("").as_posix(): info.file_size for info in archive.infolist()}
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
         raise refused(str(path), error) from error
 
     def read(name: str) -> np.ndarray:
@@ -200,7 +200,7 @@ def _of_archive(path: Path) -> _Store:
         try:
             with np.load(path, allow_pickle=False) as archive:
                 array: np.ndarray = archive[name]
-        except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        except Exception as error:  # of a damaged file NumPy, zipfile and zlib raise nearly anything
             raise refused(f"{path}: {name}", error) from error
         if not isinstance(array, np.ndarray):  # a member of a ZIP that is no .npy comes as bytes
             raise DataError(f"{path}: {name}", "is no array", "Save it by numpy.savez.")

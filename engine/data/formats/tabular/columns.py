@@ -16,6 +16,7 @@ from engine.errors import DataError, RecipeError, nearest
 
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?")
 _MOSTLY = 0.95  # share of a column's cells that are numbers, from which on the others are mistakes
+_GAPS = 1.1  # how far numbers of rows may go beyond the rows: some were left out
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 # 1,5 and 1.234,5; then 1,234,567.8 and 1,234.
 _COMMA = r"^[+-]?\d{1,3}(\.?\d{3})*,\d+$"
@@ -271,7 +272,7 @@ def _numbers_rows(parsed: Parsed, name: str) -> bool:
     values = parsed.numbers(name).values
     if len(values) < 2 or not (values == np.floor(values)).all():  # NaN is not even itself
         return False
-    counts = values.max() - values.min() == len(values) - 1
+    counts = values.max() - values.min() < _GAPS * len(values)
     return bool(counts or _ID.search(name)) and len(np.unique(values)) == len(values)
 
 

@@ -85,12 +85,17 @@ def read_delimited(file: Path, dialect: Dialect, place: str, progress: Progress)
                 # Blocks are read ahead of the rows that are made of them.
                 progress(f"reading {file.name}", min(stream.read_so_far, len(batches) * _BLOCK, total), total)
         except pa.ArrowInvalid as error:
-            if "no data" not in str(error).lower() and "Empty CSV" not in str(error):
+            # Nothing after the header's lines: the file ends there, or with them.
+            if not any(each in str(error) for each in ("Empty CSV", "Could not skip")):
                 raise DataError(str(file), f"can't be read: {_in_words(error)}", "Mend the file.") from error
     table = pa.Table.from_batches(batches, schema=schema)
     if not rows and not bad:
         raise DataError(str(file), "has a header and no rows", "Give it rows.")
-    return _placed(table, bad, skipped, place)
+    cells = _placed(table, bad, skipped, place)
+    if not len(cells):
+        first = f"of {len(cells.bad):,} rows none is whole; {cells.bad[0]}" if cells.bad else "all rows are empty"
+        raise DataError(str(file), first, "Is the delimiter another, or a name missing in the header?")
+    return cells
 
 
 def _beginning(file: Path, dialect: Dialect) -> tuple[list[str], str, int]:
@@ -138,7 +143,7 @@ def _delimiter(head: str) -> str:
         except csv.Error:
             return 0.0, 0
         alike = sum(count == counts[0] for count in counts) / len(counts)
-        return (alike if counts[0] > 1 else 0.0), counts[0]
+        return (alike, counts[0]) if counts[0] > 1 and alike >= 0.5 else (0.0, 0)
 
     return max(DELIMITERS, key=score)
 

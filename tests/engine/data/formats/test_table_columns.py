@@ -51,7 +51,7 @@ def test_what_columns_are_is_told(tmp_path: Path) -> None:
     file = table(
         tmp_path,
         PassengerId=[1000 + 3 * number for number in range(MANY)],
-        row=list(range(MANY)),
+        row=[*range(MANY - 1), MANY + 2],  # some were taken out
         name=[f"person {number}" for number in range(MANY)],
         day=[f"2024-03-{1 + number % 28:02}" for number in range(MANY)],
         unit=["kg"] * MANY,
@@ -193,6 +193,7 @@ def test_few_of_a_columns_cells_that_are_numbers_make_it_no_numbers(tmp_path: Pa
         ({"x": X, "label": X}, "classification", '40 different values in 40 samples: these are no classes'),
         ({"x": X, "y": LABELS}, "regression", "'yes' in line 2 is no number to predict"),
         ({"unit": ["kg"] * MANY, "label": LABELS}, "classification", "has no column to learn from ('unit' is the same"),
+        ({"a;b": LABELS}, "classification", "has one column, 'a;b', and nothing to tell it by"),
         ({"x": X, "label": [""] * MANY}, "classification", "no row of all is left of 40, the first: line 2"),
     ],
 )  # fmt: skip
