@@ -333,12 +333,6 @@ def _takes_one_tensor(target: type[nn.Module]) -> bool:
     return bool(parameters) and all(parameter.default is not REQUIRED for parameter in parameters[1:])
 
 
-def _needs_code(parameter: Parameter) -> bool:
-    """Whether only Python code can give it: a function, or other objects of torch."""
-    text = _type_text(parameter.annotation)
-    return parameter.required and any(word in text for word in ("Callable", "LRScheduler", "Optimizer"))
-
-
 def _to_number(function: Callable[..., Any]) -> Callable[..., float]:
     """`function` with a plain float as its value, whatever kind of number or object with a state it is.
 

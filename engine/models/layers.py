@@ -226,6 +226,8 @@ class _Plan:
             reached = flow if out is not None else None
         if reached is None:
             return _holding(entry, values, row, nodes, nodes, None), None
+        if any(out.codes for out in outs):  # a branch that passes them on
+            return Node(replace(row, error=of_codes(part, where)), tuple(nodes)), None
         blank = [torch.empty(SAMPLES, *out.shape, device=META, dtype=out.dtype) for out in outs]
         error = None
         try:

@@ -64,6 +64,16 @@ def test_cardinalities_that_are_not_the_datas_are_refused(flow: Flow, given: dic
         raise error
 
 
+def test_codes_are_not_joined_to_numbers() -> None:
+    """The twin: each branch may have vectors made of them."""
+    vectors = {"name": "ColumnEmbedding", "embedding_dim": 5}
+    for branch, fits in (({"name": "Identity"}, False), (vectors, True)):
+        layer = Layer.model_validate({"name": "Parallel", "layers": [vectors, branch]})
+        row = trace([layer], CODED, {})[0]
+        assert (row.error is None) == fits
+        assert row.output == ((24,) if fits else None)
+
+
 def test_its_code_is_written_with_the_sizes_filled_in() -> None:
     code = model_code(LAYERS, CODED, {})
     assert code.needs == {"ColumnEmbedding"}
