@@ -7,6 +7,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from engine.errors import ModelError
+
+
+class CodesError(ModelError):
+    """A layer would take codes of categories for numbers."""
+
+
+def of_codes(name: str, where: str) -> CodesError:
+    """The error of the layer of that name."""
+    what = f"{name} would take codes of categories for numbers"
+    return CodesError(where, what, 'Add a ColumnEmbedding above it, or set categories = "one-hot" in data.options.')
+
 
 class ColumnEmbedding(nn.Module):
     """Gives each category of a table's columns a vector that is learned (Guo, Berkhahn, Entity Embeddings, 2016).

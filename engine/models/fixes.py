@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from engine import catalog
 from engine.errors import nearest_name
+from engine.models.columns import CodesError
 from engine.models.layers import trace
 from engine.models.rows import LayerRow, Shape
 from engine.models.traces import Flow
@@ -34,8 +35,9 @@ def fixes(layers: Tree, flow: Flow, sizes: Mapping[str, int], outputs: int) -> l
     wrong = next((row for row in rows if row.error is not None), None)
     if wrong is not None:
         left = _left(rows)
-        mends = _at(layers, wrong, flow, sizes)
-        tried = [fix for fix in mends if fix.layers and _left(trace(fix.layers, flow, sizes)) < left]
+        tried = [
+            fix for fix in _at(layers, wrong, sizes) if fix.layers and _left(trace(fix.layers, flow, sizes)) < left
+        ]
     elif layers and _end(rows) != (outputs,):
         tried = [fix for fix in _at_the_end(layers, rows, sizes) if _end(trace(fix.layers, flow, sizes)) == (outputs,)]
     else:
@@ -57,7 +59,7 @@ def fitted(layers: Tree, flow: Flow, sizes: Mapping[str, int], outputs: int) -> 
     return layers
 
 
-def _at(layers: Tree, row: LayerRow, flow: Flow, sizes: Mapping[str, int]) -> Iterator[Fix]:
+def _at(layers: Tree, row: LayerRow, sizes: Mapping[str, int]) -> Iterator[Fix]:
     """Candidates for the layer of `row`, which refuses what reaches it."""
     path, layer, reached = row.path, at(layers, row.path), row.input or ()
     yield from _respelled(layers, path, sizes)
@@ -82,7 +84,7 @@ def _at(layers: Tree, row: LayerRow, flow: Flow, sizes: Mapping[str, int]) -> It
         if "vocabulary" in sizes and len(reached) == 1:
             embedding = _layer("Embedding", embedding_dim=64)
             yield Fix("add an Embedding above", replaced(layers, path, embedding, same))
-        if flow.codes and row.input == flow.shape and layer.name != "ColumnEmbedding":
+        if isinstance(row.error, CodesError):
             yield Fix("add a ColumnEmbedding above", replaced(layers, path, _layer("ColumnEmbedding"), same))
         kernel = layer.parameters.get("kernel_size")
         if isinstance(kernel, int) and len(reached) > 1:
@@ -98,7 +100,7 @@ def _at(layers: Tree, row: LayerRow, flow: Flow, sizes: Mapping[str, int]) -> It
     for each in around:
         name = at(layers, each).name
         needless = name == "Embedding" and "vocabulary" not in sizes  # pictures have no tokens to look up
-        needless |= name == "ColumnEmbedding" and not flow.codes
+        needless |= name == "ColumnEmbedding"  # it is at fault where no codes are, or `loose` mends it
         yield Fix(f"remove {name}", removed(layers, each), gives_up=not needless)
 
 

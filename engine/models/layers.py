@@ -18,8 +18,9 @@ from engine import catalog
 from engine.catalog import FROM_DATA, FROM_SHAPE, SIZES, Entry, as_tuples
 from engine.errors import ModelError, RecipeError, StudioError
 from engine.models.blocks import Chain, joined
+from engine.models.columns import of_codes
 from engine.models.rows import LayerRow, Shape, settings_text, shape_text
-from engine.models.traces import META, SAMPLES, Flow, made_of, of_codes
+from engine.models.traces import META, SAMPLES, Flow, made_of
 from engine.recipe import DEEPEST, Layer
 from engine.recipe.tree import walk
 
@@ -184,7 +185,7 @@ class _Plan:
                 place(row.path), f"{part.name} needs numbers, tokens reach it", "Add an Embedding above it."
             )
         if flow.codes:
-            raise of_codes(part, place(row.path))
+            raise of_codes(part.name, place(row.path))
         nodes, out = self.chain(part.layers, flow, row.path)
         if out is None:
             return _holding(entry, values, row, nodes, nodes, None), None
@@ -227,7 +228,7 @@ class _Plan:
         if reached is None:
             return _holding(entry, values, row, nodes, nodes, None), None
         if any(out.codes for out in outs):  # a branch that passes them on
-            return Node(replace(row, error=of_codes(part, where)), tuple(nodes)), None
+            return Node(replace(row, error=of_codes(part.name, where)), tuple(nodes)), None
         blank = [torch.empty(SAMPLES, *out.shape, device=META, dtype=out.dtype) for out in outs]
         error = None
         try:

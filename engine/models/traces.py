@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from engine.catalog import FROM_SHAPE, Entry
 from engine.errors import ModelError, first_line
+from engine.models.columns import of_codes
 from engine.models.costs import Tally, storage
 from engine.models.rows import Shape, count_parameters, shape_text
 from engine.recipe import Layer
@@ -115,12 +116,12 @@ def _trace(entry: Entry, values: dict[str, Any], flow: Flow, part: Layer, where:
     is_view = storage(outgoing) == storage(incoming)
     if not floats and not is_view and not isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
         raise _of_tokens(part, where)  # the meta device multiplies them by weights, other devices do not
-    if flow.codes and not is_view and not getattr(module, "takes_codes", False):
-        raise of_codes(part, where)
     output = tuple(outgoing.shape[1:])
     if not outgoing.numel():
         what = f"{part.name} makes {shape_text(output)} of {shape_text(flow.shape)}: nothing is left"
         raise ModelError(where, what, "Change it or the layer above.")
+    if flow.codes and not is_view and not getattr(module, "takes_codes", False):
+        raise of_codes(part.name, where)
     ends = {storage(end): end.untyped_storage().nbytes() for end in (incoming, outgoing) if tally.keeps(end)}
     longer = steps / shape[0] if steps else 1
     held = outgoing.untyped_storage().nbytes() / SAMPLES
@@ -166,12 +167,6 @@ def _explained(
 
 def _of_tokens(part: Layer, where: str) -> ModelError:
     return ModelError(where, f"{part.name} needs numbers, tokens reach it", "Add an Embedding above it.")
-
-
-def of_codes(part: Layer, where: str) -> ModelError:
-    """Why codes of categories can't be taken for numbers."""
-    what = f"{part.name} would take codes of categories for numbers"
-    return ModelError(where, what, 'Add a ColumnEmbedding above it, or set categories = "one-hot" in data.options.')
 
 
 def _of_another_size(part: Layer, key: str, wanted: int, reached: Shape, gets: int, where: str) -> ModelError:
