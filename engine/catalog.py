@@ -12,6 +12,7 @@ import typing
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
+from types import ModuleType
 from typing import Any, Literal
 
 import torch
@@ -21,7 +22,7 @@ from torch import nn
 
 from engine.docstrings import first_sentence, parameter_docs, readable, reflowed
 from engine.errors import RecipeError, first_line, nearest
-from engine.models import sequences
+from engine.models import columns, sequences
 from engine.models.blocks import CONTAINERS
 from engine.python_file import load_function
 
@@ -41,7 +42,7 @@ FROM_SHAPE: dict[str, int] = {
     "length": 1,
 }
 # What of the dataset gives it.
-FROM_DATA: dict[str, str] = {"num_embeddings": "vocabulary"}
+FROM_DATA: dict[str, str] = {"num_embeddings": "vocabulary", "cardinalities": "cardinalities"}
 # What a scheduler must know of the run that it serves; see engine.optim.schedules.
 FROM_RUN = ("T_max", "total_steps", "max_lr", "steps_per_epoch")
 # Given by the trainer or of no use to a recipe.
@@ -117,6 +118,8 @@ class Parameter:
         raise RecipeError(f"{where}.{self.name}", f"{value!r} is not {self.type_text}", remedy)
 
 
+OURS: dict[ModuleType, str] = {sequences: "sequence", columns: "table"}
+"""Modules with layers of ours, and the group of those that are not made of torch's."""
 _FUNCTION = re.compile(r".+\.py:\w+")
 SIZES = ("classes", "targets", "vocabulary", "channels", "height", "width", "length", "features")
 """Sizes that a recipe may leave to the dataset: `out_features = "classes"`."""
@@ -237,9 +240,10 @@ def layers() -> Mapping[str, Entry]:
         and not issubclass(target, nn.modules.lazy.LazyModuleMixin)
         and _takes_one_tensor(target)
     }
-    for name, target in _classes(vars(sequences), nn.Module, sequences.__name__):
-        group = _torchs(target).__module__.rpartition(".")[2]
-        torchs[name] = Entry(name, "layer", target, "sequence" if group == "module" else group)
+    for ours, theme in OURS.items():
+        for name, target in _classes(vars(ours), nn.Module, ours.__name__):
+            group = _torchs(target).__module__.rpartition(".")[2]
+            torchs[name] = Entry(name, "layer", target, theme if group == "module" else group)
     for target in CONTAINERS:
         torchs[target.__name__] = Entry(target.__name__, "layer", target, "container")
     return dict(sorted(torchs.items()))
@@ -327,12 +331,6 @@ def _forward(target: type[nn.Module]) -> dict[str, inspect.Parameter]:
 def _takes_one_tensor(target: type[nn.Module]) -> bool:
     parameters = list(_forward(target).values())
     return bool(parameters) and all(parameter.default is not REQUIRED for parameter in parameters[1:])
-
-
-def _needs_code(parameter: Parameter) -> bool:
-    """Whether only Python code can give it: a function, or other objects of torch."""
-    text = _type_text(parameter.annotation)
-    return parameter.required and any(word in text for word in ("Callable", "LRScheduler", "Optimizer"))
 
 
 def _to_number(function: Callable[..., Any]) -> Callable[..., float]:

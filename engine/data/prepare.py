@@ -36,7 +36,8 @@ class Facts:
     """What the model and the task must know of the data.
 
     `shape` is one sample's input shape after the transforms, `outputs` the number of classes or predicted numbers.
-    `vocabulary` counts the tokens that there are, where the inputs are tokens; else it is 0.
+    `vocabulary` counts the tokens that there are, where the inputs are tokens; else it is 0. `cardinalities` count the
+    codes of each of the last columns, where they are codes of categories.
     Predicted numbers are `standardised · target_std + target_mean`. `class_counts` are the training samples of each
     class; unknown before the data is loaded, and of a dataset of one's own unless the loss is balanced by them.
     """
@@ -48,6 +49,7 @@ class Facts:
     target_std: Tensor | None = None
     class_counts: tuple[int, ...] | None = None
     vocabulary: int = 0
+    cardinalities: tuple[int, ...] = ()
 
     @property
     def dtype(self) -> torch.dtype:
@@ -89,7 +91,8 @@ def describe(recipe: Recipe, *, aside: bool = False) -> tuple[Source, Facts]:
     _check_measured(recipe)
     _check_task(recipe, source)
     shape = _transformed_shape(data, source, aside)
-    return source, Facts(shape, source.outputs, source.classes, vocabulary=source.vocabulary)
+    known = Facts(shape, source.outputs, source.classes, None, None, None, source.vocabulary, source.cardinalities)
+    return source, known
 
 
 def prepare(recipe: Recipe, device: torch.device, progress: Progress) -> Prepared:
@@ -209,7 +212,8 @@ def _fit(
         if isinstance(transform, Standardize):
             before = Finish(transforms[:position])
             if isinstance(part, Samples):
-                transform.fit(before.inputs(part.inputs if index is None else part.inputs[index]))
+                inputs = before.inputs(part.inputs if index is None else part.inputs[index])
+                transform.fit(inputs, len(source.cardinalities))
             else:
                 transform.fit_batches(before.inputs(raw) for raw in _raw_batches(part, index, progress))
     mean = std = None
@@ -219,7 +223,8 @@ def _fit(
         mean, std = targets.mean(0), targets.std(0, correction=0).clamp_min(1e-12)
     shape = _transformed_shape(recipe.data, source)
     finish = Finish(transforms, None, recipe.task == "regression", mean, std, masks=recipe.task == "segmentation")
-    return finish, Facts(shape, source.outputs, source.classes, mean, std, vocabulary=source.vocabulary)
+    given = source.outputs, source.classes, mean, std, None, source.vocabulary, source.cardinalities
+    return finish, Facts(shape, *given)
 
 
 def _raw_batches(part: MapDataset, index: Tensor | None, progress: Progress, size: int = 64) -> Iterator[Tensor]:
@@ -276,6 +281,9 @@ def _transformed_shape(data: Data, source: Source, aside: bool = False) -> tuple
     shape = source.shape
     blank = torch.zeros(2, *shape, dtype=torch.long if source.vocabulary else torch.float32)
     augment, finish = Augment(data.augment), Finish(fixed(data.transforms, rate=source.rate))
+    if source.cardinalities and data.augment:
+        remedy = 'Remove it, or set categories = "one-hot" in data.options.'
+        raise RecipeError("data.augment", "would change codes of categories", remedy)
     if aside and augment.draws_globally:
         return tuple(_tried("data.transforms", lambda: finish.inputs(blank), shape).shape[1:])
     augmented = _tried("data.augment", lambda: augment(blank, 0), shape)

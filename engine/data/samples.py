@@ -56,11 +56,26 @@ class Samples:
 
     def chosen(self, index: Tensor) -> Samples:
         """The samples of these numbers, in this order."""
-        numbers = index.tolist()
-        places = [self.places[number] for number in numbers] if self.places else ()
-        raw = [self.raw[number] for number in numbers] if self.raw else ()
-        columns = {name: values[index.numpy()] for name, values in self.columns.items()}
+        numbers = index.numpy()
+        places, raw = (_chosen(texts, numbers) if texts else () for texts in (self.places, self.raw))
+        columns = self.columns
+        if isinstance(columns, Choosable):
+            columns = columns.chosen(numbers)
+        else:
+            columns = {name: values[numbers] for name, values in columns.items()}
         return Samples(self.inputs[index], self.targets[index], places, columns, raw)
+
+
+@runtime_checkable
+class Choosable(Protocol):
+    """What is made when it is asked for, of each sample, and need not be made to choose among them."""
+
+    def chosen(self, numbers: np.ndarray) -> Any:
+        """The same of the samples of these numbers, in this order."""
+
+
+def _chosen(texts: Sequence[Any], numbers: np.ndarray) -> Any:
+    return texts.chosen(numbers) if isinstance(texts, Choosable) else [texts[number] for number in numbers.tolist()]
 
 
 @runtime_checkable

@@ -26,7 +26,8 @@ class Source:
     `shape` is one sample's input shape, images as (channels, height, width). `outputs` is the number of classes of a
     classification, or of numbers to predict in a regression. `sizes` counts the samples of each part that the dataset
     comes in: `all`, or `train` and `test`. `vocabulary` counts the tokens that there are, where samples are tokens, and
-    `tokens` names them. `rate` is that of sound, in samples a second. `path` is where a person's own files lie.
+    `tokens` names them. `cardinalities` count the codes of each of the last columns of a table, where they are codes of
+    categories. `rate` is that of sound, in samples a second. `path` is where a person's own files lie.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Source:
     twin: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     vocabulary: int = 0
+    cardinalities: tuple[int, ...] = ()
     tokens: tuple[str, ...] = ()
     rate: int = 0
     path: str = ""

@@ -19,8 +19,9 @@ from engine.models.traces import Flow
 from engine.python_file import call, load_function
 from engine.recipe import Recipe
 
-OFFERED = ("shape", "outputs", "classes")
-"""What a person's own function is given if its signature names it: a sample's shape, and twice how many outputs."""
+OFFERED = ("shape", "outputs", "classes", "cardinalities")
+"""What a person's own function is given if its signature names it: a sample's shape, twice how many outputs, and how
+many codes each of the last columns has where they are codes of categories."""
 
 
 def sizes(recipe: Recipe, facts: Facts) -> Mapping[str, int]:
@@ -39,7 +40,7 @@ def wanted(recipe: Recipe, facts: Facts) -> Shape:
 
 def flow(facts: Facts) -> Flow:
     """What reaches the first layer."""
-    return Flow(facts.shape, facts.dtype)
+    return Flow(facts.shape, facts.dtype, codes=facts.cardinalities)
 
 
 def build_model(recipe: Recipe, facts: Facts, progress: Progress | None = None) -> nn.Module:
@@ -106,8 +107,7 @@ def _from_zoo(recipe: Recipe, facts: Facts, progress: Progress | None) -> nn.Mod
 
 def _from_python(recipe: Recipe, facts: Facts) -> nn.Module:
     function = load_function(recipe.model.python, "model.python")
-    offered = dict(zip(OFFERED, (facts.shape, facts.outputs, facts.outputs), strict=True))
-    model = call(function, offered, recipe.model.options, "model", ModelError)
+    model = call(function, _offered(facts), recipe.model.options, "model", ModelError)
     if not isinstance(model, nn.Module):
         raise ModelError("model.python", f"returned a {type(model).__name__}", "Return a torch.nn.Module.")
     return model
@@ -124,5 +124,9 @@ def _refusal(recipe: Recipe, facts: Facts) -> Callable[[BaseException], ModelErr
 
 def given(function: Callable[..., Any], facts: Facts) -> dict[str, Any]:
     """What a person's own function is told of the data: only what its signature names."""
-    offered = dict(zip(OFFERED, (facts.shape, facts.outputs, facts.outputs), strict=True))
+    offered = _offered(facts)
     return {name: offered[name] for name in inspect.signature(function).parameters if name in offered}
+
+
+def _offered(facts: Facts) -> dict[str, Any]:
+    return dict(zip(OFFERED, (facts.shape, facts.outputs, facts.outputs, facts.cardinalities), strict=True))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from engine import catalog
 from engine.errors import nearest_name
+from engine.models.columns import CodesError
 from engine.models.layers import trace
 from engine.models.rows import LayerRow, Shape
 from engine.models.traces import Flow
@@ -94,6 +95,8 @@ def _at(layers: Tree, rows: Sequence[LayerRow], row: LayerRow, sizes: Mapping[st
         if "vocabulary" in sizes and len(reached) == 1:
             embedding = _layer("Embedding", embedding_dim=64)
             yield Fix("add an Embedding above", replaced(layers, path, embedding, same))
+        if isinstance(row.error, CodesError):
+            yield Fix("add a ColumnEmbedding above", replaced(layers, path, _layer("ColumnEmbedding"), same))
         kernel = layer.parameters.get("kernel_size")
         if isinstance(kernel, int) and len(reached) > 1:
             smaller = min(kernel, *reached[1:])
@@ -107,6 +110,7 @@ def _at(layers: Tree, rows: Sequence[LayerRow], row: LayerRow, sizes: Mapping[st
     for each in around:
         name = at(layers, each).name
         needless = name == "Embedding" and "vocabulary" not in sizes  # pictures have no tokens to look up
+        needless |= name == "ColumnEmbedding"  # it is at fault where no codes are, or `loose` mends it
         yield Fix(f"remove {name}", removed(layers, each), gives_up=not needless)
 
 

@@ -15,9 +15,10 @@ import torch
 from torch import nn
 
 from engine import catalog
-from engine.catalog import FROM_DATA, FROM_SHAPE, SIZES, Entry
+from engine.catalog import FROM_DATA, FROM_SHAPE, SIZES, Entry, as_tuples
 from engine.errors import ModelError, RecipeError, StudioError
 from engine.models.blocks import Chain, joined
+from engine.models.columns import of_codes
 from engine.models.rows import LayerRow, Shape, settings_text, shape_text
 from engine.models.traces import META, SAMPLES, Flow, giver, made_of, of_tokens
 from engine.recipe import DEEPEST, Layer
@@ -111,7 +112,9 @@ class _Plan:
         except StudioError as error:
             return Node(replace(row, error=error), self._unknown(part, path)), None
         out = (
-            replace(traced.output, memory=flow.memory, held=flow.bytes) if traced.is_view else self._new(traced.output)
+            replace(traced.output, memory=flow.memory, held=flow.bytes, codes=flow.codes)
+            if traced.is_view
+            else self._new(traced.output)
         )
         kept = traced.inner
         for keeps, end in ((traced.keeps_input, flow), (traced.keeps_output, out)):
@@ -181,6 +184,8 @@ class _Plan:
             raise ModelError(
                 place(row.path), f"{part.name} needs numbers, tokens reach it", "Add an Embedding above it."
             )
+        if flow.codes:
+            raise of_codes(part.name, place(row.path))
         nodes, out = self.chain(part.layers, flow, row.path)
         if out is None:
             return _holding(entry, values, row, nodes, nodes, None), None
@@ -222,6 +227,8 @@ class _Plan:
             reached = flow if out is not None else None
         if reached is None:
             return _holding(entry, values, row, nodes, nodes, None), None
+        if any(out.codes for out in outs):  # a branch that passes them on
+            return Node(replace(row, error=of_codes(part.name, where)), tuple(nodes)), None
         blank = [torch.empty(SAMPLES, *out.shape, device=META, dtype=out.dtype) for out in outs]
         error = None
         try:
@@ -273,10 +280,10 @@ def complete(
     for parameter in entry.parameters:
         name = parameter.name
         if name in FROM_DATA and name not in values:
-            if FROM_DATA[name] not in sizes:
-                what = f"follows from a {FROM_DATA[name]}, which this data does not have"
-                raise ModelError(f"{where}.{name}", what, "Write a number.")
-            values[name] = sizes[FROM_DATA[name]]
+            values[name] = _of_data(name, flow, sizes, where)
+        elif name == "cardinalities" and flow.codes and as_tuples(values[name]) != flow.codes:
+            what = f"is {list(values[name])}, the data has {list(flow.codes)}"
+            raise ModelError(f"{where}.{name}", what, "Remove it: it is inferred.")
         elif parameter.inferred and name not in values:
             dimension = FROM_SHAPE[name]
             if dimension >= len(incoming):
@@ -301,6 +308,22 @@ def complete(
             there = ", ".join(sizes)
             raise ModelError(f"{where}.{name}", f"this data has no {values[name]}", f"Write {there} or a number.")
     return values
+
+
+def _of_data(name: str, flow: Flow, sizes: Mapping[str, int], where: str) -> int | tuple[int, ...]:
+    """A parameter that follows from the data. Raises ModelError."""
+    if name == "cardinalities":
+        if flow.codes:
+            return flow.codes
+        what, remedy = (
+            "follows from codes of categories, and none reach it",
+            'Set categories = "embedding" for the data.',
+        )
+        raise ModelError(f"{where}.{name}", what, remedy)
+    if FROM_DATA[name] in sizes:
+        return sizes[FROM_DATA[name]]
+    what = f"follows from a {FROM_DATA[name]}, which this data does not have"
+    raise ModelError(f"{where}.{name}", what, "Write a number.")
 
 
 def _holding(

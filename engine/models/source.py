@@ -87,7 +87,7 @@ class _Writer:
 
     def _name(self, name: str) -> str:
         """What a layer is called: torch's own, or a class that the file has."""
-        ours = catalog.layers()[name].target.__module__ == sequences.__name__
+        ours = catalog.layers()[name].target.__module__ in {module.__name__ for module in catalog.OURS}
         if not self._padded:
             ours = (ours and name != "TransformerEncoderLayer") or name in _SEVERAL
         if not ours:

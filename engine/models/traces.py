@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from engine.catalog import FROM_SHAPE, Entry
 from engine.errors import ModelError, first_line
+from engine.models.columns import of_codes
 from engine.models.costs import Tally, storage
 from engine.models.rows import Shape, count_parameters, shape_text
 from engine.recipe import Layer
@@ -43,7 +44,8 @@ class Flow:
 
     `learns`: the backward pass goes on above it, which it does not to the data.
     `memory` tells where it lies from where anything else in the model does, views share it; `held` is its size in bytes
-    a sample, None where it is that of the shape.
+    a sample, None where it is that of the shape. `codes` count those of each of the last columns, where they are codes
+    of categories.
     """
 
     shape: Shape
@@ -51,6 +53,7 @@ class Flow:
     learns: bool = False
     memory: int = 0
     held: float | None = None
+    codes: tuple[int, ...] = ()
 
     @property
     def bytes(self) -> float:
@@ -61,7 +64,8 @@ class Flow:
 
     def like(self, other: Flow) -> bool:
         """Whether layers do the same with both."""
-        return (self.shape, self.dtype, self.learns) == (other.shape, other.dtype, other.learns)
+        ours, others = ((flow.shape, flow.dtype, flow.learns, flow.codes) for flow in (self, other))
+        return ours == others
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ def made_of(entry: Entry, values: dict[str, Any], flow: Flow, part: Layer, where
     """
     if any(parameter.takes_function for parameter in entry.parameters if parameter.name in values):
         return _trace(entry, values, flow, part, where)  # the file may have changed
-    key = (entry.name, repr(values), flow.shape, flow.dtype, flow.learns)
+    key = (entry.name, repr(values), flow.shape, flow.dtype, flow.learns, flow.codes)
     with _memory_lock:
         if key in _memory:
             _memory.move_to_end(key)
@@ -141,6 +145,8 @@ def _trace(entry: Entry, values: dict[str, Any], flow: Flow, part: Layer, where:
     if not outgoing.numel():
         what = f"{part.name} makes {shape_text(output)} of {shape_text(flow.shape)}: nothing is left"
         raise ModelError(where, what, "Change it or the layer above.")
+    if flow.codes and not is_view and not getattr(module, "takes_codes", False):
+        raise of_codes(part.name, where)
     ends = {storage(end): end.untyped_storage().nbytes() for end in (incoming, outgoing) if tally.keeps(end)}
     longer = steps / shape[0] if steps else 1
     held = outgoing.untyped_storage().nbytes() / SAMPLES

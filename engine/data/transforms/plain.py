@@ -19,7 +19,8 @@ def as_floats(inputs: Tensor) -> Tensor:
 class Standardize:
     """Brings every column to mean 0 and standard deviation 1, as measured on the training samples alone.
 
-    Of sound every channel, and every band of a spectrogram, over all its steps.
+    Columns that are codes of categories stay as they are. Of sound every channel, and every band of a spectrogram, over
+    all its steps.
     """
 
     def __init__(self, rate: int = 0) -> None:
@@ -27,10 +28,16 @@ class Standardize:
         self.mean: Tensor | None = None
         self.std: Tensor | None = None
 
-    def fit(self, inputs: Tensor) -> None:
-        """Measure `inputs` (N, columns), of sound (N, channels, …, steps); a constant column keeps its scale."""
+    def fit(self, inputs: Tensor, codes: int = 0) -> None:
+        """Measure `inputs` (N, columns) but for the last `codes`, of sound (N, channels, …, steps).
+
+        A constant column keeps its scale.
+        """
         values = _steps_as_samples(inputs) if self._sound else inputs
-        self._measured(values.float().mean(0), values.float().std(0, correction=0))
+        mean, std = values.float().mean(0), values.float().std(0, correction=0)
+        if codes:
+            mean[-codes:], std[-codes:] = 0, 1
+        self._measured(mean, std)
 
     def fit_batches(self, batches: Iterable[Tensor]) -> None:
         """Measure the same of samples that come in batches, of which one at a time is in memory."""

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 # Where a file's own classes and functions are taken from.
-PLAIN = ("engine.export.taken.plain", "engine.models.sequences")
+PLAIN = ("engine.export.taken.plain", "engine.models.sequences", "engine.models.columns")
 PADDED = ("engine.export.taken.padded", "engine.models.blocks", "engine.models.sequences")
 FUNCTIONS = ("engine.export.taken.plain", "engine.optim.optimizers", "engine.devices.device")
 # How a name comes into a file: the module, and the name there; an empty one is the module itself.

@@ -1,0 +1,1 @@
+"""Tables: reading their files, telling what their columns are, and making numbers of them."""
