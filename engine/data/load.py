@@ -20,20 +20,22 @@ from engine.data.sources import Source, check_options, find, unread
 from engine.errors import DataError
 from engine.paths import bundled
 from engine.python_file import call, line_of, load_function, said
-from engine.recipe import Data, TaskName
+from engine.recipe import Dataset, TaskName
 
 
-def load(data: Data, task: TaskName, progress: Progress = lambda what, done, total: None) -> Loaded:
-    """Load the dataset that `[data]` names, downloading it if it must.
+def load(
+    data: Dataset, task: TaskName, progress: Progress = lambda what, done, total: None, where: str = "data"
+) -> Loaded:
+    """Load the dataset that `[data]` names, or another table of the recipe (`where`), downloading it if it must.
 
     Raises RecipeError for a dataset or option that does not exist, DataError for one that can't be had or read.
     """
     if data.python:
-        return _load_python(data, task)
+        return _load_python(data, task, where)
     if data.path:
-        return open_files(data, task, progress)
-    source = find(data.name)
-    options = check_options(source, data)
+        return open_files(data, task, progress, where)
+    source = find(data.name, f"{where}.name")
+    options = check_options(source, data, f"{where}.options")
     if source.origin == "made":
         return _make_line(source, **options)
     if source.origin == "bundled":
@@ -70,12 +72,12 @@ def _make_line(source: Source, points: int, slope: float, noise: float, seed: in
     return Loaded(replace(source, sizes={"all": points}), {"all": Samples(x, y)})
 
 
-def _load_python(data: Data, task: TaskName) -> Loaded:
-    """Call `file.py:function`; it returns a map-style dataset, or a dict of them under `train` and `test`."""
-    where = f"data.python: {data.python}"
-    returned = call(load_function(data.python, "data.python"), {}, data.options, "data", DataError)
+def _load_python(data: Dataset, task: TaskName, section: str) -> Loaded:
+    """Call `file.py:function`; it returns a map-style dataset, or a dict of them: `train`, and `val` and `test`."""
+    where = f"{section}.python: {data.python}"
+    returned = call(load_function(data.python, f"{section}.python"), {}, data.options, section, DataError)
     parts = dict(returned) if isinstance(returned, Mapping) else {"all": returned}
-    if not parts or (not set(parts) <= {"train", "test"} and set(parts) != {"all"}):
+    if not parts or (not set(parts) <= {"train", "val", "test"} and set(parts) != {"all"}):
         raise DataError(
             where, f"returned parts {sorted(map(str, parts))}", "Return one dataset, or {'train': …, 'test': …}."
         )

@@ -36,7 +36,7 @@ def start_forkserver() -> None:
     It imports torch once, and not each of them for seconds. And it must not look for modules in the folder one works
     in, as `python -c` does: a person's `engine.py` may lie there. Where it lies in PYTHONPATH, `torch_tui` finds ours.
     """
-    multiprocessing.set_forkserver_preload(["torch_tui", "engine.data.serving.batches"])
+    multiprocessing.set_forkserver_preload(["torch_tui", "engine.data.serving.fetching"])
     if _SAFE_PATH in os.environ:
         forkserver.ensure_running()
         return

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from engine.data.prepare import Facts, Prepared, describe, part_sizes, prepare, split
 from engine.data.samples import Loaded, Samples
-from engine.data.serving.batches import Batches, LoaderBatches, TensorBatches
+from engine.data.serving.batches import Batches, TensorBatches
+from engine.data.serving.loader import LoaderBatches
 from engine.data.sources import Source, find
 from engine.errors import DataError, StudioError
 from engine.recipe import Data, Recipe, Split
