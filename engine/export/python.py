@@ -16,7 +16,7 @@ from torch import nn
 from engine.code import block, call, imported, literal, wrapped
 from engine.data.prepare import Facts, describe, part_sizes
 from engine.data.sources import Source
-from engine.errors import StudioError
+from engine.errors import RecipeError, StudioError
 from engine.export.data import data_code
 from engine.export.taken.pieces import FUNCTIONS, PADDED, PLAIN, imports, pieces
 from engine.export.training import training_code
@@ -25,7 +25,7 @@ from engine.models.rows import count_parameters
 from engine.models.source import model_code
 from engine.policies.graphs import GRAPHS
 from engine.python_file import load_function
-from engine.recipe import Recipe
+from engine.recipe import Data, Recipe
 
 _WIDTH = 116
 
@@ -50,7 +50,10 @@ def python_file(recipe: Recipe, name: str, file: str = "") -> str:
     Draws no random numbers, unless a model of a person's own can't be made otherwise, and loads no data but the first
     sample of a dataset of theirs. Raises a StudioError that names the key at fault.
     """
+    _check_sayable(recipe.data)
     source, facts = describe(recipe, aside=True)
+    if "val" in source.sizes:
+        raise RecipeError("data", "brings its own validation set, which a Python file can't say yet", "Give it none.")
     model = _model(recipe, facts)
     data = data_code(recipe, source)
     steps = max(1, math.ceil(part_sizes(source, recipe.data)["train"] / recipe.data.batch_size))
@@ -66,6 +69,21 @@ def python_file(recipe: Recipe, name: str, file: str = "") -> str:
     about = _about(recipe, name, file or f"{identifier(name)}.py", left_out)
     head = [*about, "", "# B batch · C channels or width · H height · W width of an image · T time", "", _FUTURE, ""]
     return "\n".join([*head, *imports(code), "", code])
+
+
+def _check_sayable(data: Data) -> None:
+    """Whether the file can load and draw the samples as torch-tui does. Raises RecipeError."""
+    plain = Data(name="line")
+    beyond = {
+        "data.path": bool(data.path),
+        "data.split.how": data.split.how != plain.split.how,
+        "data.split.folds": bool(data.split.folds),
+        "data.subset": data.subset != plain.subset,
+        "data.mix": bool(data.mix),
+        "data.sampler": data.sampler != plain.sampler,
+    }
+    for key in (key for key, said in beyond.items() if said):
+        raise RecipeError(key, "can't be written as a Python file yet", "Remove it, or keep to torch-tui's own runs.")
 
 
 _FUTURE = "from __future__ import annotations"
@@ -155,7 +173,7 @@ def _left_out(recipe: Recipe, source: Source, parts: tuple[str, ...]) -> list[st
         said.append("training.gradient_checkpointing: it keeps all activations")
     if training.compile == GRAPHS:
         said.append("training.compile: it is compiled, but without CUDA graphs")
-    if recipe.data.num_workers:
+    if recipe.data.num_workers not in ("auto", 0):
         said.append("data.num_workers: samples are read between the steps")
     if source.origin == "yours":
         said.append("what your dataset draws itself is drawn otherwise")
