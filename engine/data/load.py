@@ -6,6 +6,7 @@ numbers to predict float32 in (N, outputs).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from engine.data.formats.opening import open_files
-from engine.data.samples import Loaded, MapDataset, Progress, Samples, as_tensor
+from engine.data.samples import BadSample, Loaded, MapDataset, Progress, Samples, as_tensor
 from engine.data.sources import Source, check_options, find, unread
 from engine.errors import DataError
 from engine.paths import bundled
@@ -90,7 +91,7 @@ def _load_python(data: Dataset, task: TaskName, section: str) -> Loaded:
             raise DataError(where, f"the dataset '{name}' is empty", "Give it samples.")
     first: Any = next(iter(parts.values()))
     try:
-        inputs, target = first[0]
+        inputs, target = _readable(first)
         inputs, target = as_tensor(inputs), torch.as_tensor(np.asarray(target))
     except Exception as error:
         at = f"{line}: " if (line := line_of(error)) else ""
@@ -111,6 +112,14 @@ def _load_python(data: Dataset, task: TaskName, section: str) -> Loaded:
         vocabulary=_vocabulary(first, inputs, where),
     )
     return Loaded(source, parts)
+
+
+def _readable(dataset: MapDataset) -> Any:
+    """The first sample that can be read: what becomes of bad ones `data.on_bad_sample` says later. Raises anything."""
+    for number in range(len(dataset)):
+        with contextlib.suppress(BadSample):
+            return dataset[number]
+    return dataset[0]
 
 
 def _vocabulary(dataset: MapDataset, sample: Tensor, where: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from engine.data.load import load
 from engine.data.samples import (
+    BadSample,
     Encoder,
     Loaded,
     MapDataset,
@@ -62,10 +64,13 @@ def mixed_sources(data: Data, task: TaskName) -> list[Source]:
     return [_source(each, task, f"data.mix.{number}") for number, each in enumerate(data.mix)]
 
 
-def check_mix(data: Data, source: Source) -> None:
-    """Raises DataError for a dataset in `mix` that is not of the kind of `source`, the one of `[data]`."""
+def check_mix(data: Data, source: Source, *, encoded: bool) -> None:
+    """Raises DataError for a dataset in `mix` that is not of the kind of `source`, the one of `[data]`.
+
+    Where samples must be `encoded` their shape is known when they are, and checked then.
+    """
     for number, other in enumerate(mixed_sources(data, source.task)):
-        _check_kind(source, other, f"data.mix.{number}: {other.name}")
+        _check_kind(source, other, f"data.mix.{number}: {other.name}", encoded=encoded)
 
 
 def mixed_pieces(data: Data, source: Source, encoder: Encoder | None, progress: Progress) -> list[tuple[Loaded, Piece]]:
@@ -86,7 +91,7 @@ def _piece(
     if measured != (encoder is not None):
         what = f"is not read as {source.name} is: their samples can't be encoded alike"
         raise DataError(where, what, "Mix datasets of one format.")
-    _check_kind(source, loaded.source, where)
+    _check_kind(source, loaded.source, where, encoded=measured)
     ready = encoder.encode(part) if encoder is not None else cast(Readable, part)
     if isinstance(ready, Samples) and tuple(ready.inputs.shape[1:]) != source.shape:
         raise _other_shape(source, tuple(ready.inputs.shape[1:]), where)
@@ -99,11 +104,11 @@ def _source(mixed: Mixed, task: TaskName, where: str) -> Source:
     return load(mixed, task, where=where).source
 
 
-def _check_kind(source: Source, other: Source, where: str) -> None:
+def _check_kind(source: Source, other: Source, where: str, *, encoded: bool) -> None:
     if other.task != source.task:
         what = f"is for {other.task}, and {source.name} is for {source.task}"
         raise DataError(where, what, "Mix datasets of one task.")
-    if source.shape and other.shape and other.shape != source.shape and not source.vocabulary and not other.vocabulary:
+    if not encoded and other.shape != source.shape:
         raise _other_shape(source, other.shape, where)
     if other.classes != source.classes or other.outputs != source.outputs:
         what = f"has {_outputs(other)}, and {source.name} has {_outputs(source)}"
@@ -150,5 +155,10 @@ def gathered(pieces: Sequence[Samples]) -> Samples:
 
 
 def _kind(part: Readable) -> str:
-    inputs = part.inputs if isinstance(part, Samples) else as_tensor(part[0][0])
-    return str(inputs.dtype)
+    """The type of a part's inputs; empty where none can be read."""
+    if isinstance(part, Samples):
+        return str(part.inputs.dtype)
+    for number in range(len(part)):
+        with contextlib.suppress(BadSample):
+            return str(as_tensor(part[number][0]).dtype)
+    return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -12,13 +13,13 @@ import torch
 from torch import Tensor
 
 from engine.data.augmentation.augment import Augment
-from engine.data.augmentation.mixing import Mixing, mixing_part
 from engine.data.kept_split import KeptSplit
 from engine.data.load import load
 from engine.data.mixture import Piece, check_mix, mixed_pieces, mixed_sources
 from engine.data.samples import BadSample, Encoder, Listed, Loaded, Measured, Progress, Readable, Samples
 from engine.data.serving.batches import Batches, Finish
 from engine.data.serving.fetching import Skipped, refused
+from engine.data.serving.mixing import Mixing, mixing_part
 from engine.data.serving.order import mixed_samples
 from engine.data.serving.server import Server
 from engine.data.sources import Source, described
@@ -92,14 +93,16 @@ def describe(recipe: Recipe, *, aside: bool = False) -> tuple[Source, Facts]:
     Raises RecipeError or DataError.
     """
     data = recipe.data
+    encoded = False
     if data.path:
-        source = opened(data, recipe.task, [])[0]
+        found = _opened(data, recipe.task, _untold, None)
+        source, encoded = found.source, found.encoder is not None
     else:
         source = load(data, recipe.task).source if data.python else described(data)
     _check_measured(recipe)
     _check_task(recipe, source)
     _check_classes(recipe, source)
-    check_mix(data, source)
+    check_mix(data, source, encoded=encoded)
     shape = _transformed_shape(data, source, aside)
     return source, Facts(shape, source.outputs, source.classes, vocabulary=source.vocabulary)
 
@@ -197,7 +200,8 @@ _measuring = threading.Lock()
 def _opened(data: Data, task: TaskName, progress: Progress, kept: KeptSplit | None) -> _Opened:
     loaded = load(data, task, progress)
     how = data.split, data.subset, data.on_bad_sample
-    with _measuring:
+    # A dataset of a person's own code may be read whole here: others need not wait for it.
+    with _measuring if data.path else contextlib.nullcontext():
         last = _last[0] if data.path and _last and _last[0].loaded is loaded else None
         if last is not None and kept is None and last.how == how:
             return last

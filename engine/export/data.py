@@ -9,8 +9,8 @@ from typing import Any
 
 from engine.code import arguments, block, call, imported, literal
 from engine.data.augmentation.augment import MOVES, STEPS
-from engine.data.augmentation.mixing import MIXES
 from engine.data.prepare import part_sizes
+from engine.data.serving.mixing import MIXES
 from engine.data.sources import Source
 from engine.data.transforms import checked
 from engine.models.rows import shape_text

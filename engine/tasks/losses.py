@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from engine import catalog
-from engine.data.augmentation.mixing import mixing_part
 from engine.data.prepare import Facts
+from engine.data.serving.mixing import mixing_part
 from engine.errors import RecipeError, StudioError, first_line
 from engine.recipe import Layer, Recipe
 from engine.tasks.base import Task

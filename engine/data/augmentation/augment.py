@@ -9,10 +9,10 @@ from torch import Tensor
 from engine.data.augmentation import colour, filters, geometry, moves
 from engine.data.augmentation.chosen import Chosen, sharpness
 from engine.data.augmentation.erasing import erasing
-from engine.data.augmentation.mixing import MIXES
 from engine.data.augmentation.moves import Move, Moves
 from engine.data.augmentation.resized_crop import resized_crop
 from engine.data.augmentation.steps import Make, SampleBySample, Step, Transform
+from engine.data.serving.mixing import MIXES
 from engine.data.transforms import as_floats, checked, is_random
 from engine.errors import RecipeError
 from engine.recipe import Part

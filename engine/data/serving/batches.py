@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from engine.data.augmentation.augment import Augment
-from engine.data.augmentation.mixing import Mixing
 from engine.data.samples import Samples
+from engine.data.serving.mixing import Mixing
 from engine.data.serving.order import Drawing, Order
 from engine.data.transforms import Normalize, as_floats
 

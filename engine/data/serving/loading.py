@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from dataclasses import dataclass
 from statistics import median
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from engine.data.samples import MapDataset, Samples
-from engine.data.serving.fetching import Fetch, Partial
+from engine.data.serving.fetching import Fetch, Partial, cores
 from engine.data.serving.workers import Failed, Slots
 from engine.errors import DataError
 
@@ -50,9 +49,8 @@ def choose_loading(
     measured = _measured(data, index, count)
     if measured is None:
         return Loading(0, why="data.num_workers: none, as the first samples can't be read")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     free = psutil.virtual_memory().available
-    return chosen(*measured, count, batch_size, epochs, cores=cores, free=free, cuda=device.type == "cuda")
+    return chosen(*measured, count, batch_size, epochs, cores=cores(), free=free, cuda=device.type == "cuda")
 
 
 def chosen(
@@ -77,7 +75,7 @@ def chosen(
     prefetch = 4 if workers * (_PROCESS_BYTES + 4 * bytes_ahead) < free / 4 else 2
     limit = "" if workers == wanted else f" ({cores} cores)" if workers == spare else " (free memory)"
     pinned = " in pinned memory" if cuda else ""
-    ahead = f"each reads {prefetch} batches ahead{pinned} and stays from epoch to epoch"
+    ahead = f"{prefetch} batches ahead each{pinned}, kept from epoch to epoch"
     return Loading(workers, prefetch, f"data.num_workers: {workers}{limit}, as {figures}; {ahead}", seconds)
 
 

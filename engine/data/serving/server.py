@@ -11,11 +11,10 @@ from torch import Tensor
 from engine.data.mixture import Piece, gathered, joined
 from engine.data.samples import Listed, Progress, Samples
 from engine.data.serving.batches import Batches, Finish, TensorBatches
-from engine.data.serving.fetching import Skipped
+from engine.data.serving.fetching import Skipped, read_all
 from engine.data.serving.loader import LoaderBatches
 from engine.data.serving.loading import Loading, choose_loading
 from engine.data.serving.order import Balanced, Drawing, Mixture, mixed_samples
-from engine.data.serving.reading import read_all
 from engine.data.serving.workers import patience
 from engine.data.splits import labels
 from engine.recipe import Recipe
@@ -37,23 +36,24 @@ class Server:
     ) -> None:  # fmt: skip
         self._recipe, self._data, self._device, self._values = recipe, recipe.data, device, values
         self._name, self._progress, self._notes, self._skipped = name, progress, notes, skipped
-        fixed = self._data.num_workers
-        self._loading = None if fixed == "auto" else Loading(fixed)
+        number = self._data.num_workers
+        self._loading = None if number == "auto" else Loading(number)
+        self._asked = number not in ("auto", 0)  # who asks for processes gets them
         self._patience = patience(self._data.worker_timeout)
 
     def training(self, pieces: Sequence[Piece], finish: Finish, classes: int) -> Batches:
         """Batches of all pieces, drawn anew each epoch."""
         drop, seed, size = self._data.drop_last, self._recipe.training.seed, self._data.batch_size
         drawing = self._drawing(pieces, classes)
-        held = self._held(pieces, joined(pieces).index)
+        whole = joined(pieces)
+        held = self._held(pieces, whole.index)
         if held is not None:
             samples, good, index = held
             return TensorBatches(
                 samples, finish, size, seed=seed, drop_last=drop, ahead=self._fits_finished(len(samples)), index=index,
                 drawing=drawing, good=good,
             )  # fmt: skip
-        whole = joined(pieces)
-        if self._data.in_memory and all(_can_be_held(piece) for piece in pieces) and not self._workers:
+        if self._data.in_memory and all(_can_be_held(piece) for piece in pieces) and not self._asked:
             self._notes.append("The data takes more than a quarter of the free memory: it goes through a DataLoader.")
         if self._loading is None:
             epochs = self._recipe.training.epochs
@@ -75,10 +75,6 @@ class Server:
             chosen = Loading(0)
         return self._loader(piece, finish, size, chosen)
 
-    @property
-    def _workers(self) -> int:
-        return self._loading.workers if self._loading else 0
-
     def _drawing(self, pieces: Sequence[Piece], classes: int) -> Drawing | None:
         """How training samples are drawn; None for each once an epoch."""
         sizes, weights = [len(piece) for piece in pieces], [piece.weight for piece in pieces]
@@ -92,7 +88,7 @@ class Server:
         self, pieces: Sequence[Piece], index: Tensor | None
     ) -> tuple[Samples, Tensor | None, Tensor | None] | None:
         """The samples on the device, which of them are good (None: all), and their numbers; None if they don't fit."""
-        if not self._data.in_memory or self._workers or not all(_can_be_held(piece) for piece in pieces):
+        if not self._data.in_memory or self._asked or not all(_can_be_held(piece) for piece in pieces):
             return None
         size = sum(_bytes(piece) for piece in pieces)
         reads = any(not isinstance(piece.part, Samples) for piece in pieces)

@@ -32,7 +32,7 @@ def loading(seconds: float, **more: Any) -> Any:
             0.001,
             {},
             7,
-            "data.num_workers: 7, as reading a sample takes 1 ms, a batch of 64 64 ms; each reads 4 batches",
+            "data.num_workers: 7, as reading a sample takes 1 ms, a batch of 64 64 ms; 4 batches ahead each",
         ),
         (0.005, {}, 15, "data.num_workers: 15 (16 cores), as reading a sample takes 5 ms"),
         (0.005, {"cuda": False}, 8, "data.num_workers: 8 (16 cores)"),

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from engine.check import check
-from engine.data.augmentation.mixing import Mixing, cut_and_mixed, mixed_up
 from engine.data.prepare import prepare
 from engine.data.serving.batches import Batch
 from engine.data.serving.loader import LoaderBatches
+from engine.data.serving.mixing import Mixing, cut_and_mixed, mixed_up
 from engine.errors import RecipeError
 from engine.recipe import Part, Recipe
 from engine.seeds import derive

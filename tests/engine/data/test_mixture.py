@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,14 @@ import torch
 from small_runs import digits, line, resume, same, stop_at, train, weights
 
 from engine.check import check
+from engine.data import mixture
 from engine.data.prepare import Prepared, describe, part_sizes, prepare
+from engine.data.samples import Loaded, Samples
 from engine.data.serving.batches import Batches, TensorBatches
 from engine.data.serving.loader import LoaderBatches
+from engine.data.sources import Source
 from engine.errors import DataError, RecipeError
-from engine.recipe import Recipe
+from engine.recipe import Data, Recipe
 
 CPU = torch.device("cpu")
 FILE = """
@@ -95,6 +99,49 @@ def test_what_is_not_of_its_kind_is_refused_before_and_at_the_start(own: Any, mi
         ready(recipe)
     assert str(early.value) == str(late.value)
     assert str(early.value).startswith(what)
+
+
+class Words:
+    """Samples whose encoding is measured."""
+
+    places: list[str] = []
+    columns: dict[str, Any] = {}
+
+    def __init__(self, lengths: list[int]) -> None:
+        self.lengths, self.targets = lengths, torch.zeros(len(lengths), dtype=torch.long)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def fit(self, train: torch.Tensor) -> Padded:
+        return Padded(max(self.lengths[number] for number in train.tolist()))
+
+
+class Padded:
+    def __init__(self, longest: int) -> None:
+        self.longest = longest
+
+    def encode(self, part: Words) -> Samples:
+        return Samples(torch.ones(len(part), self.longest, dtype=torch.long), part.targets)
+
+    def describe(self, source: Source) -> Source:
+        return replace(source, shape=(self.longest,), vocabulary=2)
+
+
+def test_what_must_be_measured_is_encoded_as_data_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def words(name: str, *lengths: int) -> Loaded:
+        source = Source(name, name, "classification", (), 2, {"all": len(lengths)}, "yours", ("a", "b"))
+        return Loaded(source, {"all": Words([*lengths])})
+
+    encoder = words("mine", 1, 7, 3).parts["all"].fit(torch.arange(3))  # type: ignore[union-attr]
+    ours = encoder.describe(words("mine").source)
+    monkeypatch.setattr(mixture, "load", lambda *given: words("theirs", 2, 9))
+    data = Data.model_validate({"path": "mine", "mix": [{"path": "theirs", "weight": 3.0}]})
+    ((_, piece),) = mixture.mixed_pieces(data, ours, encoder, lambda what, done, total: None)
+    assert isinstance(piece.part, Samples)
+    assert (piece.part.inputs.shape, piece.weight) == ((2, 7), 3.0)
+    with pytest.raises(DataError, match=r"data\.mix\.0: theirs: is not read as mine is"):
+        mixture.mixed_pieces(data, ours, None, lambda what, done, total: None)
 
 
 def test_a_dataset_of_another_task_is_refused() -> None:
