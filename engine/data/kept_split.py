@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +34,7 @@ class KeptSplit:
         Raises DataError if the data is not what was split, and RunError if the file can't be read or written.
         """
         wanted, found = _settings(data), {name: _fingerprint(loaded, part) for name, part in loaded.parts.items()}
-        kept = self._read() if self.path.exists() else None
+        kept = self._read() if os.path.lexists(self.path) else None
         if kept is not None and kept.settings["split"] == wanted["split"]:
             if kept.fingerprints == found:
                 return _taken(loaded, kept.index)
@@ -50,17 +49,19 @@ class KeptSplit:
 
     def _read(self) -> _Kept:
         try:
+            if not self.path.is_file():  # opening a pipe would wait for ever
+                raise OSError("it is not a file")
             with np.load(self.path, allow_pickle=False) as archive:
                 about = json.loads(str(archive["about"]))
-                index = {name: torch.from_numpy(archive[name]) for name in _SHARED if name in archive.files}
+                index = {name: torch.from_numpy(archive[name]) for name in about["parts"]}
             return _Kept(about["settings"], about["fingerprints"], index)
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        except Exception as error:  # of a damaged archive zipfile, zlib and NumPy raise what they like
             what = "which says what this run was trained and scored on, can't be read"
             raise RunError(str(self.path), what, "Bring it back, or begin a new run.") from error
 
     def _write(self, drawn: Drawn, settings: Mapping[str, Any], fingerprints: Mapping[str, str]) -> None:
         arrays: dict[str, Any] = {name: index.numpy() for name, (_, index) in drawn.items() if index is not None}
-        about = np.array(json.dumps({"settings": settings, "fingerprints": fingerprints}))
+        about = np.array(json.dumps({"settings": settings, "fingerprints": fingerprints, "parts": [*arrays]}))
         aside = self.path.with_name(f".writing-{self.path.name}")
         try:
             with aside.open("wb") as file:
