@@ -170,7 +170,7 @@ class TensorBatches:
             for first in range(start, self.samples, size):
                 inputs = self._inputs[first : first + size]
                 inputs = self._finish.inputs(inputs) if self._raw else inputs
-                yield Batch(inputs, self._targets[first : first + size])
+                yield Batch(inputs, _numbers(self._targets[first : first + size]))
             return
         whole = self._order.of(epoch)
         # The good ones are known here: on a GPU the order goes there once, and not at each step.
@@ -180,7 +180,7 @@ class TensorBatches:
             left = len(index)
             index = self._readable(index).to(self._inputs.device)  # they may have been moved since
             inputs, targets = self._inputs.index_select(0, index), self._targets.index_select(0, index)
-            yield self._made(inputs, targets, self._order.batch_seed(epoch, first), left - len(index))
+            yield self._made(inputs, _numbers(targets), self._order.batch_seed(epoch, first), left - len(index))
 
     def _made(self, inputs: Tensor, targets: Tensor, seed: int, skipped: int) -> Batch:
         if self._raw:
@@ -211,3 +211,8 @@ class TensorBatches:
 
     def close(self) -> None:
         self._inputs = self._targets = torch.empty(0)
+
+
+def _numbers(targets: Tensor) -> Tensor:
+    """Masks, which are kept as bytes, as class numbers; other targets as they are."""
+    return targets.long() if targets.dtype == torch.uint8 else targets

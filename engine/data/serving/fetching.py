@@ -202,7 +202,8 @@ def read_all(
     if skipped is not None:
         skipped.note(filter(None, bad))
     good = torch.tensor([each is None for each in bad])
-    return Samples(as_inputs(inputs), as_targets(targets)), good
+    masks = targets.ndim > 1 and targets.dtype == torch.uint8  # as bytes an eighth of what they are served as
+    return Samples(as_inputs(inputs), targets if masks else as_targets(targets)), good
 
 
 def collate(pairs: Sequence[Any]) -> tuple[Tensor, Tensor]:

@@ -199,6 +199,33 @@ def test_reading_into_memory_tells_how_far_it_is_and_can_be_cancelled(make: Any)
         prepare(make([], count=150, held=True), CPU, cancel)
 
 
+class Masks:
+    """Pictures with a class for each pixel, in bytes."""
+
+    targets = torch.empty(0)
+    columns: dict[str, Any] = {}
+    places = tuple(f"masks/{number}.png" for number in range(6))
+    sample_bytes = 32
+
+    def __len__(self) -> int:
+        return 6
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        return torch.zeros(1, 4, 4, dtype=torch.uint8), torch.full((4, 4), number, dtype=torch.uint8)
+
+
+def test_masks_are_kept_as_bytes_and_served_as_class_numbers() -> None:
+    kept, good = read_all(Masks(), torch.arange(6), "masks", lambda what, done, total: None, None)
+    assert kept.targets.dtype == torch.uint8
+    assert good.all()
+    for seed in (None, 0):
+        held = list(TensorBatches(kept, Finish(()), 4, seed=seed).epoch(0))
+        streamed = list(LoaderBatches(Masks(), None, Finish(()), 4, CPU, seed=seed).epoch(0))
+        for one, two in zip(held, streamed, strict=True):
+            assert one.targets.dtype == two.targets.dtype == torch.int64
+            assert torch.equal(one.targets, two.targets)
+
+
 def test_samples_of_two_shapes_are_not_held(make: Any, tmp_path: Path) -> None:
     recipe = make([], held=True)
     file = Path(recipe.data.python.rpartition(":")[0])
