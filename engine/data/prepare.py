@@ -23,7 +23,7 @@ from engine.data.serving.mixing import Mixing, mixing_part
 from engine.data.serving.order import mixed_samples
 from engine.data.serving.server import Server
 from engine.data.sources import Source, described
-from engine.data.splits import Drawn, Parts, labels, shared_out, split, subset_size
+from engine.data.splits import Drawn, Parts, check_split, labels, shared_out, split, subset_size
 from engine.data.transforms import Standardize, fixed
 from engine.errors import DataError, RecipeError, first_line
 from engine.recipe import Data, Recipe, TaskName
@@ -93,15 +93,17 @@ def describe(recipe: Recipe, *, aside: bool = False) -> tuple[Source, Facts]:
     Raises RecipeError or DataError.
     """
     data = recipe.data
-    encoded = False
+    encoded, loaded = False, None
     if data.path:
         found = _opened(data, recipe.task, _untold, None)
         source, encoded = found.source, found.encoder is not None
     else:
-        source = load(data, recipe.task).source if data.python else described(data)
+        loaded = load(data, recipe.task) if data.python else None
+        source = loaded.source if loaded else described(data)
     _check_measured(recipe)
     _check_task(recipe, source)
     _check_classes(recipe, source)
+    check_split(data.split, recipe.task, loaded)
     check_mix(data, source, encoded=encoded)
     shape = _transformed_shape(data, source, aside)
     return source, Facts(shape, source.outputs, source.classes, vocabulary=source.vocabulary)
@@ -129,7 +131,9 @@ def prepare(
     for loaded, piece in mixed_pieces(data, source, found.encoder, progress):
         _face_bad(loaded, data, notes)
         pieces.append(piece)
-        notes.append(f"{loaded.source.name}: {len(piece)} samples are trained on beside, each {piece.weight:g} times")
+        notes.append(
+            f"{loaded.source.name}: {len(piece)} samples are trained on beside, each {piece.weight:g} times an epoch"
+        )
     counts = _class_counts(recipe, pieces, facts.outputs)
     facts = replace(facts, class_counts=counts)
     if recipe.loss.class_weights == "balanced" and counts is not None and 0 in counts:

@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 
 from engine.data.samples import Listed, Loaded, Measured, Part, Readable, Samples
 from engine.errors import DataError, RecipeError, nearest
-from engine.recipe import Data, Split
+from engine.recipe import Data, Split, TaskName
 from engine.seeds import derive
 
 Drawn = dict[str, tuple[Part, Tensor | None]]
@@ -65,6 +65,15 @@ def split(loaded: Loaded, data: Data, notes: list[str]) -> Drawn:
     found: Drawn = {part: (main, index) for part, index in drawn.items()}
     found["train"] = main, _subset(loaded, main, drawn["train"], data, notes)
     return found | {part: (samples, None) for part, samples in own.items()}
+
+
+def check_split(shares: Split, task: TaskName, loaded: Loaded | None = None) -> None:
+    """What can be said of a split before it is drawn. Raises RecipeError, or DataError for a column `loaded` lacks."""
+    if shares.how == "stratified" and task != "classification":
+        what = f"stratified is by class, and a {task} has none"
+        raise RecipeError("data.split.how", what, 'Set how = "random".')
+    if shares.by and loaded is not None:
+        _column(main_part(loaded), shares.by, loaded.source.name)
 
 
 def main_part(loaded: Loaded) -> Part:
@@ -158,9 +167,7 @@ def _stratified(
     loaded: Loaded, main: Part, sizes: Sizes, shares: Split, generator: Generator, notes: list[str]
 ) -> dict[str, Tensor]:
     """Each class by the same shares, at least one sample of each trained on."""
-    if loaded.source.task != "classification":
-        what = f"is by class, and a {loaded.source.task} has none"
-        raise RecipeError("data.split.how", f"stratified {what}", 'Set how = "random".')
+    check_split(shares, loaded.source.task)
     found, classes = _told_apart(labels(main, None))
     counts = torch.bincount(classes, minlength=len(found))
     if (alone := found[counts == 1].tolist()) and sizes.val + sizes.test:

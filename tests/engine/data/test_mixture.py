@@ -75,7 +75,7 @@ def test_other_datasets_are_trained_on_by_their_weight_and_nothing_else_is_touch
     assert values(mixed.val) == values(alone.val)
     assert part_sizes(describe(recipe)[0], recipe.data) == {"train": 45, "val": 20, "test": 0}
     assert mixed.train.samples == 45
-    assert "make: 10 samples are trained on beside, each 2 times" in mixed.notes
+    assert "make: 10 samples are trained on beside, each 2 times an epoch" in mixed.notes
 
 
 def test_bytes_and_floats_are_mixed_on_one_scale(own: Any) -> None:
