@@ -6,6 +6,7 @@ numbers to predict float32 in (N, outputs).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -15,25 +16,27 @@ import torch
 from torch import Tensor
 
 from engine.data.formats.opening import open_files
-from engine.data.samples import Loaded, MapDataset, Progress, Samples, as_tensor
+from engine.data.samples import BadSample, Loaded, MapDataset, Progress, Samples, as_tensor
 from engine.data.sources import Source, check_options, find, unread
 from engine.errors import DataError
 from engine.paths import bundled
 from engine.python_file import call, line_of, load_function, said
-from engine.recipe import Data, TaskName
+from engine.recipe import Dataset, TaskName
 
 
-def load(data: Data, task: TaskName, progress: Progress = lambda what, done, total: None) -> Loaded:
-    """Load the dataset that `[data]` names, downloading it if it must.
+def load(
+    data: Dataset, task: TaskName, progress: Progress = lambda what, done, total: None, where: str = "data"
+) -> Loaded:
+    """Load the dataset that `[data]` names, or another table of the recipe (`where`), downloading it if it must.
 
     Raises RecipeError for a dataset or option that does not exist, DataError for one that can't be had or read.
     """
     if data.python:
-        return _load_python(data, task)
+        return _load_python(data, task, where)
     if data.path:
-        return open_files(data, task, progress)
-    source = find(data.name)
-    options = check_options(source, data)
+        return open_files(data, task, progress, where)
+    source = find(data.name, f"{where}.name")
+    options = check_options(source, data, f"{where}.options")
     if source.origin == "made":
         return _make_line(source, **options)
     if source.origin == "bundled":
@@ -70,12 +73,12 @@ def _make_line(source: Source, points: int, slope: float, noise: float, seed: in
     return Loaded(replace(source, sizes={"all": points}), {"all": Samples(x, y)})
 
 
-def _load_python(data: Data, task: TaskName) -> Loaded:
-    """Call `file.py:function`; it returns a map-style dataset, or a dict of them under `train` and `test`."""
-    where = f"data.python: {data.python}"
-    returned = call(load_function(data.python, "data.python"), {}, data.options, "data", DataError)
+def _load_python(data: Dataset, task: TaskName, section: str) -> Loaded:
+    """Call `file.py:function`; it returns a map-style dataset, or a dict of them: `train`, and `val` and `test`."""
+    where = f"{section}.python: {data.python}"
+    returned = call(load_function(data.python, f"{section}.python"), {}, data.options, section, DataError)
     parts = dict(returned) if isinstance(returned, Mapping) else {"all": returned}
-    if not parts or (not set(parts) <= {"train", "test"} and set(parts) != {"all"}):
+    if not parts or (not set(parts) <= {"train", "val", "test"} and set(parts) != {"all"}):
         raise DataError(
             where, f"returned parts {sorted(map(str, parts))}", "Return one dataset, or {'train': …, 'test': …}."
         )
@@ -88,7 +91,7 @@ def _load_python(data: Data, task: TaskName) -> Loaded:
             raise DataError(where, f"the dataset '{name}' is empty", "Give it samples.")
     first: Any = next(iter(parts.values()))
     try:
-        inputs, target = first[0]
+        inputs, target = _readable(first)
         inputs, target = as_tensor(inputs), torch.as_tensor(np.asarray(target))
     except Exception as error:
         at = f"{line}: " if (line := line_of(error)) else ""
@@ -110,6 +113,14 @@ def _load_python(data: Data, task: TaskName) -> Loaded:
         vocabulary=_vocabulary(first, inputs, where),
     )
     return Loaded(source, parts)
+
+
+def _readable(dataset: MapDataset) -> Any:
+    """The first sample that can be read: what becomes of bad ones `data.on_bad_sample` says later. Raises anything."""
+    for number in range(len(dataset)):
+        with contextlib.suppress(BadSample):
+            return dataset[number]
+    return dataset[0]
 
 
 def _vocabulary(dataset: MapDataset, sample: Tensor, where: str) -> int:

@@ -9,26 +9,34 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
-import psutil
 import torch
 from torch import Tensor
 
 from engine.data.augmentation.augment import Augment, check_for_masks
+from engine.data.kept_split import KeptSplit
 from engine.data.load import load
-from engine.data.samples import BadSample, Listed, Loaded, MapDataset, Measured, Progress, Readable, Samples
-from engine.data.serving.batches import Batches, Finish, LoaderBatches, TensorBatches
-from engine.data.serving.workers import patience
+from engine.data.mixture import Piece, check_mix, mixed_pieces, mixed_sources
+from engine.data.samples import BadSample, Encoder, Listed, Loaded, MapDataset, Measured, Progress, Readable, Samples
+from engine.data.serving.batches import Batches, Finish
+from engine.data.serving.fetching import Skipped, refused
+from engine.data.serving.mixing import Mixing, mixing_part
+from engine.data.serving.order import mixed_samples
+from engine.data.serving.server import Server
 from engine.data.sources import Source, described
-from engine.data.splits import Drawn, Parts, split
+from engine.data.splits import Drawn, Parts, check_split, labels, shared_out, split, subset_size
 from engine.data.transforms import Standardize, fixed
 from engine.errors import DataError, RecipeError, first_line
-from engine.recipe import Data, Recipe, Split, TaskName
+from engine.recipe import Data, Recipe, TaskName
 
 PARTS = ("train", "val", "test")
 
 
 def _untold(what: str, done: int, total: int) -> None:
     """Nobody wants to know how far reading is."""
+
+
+def _unsaid(text: str) -> None:
+    """Nobody wants to know what is skipped."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +75,15 @@ class Prepared:
     val: Batches | None
     test: Batches | None
     notes: tuple[str, ...]
+    skipped: Skipped | None = None
 
     def close(self) -> None:
         """Let go of workers and memory."""
         for batches in (self.train, self.val, self.test):
             if batches is not None:
                 batches.close()
+        if self.skipped is not None:
+            self.skipped.close()
 
 
 def describe(recipe: Recipe, *, aside: bool = False) -> tuple[Source, Facts]:
@@ -84,57 +95,64 @@ def describe(recipe: Recipe, *, aside: bool = False) -> tuple[Source, Facts]:
     Raises RecipeError or DataError.
     """
     data = recipe.data
+    encoded, loaded = False, None
     if data.path:
-        source = opened(data, recipe.task, [])[0]
+        found = _opened(data, recipe.task, _untold, None)
+        source, encoded = found.source, found.encoder is not None
     else:
-        source = load(data, recipe.task).source if data.python else described(data)
+        loaded = load(data, recipe.task) if data.python else None
+        source = loaded.source if loaded else described(data)
     _check_measured(recipe)
     _check_task(recipe, source)
+    _check_classes(recipe, source)
+    check_split(data.split, recipe.task, loaded)
+    check_mix(data, source, encoded=encoded)
     shape = _transformed_shape(data, source, aside)
     known = Facts(shape, source.outputs, source.classes, None, None, None, source.vocabulary, source.cardinalities)
     return source, known
 
 
-def prepare(recipe: Recipe, device: torch.device, progress: Progress) -> Prepared:
-    """Load the recipe's data and serve it on `device`. Raises RecipeError or DataError."""
+def prepare(
+    recipe: Recipe,
+    device: torch.device,
+    progress: Progress,
+    *,
+    say: Callable[[str], None] = _unsaid,
+    kept: KeptSplit | None = None,
+) -> Prepared:
+    """Load the recipe's data and serve it on `device`. Raises RecipeError or DataError.
+
+    `say` is told of samples that are skipped while training; `kept` is where a run's split is, or will be.
+    """
     check_trainable(recipe)
-    data, notes = recipe.data, list[str]()
-    source, parts = opened(data, recipe.task, notes, progress)
+    data = recipe.data
+    found = _opened(data, recipe.task, progress, kept)
+    source, parts, notes = found.source, found.parts, [*found.notes]
     _check_task(recipe, source)
+    _check_classes(recipe, source)
     finish, facts = _fit(source, parts["train"], recipe, progress)
-    counts = _class_counts(recipe, parts["train"], facts.outputs)
+    pieces = [Piece(*parts["train"])]
+    for loaded, piece in mixed_pieces(data, source, found.encoder, progress):
+        _face_bad(loaded, data, notes)
+        pieces.append(piece)
+        notes.append(
+            f"{loaded.source.name}: {len(piece)} samples are trained on beside, each {piece.weight:g} times an epoch"
+        )
+    counts = _class_counts(recipe, pieces, facts.outputs)
     facts = replace(facts, class_counts=counts)
     if recipe.loss.class_weights == "balanced" and counts is not None and 0 in counts:
         notes.append(f"{counts.count(0)} of {len(counts)} classes have no training sample: they weigh 1 in the loss.")
-    augment = Augment(data.augment)
-
-    def serve(name: str) -> Batches | None:
-        part, index = parts[name]
-        if index is not None and not len(index):
-            return None
-        training = name == "train"
-        seed = recipe.training.seed if training else None
-        # Who accumulates has memory for a micro-batch, and evaluation must fit there too.
-        size = data.batch_size if training else max(1, data.batch_size // recipe.training.accumulate)
-        drop = data.drop_last and training
-        how = replace(finish, augment=augment if training and augment else None)
-        if isinstance(part, Samples) and data.in_memory and not data.num_workers and _fits(part.nbytes, device):
-            chosen = part if index is None else Samples(part.inputs[index], part.targets[index])
-            moved = Samples(chosen.inputs.to(device), chosen.targets.to(device))
-            ahead = _fits(len(chosen) * math.prod(facts.shape) * 4, device)
-            return TensorBatches(moved, how, size, seed=seed, drop_last=drop, ahead=ahead, index=index)
-        if training and data.in_memory and isinstance(part, Samples) and not data.num_workers:
-            notes.append("The data takes more than a quarter of the free memory: it goes through a DataLoader.")
-        workers = data.num_workers if training else 0
-        limit = patience(data.worker_timeout)
-        return LoaderBatches(
-            part, index, how, size, device, workers=workers, seed=seed, drop_last=drop, patience_s=limit
-        )
-
-    train = serve("train")
-    if train is None:
+    if recipe.loss.class_weights == data.sampler == "balanced":
+        notes.append("data.sampler and loss.class_weights are both balanced: rare classes count for more than others.")
+    skipped = Skipped(say) if data.on_bad_sample == "skip" else None
+    server = Server(recipe, device, math.prod(facts.shape), source.name, progress, notes, skipped)
+    if not len(pieces[0]):
         raise DataError("data.split.train", "leaves no sample to train on", "Raise it.")
-    return Prepared(source, facts, train, serve("val"), serve("test"), tuple(notes))
+    augment, mixing = Augment(data.augment), Mixing(data.augment, facts.outputs)
+    train = server.training(pieces, replace(finish, augment=augment or None, mixing=mixing or None), facts.outputs)
+    held_out = (Piece(*parts[name]) for name in PARTS[1:])
+    val, test = (server.evaluation(piece, finish) if len(piece) else None for piece in held_out)
+    return Prepared(source, facts, train, val, test, tuple(notes), skipped)
 
 
 def check_trainable(recipe: Recipe) -> bool:
@@ -146,10 +164,26 @@ def check_trainable(recipe: Recipe) -> bool:
 
 
 def part_sizes(source: Source, data: Data) -> Mapping[str, int]:
-    """How many samples each part will have, before anything is loaded."""
-    empty = {name: Samples(torch.empty(size, 0), torch.empty(0)) for name, size in source.sizes.items()}
-    parts = split(Loaded(source, empty), data, [])
-    return {name: len(part) if index is None else len(index) for name, (part, index) in parts.items()}
+    """How many samples each part will have, before anything is loaded. Raises RecipeError or DataError.
+
+    Of one's own data in groups, which are as large as they are, what is there is counted.
+    """
+    own = {name: size for name, size in source.sizes.items() if name in PARTS[1:]}
+    if data.split.how == "grouped" and source.origin == "yours":
+        parts = opened(data, source.task, [])[1]
+        sizes = {name: len(Piece(*parts[name])) for name in PARTS}
+    else:
+        count = source.sizes.get("all", source.sizes.get("train"))
+        if count is None:
+            raise DataError(f"data: {source.name}", "has no part to train on", "Give it a 'train' part.")
+        shared = shared_out(count, data.split, frozenset(own), f"data: {source.name}")
+        train = subset_size(shared.train, data.subset)
+        sizes = {"train": train, "val": shared.val, "test": shared.test} | own
+    if data.mix:
+        others = [each.sizes.get("all", each.sizes.get("train", 0)) for each in mixed_sources(data, source.task)]
+        weights = [1.0, *(each.weight for each in data.mix)]
+        sizes["train"] = mixed_samples([sizes["train"], *others], weights)
+    return sizes
 
 
 def opened(data: Data, task: TaskName, notes: list[str], progress: Progress = _untold) -> tuple[Source, Parts]:
@@ -157,28 +191,21 @@ def opened(data: Data, task: TaskName, notes: list[str], progress: Progress = _u
 
     Raises RecipeError or DataError.
     """
-    loaded = load(data, task, progress)
-    if not data.path:
-        return _encoded(loaded.source, split(loaded, data, notes))
-    with _measuring:
-        if _last and _last[0].loaded is loaded and _last[0].split == data.split:
-            notes.extend(_last[0].notes)
-            return _last[0].source, _last[0].parts
-        ours: list[str] = []
-        source, parts = _encoded(loaded.source, split(loaded, data, ours))
-        _last[:] = [_Opened(loaded, data.split, source, parts, ours)]
-    notes.extend(ours)
-    return source, parts
+    found = _opened(data, task, progress, None)
+    notes.extend(found.notes)
+    return found.source, found.parts
 
 
 @dataclass(frozen=True)
 class _Opened:
-    """What was opened last: a vocabulary is not measured again at every edit of the model."""
+    """A dataset as it was opened. The last is kept: a vocabulary is not measured again at every edit of the model."""
 
     loaded: Loaded
-    split: Split
+    how: tuple[object, ...]
+    drawn: Drawn
     source: Source
     parts: Parts
+    encoder: Encoder | None
     notes: Sequence[str]
 
 
@@ -186,7 +213,48 @@ _last: list[_Opened] = []
 _measuring = threading.Lock()
 
 
-def _encoded(source: Source, drawn: Drawn) -> tuple[Source, Parts]:
+def _opened(data: Data, task: TaskName, progress: Progress, kept: KeptSplit | None) -> _Opened:
+    loaded = load(data, task, progress)
+    how = data.split, data.subset, data.on_bad_sample
+    # A dataset of a person's own code may be read whole here: others need not wait for it.
+    with _measuring if data.path else contextlib.nullcontext():
+        last = _last[0] if data.path and _last and _last[0].loaded is loaded else None
+        if last is not None and kept is None and last.how == how:
+            return last
+        notes: list[str] = []
+        _face_bad(loaded, data, notes)
+        drawn = kept.drawn(loaded, data, notes) if kept else split(loaded, data, notes)
+        if last is not None and _same(drawn, last.drawn):
+            found = replace(last, how=how, notes=notes)
+        else:
+            found = _Opened(loaded, how, drawn, *_encoded(loaded.source, drawn), notes)
+        if data.path and kept is None:
+            _last[:] = [found]
+        return found
+
+
+def _same(drawn: Drawn, others: Drawn) -> bool:
+    """Whether both take the same samples of the same dataset."""
+    return drawn.keys() == others.keys() and all(
+        index is theirs if index is None or theirs is None else torch.equal(index, theirs)
+        for (_, index), (_, theirs) in zip(drawn.values(), (others[name] for name in drawn), strict=True)
+    )
+
+
+def _face_bad(loaded: Loaded, data: Data, notes: list[str]) -> None:
+    """What was found to be bad while the dataset was opened: said, or, as the recipe wants it, the end."""
+    if not loaded.bad:
+        return
+    first, count = loaded.bad[0], len(loaded.bad)
+    if data.on_bad_sample == "stop":
+        more = "" if count == 1 else f"; {count} samples in all are bad"
+        raise refused(BadSample(first.place, first.what + more))
+    noted = Skipped(notes.append)
+    noted.note(loaded.bad)
+    noted.close()
+
+
+def _encoded(source: Source, drawn: Drawn) -> tuple[Source, Parts, Encoder | None]:
     encoder = None
     train, index = drawn["train"]
     if isinstance(train, Measured):
@@ -198,7 +266,7 @@ def _encoded(source: Source, drawn: Drawn) -> tuple[Source, Parts]:
         if id(part) not in made:
             made[id(part)] = encoder.encode(part) if encoder and isinstance(part, Measured) else cast(Readable, part)
         parts[name] = made[id(part)], index
-    return source, parts
+    return source, parts, encoder
 
 
 def _fit(
@@ -218,7 +286,7 @@ def _fit(
                 transform.fit_batches(before.inputs(raw) for raw in _raw_batches(part, index, progress))
     mean = std = None
     if recipe.data.standardize_target:
-        assert isinstance(part, Samples)
+        assert isinstance(part, (Samples, Listed))
         targets = part.targets if index is None else part.targets[index]
         mean, std = targets.mean(0), targets.std(0, correction=0).clamp_min(1e-12)
     shape = _transformed_shape(recipe.data, source)
@@ -240,21 +308,17 @@ def _raw_batches(part: MapDataset, index: Tensor | None, progress: Progress, siz
             yield torch.stack(inputs)
 
 
-def _class_counts(recipe: Recipe, train: tuple[Readable, Tensor | None], classes: int) -> tuple[int, ...] | None:
+def _class_counts(recipe: Recipe, pieces: Sequence[Piece], classes: int) -> tuple[int, ...] | None:
     """How many training samples each class has; targets that are no class (an `ignore_index`) are left out.
 
     A dataset of one's own is only read for it, once and whole, where the loss asks for it. It may raise anything.
     """
-    part, index = train
     if recipe.task != "classification":
         return None
-    if isinstance(part, (Samples, Listed)):
-        targets = part.targets if index is None else part.targets[index]
-    elif recipe.loss.class_weights == "balanced":
-        order = range(len(part)) if index is None else index.tolist()
-        targets = torch.tensor([int(part[position][1]) for position in order], dtype=torch.long)
-    else:
+    told = all(isinstance(piece.part, (Samples, Listed)) for piece in pieces)
+    if not told and recipe.loss.class_weights != "balanced":
         return None
+    targets = torch.cat([labels(piece.part, piece.index) for piece in pieces])
     known = targets[(targets >= 0) & (targets < classes)]
     return tuple(torch.bincount(known, minlength=classes).tolist())
 
@@ -264,6 +328,18 @@ def _check_task(recipe: Recipe, source: Source) -> None:
         raise RecipeError("task", f"'{recipe.task}' does not fit {source.name}", f"It is for {source.task}.")
     if recipe.task == "segmentation":
         check_for_masks(recipe.data)
+
+
+def _check_classes(recipe: Recipe, source: Source) -> None:
+    """Whether what draws or mixes classes has any."""
+    data, position = recipe.data, mixing_part(recipe.data.augment)
+    if data.sampler == "balanced" and recipe.task != "classification":
+        what = f"balanced is by class, and a {recipe.task} has none"
+        raise RecipeError("data.sampler", what, 'Set sampler = "shuffle".')
+    if position is not None and (recipe.task != "classification" or source.vocabulary):
+        of = "tokens" if source.vocabulary else f"a {recipe.task}"
+        what = f"{data.augment[position].name} mixes classes and pictures, not those of {of}"
+        raise RecipeError(f"data.augment.{position}", what, "Remove it.")
 
 
 def _check_measured(recipe: Recipe) -> None:
@@ -289,6 +365,8 @@ def _transformed_shape(data: Data, source: Source, aside: bool = False) -> tuple
     augmented = _tried("data.augment", lambda: augment(blank, 0), shape)
     plain = _tried("data.transforms", lambda: finish.inputs(blank), shape)
     both = _tried("data.transforms", lambda: finish.inputs(augmented), shape)
+    if mixing := Mixing(data.augment, source.outputs):
+        both = _tried("data.augment", lambda: mixing(both, torch.zeros(2, dtype=torch.long), 0)[0], shape)
     if both.shape != plain.shape:
         trained, seen = ("×".join(map(str, tensor.shape[1:])) for tensor in (both, plain))
         what = f"makes {trained} of samples that validation sees as {seen}"
@@ -306,9 +384,3 @@ def _tried(where: str, apply: Callable[[], Tensor], shape: tuple[int, ...]) -> T
     if not isinstance(result, Tensor):
         raise RecipeError(where, f"makes a {type(result).__name__} of a sample", "Keep to those that give one tensor.")
     return result
-
-
-def _fits(size: int, device: torch.device) -> bool:
-    """Whether `size` bytes are less than a quarter of the device's free memory."""
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
-    return size < free / 4

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from engine.data.prepare import opened
 from engine.data.samples import MapDataset, Progress, Samples
-from engine.data.serving.batches import collate
+from engine.data.serving.fetching import collate
 from engine.data.sources import Source
 from engine.recipe import Recipe
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from engine.errors import RecipeError, nearest
 from engine.paths import data_root
-from engine.recipe import Data, TaskName
+from engine.recipe import Dataset, TaskName
 
 Origin = Literal["bundled", "made", "download", "yours"]
 DIGITS = tuple("0123456789")
@@ -149,21 +149,21 @@ def find(name: str, where: str = "data.name") -> Source:
     return known[name]
 
 
-def unread(data: Data, task: TaskName) -> Source:
+def unread(data: Dataset, task: TaskName) -> Source:
     """What is known of a person's own dataset before it is read: next to nothing."""
     if data.path:
         return Source(Path(data.path).name or data.path, data.path, task, (), 0, {}, "yours", path=data.path)
     return Source(data.python.rpartition(":")[2], data.python, task, (), 0, {}, "yours")
 
 
-def described(data: Data) -> Source:
+def described(data: Dataset, where: str = "data") -> Source:
     """The dataset that `[data]` names, as its options make it. Raises RecipeError."""
-    source = find(data.name)
-    options = check_options(source, data)
+    source = find(data.name, f"{where}.name")
+    options = check_options(source, data, f"{where}.options")
     return replace(source, sizes={"all": options["points"]}) if "points" in options else source
 
 
-def check_options(source: Source, data: Data, where: str = "data.options") -> dict[str, Any]:
+def check_options(source: Source, data: Dataset, where: str = "data.options") -> dict[str, Any]:
     """The dataset's options with defaults filled in. Raises RecipeError for one it does not have, or a wrong type."""
     for key, value in data.options.items():
         if key not in source.options:

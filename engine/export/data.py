@@ -10,6 +10,7 @@ from typing import Any
 from engine.code import arguments, block, call, imported, literal
 from engine.data.augmentation.augment import MOVES, STEPS
 from engine.data.prepare import part_sizes
+from engine.data.serving.mixing import MIXES
 from engine.data.sources import Source
 from engine.data.transforms import checked
 from engine.models.rows import shape_text
@@ -48,7 +49,9 @@ class _Writer:
         self._yours = source.origin == "yours"
         self._bytes = source.origin == "download" or (source.origin == "bundled" and len(source.shape) == 3)
         self.needs: set[str] = {"derive"}
-        self.unlike: list[str] = []
+        mixes = [part.name for part in recipe.data.augment if part.name in MIXES]
+        self.unlike: list[str] = [f"data.augment: samples are not mixed by {name}" for name in mixes]
+        self._augment = [part for part in recipe.data.augment if part.name not in MIXES]  # those stand last
 
     # Where it is
 
@@ -206,10 +209,10 @@ class _Writer:
 
     def augment(self) -> list[str]:
         """The function `augmented`."""
-        if not self._data.augment:
+        if not self._augment:
             return []
         steps: list[str] = []
-        for number, part in enumerate(self._data.augment):
+        for number, part in enumerate(self._augment):
             steps += self._augmentation(part, number)
         steps[-1] = steps[-1].replace("images = ", "return ", 1)
         return [
@@ -255,12 +258,12 @@ class _Writer:
         if accumulate > 1:
             lines.append("size = BATCH_SIZE if epoch is not None else max(1, BATCH_SIZE // ACCUMULATE)")
             size = "size"
-        counted = f"enumerate(order.split({size}))" if data.augment else f"order.split({size})"
+        counted = f"enumerate(order.split({size}))" if self._augment else f"order.split({size})"
         body = self._raw()
-        if data.augment:
+        if self._augment:
             body += ["if epoch is not None:", "    x = augmented(x, derive(SEED, epoch, number, 1))"]
         given = "transformed(x)" if data.transforms else "x"
-        number = "number, chosen" if data.augment else "chosen"
+        number = "number, chosen" if self._augment else "chosen"
         first = "dataset: Any, index: Tensor" if self._yours else "inputs: Tensor, targets: Tensor"
         return [
             *spread_def("batches", [first, "epoch: int | None = None"], "Iterator[tuple[Tensor, Tensor]]"),

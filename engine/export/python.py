@@ -25,7 +25,7 @@ from engine.models.rows import count_parameters
 from engine.models.source import model_code
 from engine.policies.graphs import GRAPHS
 from engine.python_file import load_function
-from engine.recipe import Recipe
+from engine.recipe import Data, Recipe
 
 _WIDTH = 116
 
@@ -52,6 +52,8 @@ def python_file(recipe: Recipe, name: str, file: str = "") -> str:
     """
     _check_written(recipe)
     source, facts = describe(recipe, aside=True)
+    if "val" in source.sizes:
+        raise RecipeError("data", "brings its own validation set, which a Python file can't say yet", "Give it none.")
     model = _model(recipe, facts)
     data = data_code(recipe, source)
     steps = max(1, math.ceil(part_sizes(source, recipe.data)["train"] / recipe.data.batch_size))
@@ -73,9 +75,19 @@ def _check_written(recipe: Recipe) -> None:
     """Raise RecipeError for what the file would not do."""
     if recipe.task not in ("classification", "regression"):
         raise RecipeError("task", f"a {recipe.task} can't be written as a Python file yet", "Train it here.")
-    if recipe.data.path:
+    data, plain = recipe.data, Data(name="line")
+    if data.path:
         what = "the reading of files of your own can't be written into a Python file yet"
         raise RecipeError("data.path", what, "Read them by data.python, a function of your own.")
+    beyond = {
+        "data.split.how": data.split.how != plain.split.how,
+        "data.split.folds": bool(data.split.folds),
+        "data.subset": data.subset != plain.subset,
+        "data.mix": bool(data.mix),
+        "data.sampler": data.sampler != plain.sampler,
+    }
+    for key in (key for key, said in beyond.items() if said):
+        raise RecipeError(key, "can't be written as a Python file yet", "Remove it, or keep to torch-tui's own runs.")
 
 
 _FUTURE = "from __future__ import annotations"
@@ -165,7 +177,7 @@ def _left_out(recipe: Recipe, source: Source, parts: tuple[str, ...]) -> list[st
         said.append("training.gradient_checkpointing: it keeps all activations")
     if training.compile == GRAPHS:
         said.append("training.compile: it is compiled, but without CUDA graphs")
-    if recipe.data.num_workers:
+    if recipe.data.num_workers not in ("auto", 0):
         said.append("data.num_workers: samples are read between the steps")
     if source.origin == "yours":
         said.append("what your dataset draws itself is drawn otherwise")

@@ -48,6 +48,19 @@ def _freeze(value: object) -> object:
     return value
 
 
+def _workers(value: object) -> object:
+    count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 256
+    if not (count or value == "auto"):
+        raise ValueError(f"{value!r} is no number of processes. Try 'auto', or a whole number up to 256.")
+    return value
+
+
+def _share_or_count(value: float) -> float:
+    if value > 1 and not isinstance(value, int):
+        raise ValueError(f"{value:g} is neither a share up to 1 nor a whole number. Try 0.5, or 500.")
+    return value
+
+
 DurationText = Annotated[str, AfterValidator(_duration)]
 OptionalDurationText = Annotated[str, AfterValidator(_optional_duration)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -202,11 +215,12 @@ class Data(Dataset):
     `path = "photos"` reads files of one's own, `python = "path/to/file.py:make_dataset"` calls a function of one's own.
     `subset` trains on a share of the training samples (a number up to 1), or on so many. `balanced` draws each class as
     often as the others. `on_bad_sample` says what becomes of a sample that can't be read: `stop` the run, or `skip` it.
+    `num_workers` processes read the samples; `auto` measures how many are needed.
     """
 
     batch_size: Count = 64
     split: Split = Split()
-    subset: Annotated[float | int, Field(gt=0)] = 1.0
+    subset: Annotated[float | int, Field(gt=0), AfterValidator(_share_or_count)] = 1.0
     mix: Annotated[tuple[Mixed, ...], Field(strict=False)] = ()
     sampler: Literal["shuffle", "balanced"] = "shuffle"
     transforms: Parts = ()
@@ -215,7 +229,7 @@ class Data(Dataset):
     drop_last: bool = False
     in_memory: bool = True
     on_bad_sample: Literal["stop", "skip"] = "stop"
-    num_workers: Annotated[int, Field(ge=0, le=256)] = 0
+    num_workers: Annotated[Literal["auto"] | int, BeforeValidator(_workers)] = "auto"
     worker_timeout: DurationText = "5 min"
 
 

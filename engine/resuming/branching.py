@@ -14,8 +14,9 @@ _OPTIMIZER = "the optimizer begins afresh"
 _SCHEDULE = "the learning rate schedule begins afresh"
 # What validation measures, and how many steps an epoch has, follow from these.
 _MEASURED = ("data.", "loss.", "training.limit_batches", "training.overfit_one_batch")
-_LENGTH = ("data.name", "data.python", "data.options", "data.batch_size", "data.split", "data.drop_last", "loss.",
-           "training.limit_batches", "training.overfit_one_batch")  # fmt: skip
+_LENGTH = ("data.name", "data.path", "data.format", "data.python", "data.options", "data.batch_size", "data.split",
+           "data.subset", "data.mix", "data.drop_last", "loss.", "training.limit_batches",
+           "training.overfit_one_batch")  # fmt: skip
 
 
 def take_up(state: TrainingState, loaded: Loaded) -> list[str]:

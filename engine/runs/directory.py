@@ -36,7 +36,7 @@ _DATED = re.compile(r"\d{4}-\d\d-\d\d ")
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """Paths of one run: recipe.toml, metrics.sqlite, log.txt, checkpoints/, environment.json."""
+    """Paths of one run: recipe.toml, metrics.sqlite, log.txt, checkpoints/, split.npz, environment.json."""
 
     path: Path
 
@@ -109,6 +109,10 @@ class RunDirectory:
         return self.path / "checkpoints"
 
     @property
+    def split_file(self) -> Path:
+        return self.path / "split.npz"
+
+    @property
     def environment_file(self) -> Path:
         return self.path / "environment.json"
 
@@ -154,6 +158,8 @@ class RunDirectory:
                 unrank(copied)
             for path in (*copied.iterdir(), copied, self.checkpoints):
                 to_disk(path)
+            if origin.split_file.is_file():
+                to_disk(Path(shutil.copyfile(origin.split_file, self.split_file)))
             copy_until(origin.metrics_file, self.metrics_file, step)
         except OSError as error:
             raise _unwritable(self.path.parent, error) from error

@@ -48,6 +48,9 @@ def summed(loss: nn.Module) -> nn.Module:
 class Classification:
     """Outputs are (B, K) scores, targets (B,) class numbers, given to the loss in its `form`.
 
+    Of samples that are mixed from others the targets are the shares (B, K) of the classes in them: a loss that takes
+    one number a class gets these, and so does one that takes either. The larger share is the right answer.
+
     `class_shares` (K,) says by how much a sample of each class counts in the loss's mean, where that is not the same;
     samples of the class `ignored`, which may be no class at all, count nowhere, accuracy included.
     """
@@ -74,7 +77,9 @@ class Classification:
     def weight(self, targets: Tensor) -> float | Tensor:
         if self._shares is None:
             return len(targets)
-        if self._ignored is None:
+        if targets.is_floating_point():
+            shares = targets @ self._shares
+        elif self._ignored is None:
             shares = self._shares[targets]
         else:
             known = targets != self._ignored
@@ -83,6 +88,7 @@ class Classification:
 
     def contributions(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """(B, 1): 1 where the highest score is the target's; beside it, where a class is ignored, 1 where it is not."""
+        targets = targets.argmax(1) if targets.is_floating_point() else targets
         right = (outputs.argmax(1) == targets).float().unsqueeze(1)
         if self._ignored is None:
             return right
@@ -94,7 +100,7 @@ class Classification:
         return {"accuracy": sums[0] / counted if counted else math.nan}
 
     def _mean(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        given = self._form(targets, outputs)
+        given = targets if targets.is_floating_point() else self._form(targets, outputs)
         if self._shares is None:
             return in_full(self._loss, outputs, given)
         return in_full(self._sum, outputs, given) / self.weight(targets)

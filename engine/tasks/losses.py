@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from engine import catalog
 from engine.data.prepare import Facts
 from engine.data.samples import IGNORED
+from engine.data.serving.mixing import mixing_part
 from engine.errors import RecipeError, StudioError, first_line
 from engine.recipe import Layer, Recipe
 from engine.tasks.base import Task
@@ -123,6 +124,7 @@ def fit_loss(recipe: Recipe, outputs: int, class_counts: Sequence[int] | None = 
             reason = _misfit(loss, form, ending, recipe.task, outputs)
             if reason is None:
                 _check_balance(recipe, form)
+                _check_mixing(recipe, loss, form, ending, outputs)
                 return loss, form
             reasons.setdefault(form, reason)
         raise _refusal(recipe, loss, reasons, outputs)
@@ -147,6 +149,35 @@ def _check_balance(recipe: Recipe, form: Form) -> None:
     if recipe.loss.class_weights == "balanced" and form is not class_numbers:
         what = f"the weight of {recipe.loss.name} is one of scores, not of samples: rare classes would count no more"
         raise RecipeError("loss.class_weights", what, "Remove it, or use CrossEntropyLoss.")
+
+
+def _check_mixing(
+    recipe: Recipe, loss: nn.Module, form: Form, ending: Callable[[Tensor], Tensor], outputs: int
+) -> None:
+    """Whether the loss can be given shares of classes, where samples are mixed from others."""
+    position = mixing_part(recipe.data.augment)
+    if position is None:
+        return
+    name, where = recipe.data.augment[position].name, f"data.augment.{position}"
+    if recipe.loss.parameters.get("ignore_index") is not None:
+        raise RecipeError(where, f"{name} does not go with loss.ignore_index", "Remove one of them.")
+    if form is one_hot or (form is class_numbers and _takes_shares(loss, ending, outputs)):
+        return
+    what = f"{name} makes shares of classes, which {recipe.loss.name} does not take"
+    raise RecipeError(where, what, "Use CrossEntropyLoss, or remove it.")
+
+
+def _takes_shares(loss: nn.Module, ending: Callable[[Tensor], Tensor], classes: int) -> bool:
+    """Whether a loss of class numbers takes shares too, and means the same by them."""
+    sums, given = summed(loss), ending(torch.linspace(-1.0, 1.0, classes).unsqueeze(0))
+    numbers = torch.arange(classes).unsqueeze(1)
+    try:
+        by_number = torch.stack([sums(given, number) for number in numbers])
+        by_share = torch.stack([sums(given, one_hot(number, given)) for number in numbers])
+        mixed = sums(given, torch.full_like(given, 1 / classes))
+    except Exception:  # losses refuse targets with every kind of exception
+        return False
+    return torch.allclose(by_number, by_share, atol=1e-5) and torch.allclose(mixed, by_number.mean(), atol=1e-5)
 
 
 def _endings(recipe: Recipe, outputs: int) -> list[Callable[[Tensor], Tensor]]:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from engine.checkpoints.checkpoint import Checkpoints
+from engine.data.kept_split import KeptSplit
 from engine.data.prepare import Facts, Prepared, describe, prepare
 from engine.data.samples import Progress
 from engine.data.serving.limits import Limited, Repeated
@@ -77,7 +78,8 @@ def assemble(
     if shared is not None:
         torch.set_num_threads(shared.count)
         recorder.threads(shared.count, str(shared))
-    data = limited(prepare(recipe, device, progress), training)
+    kept = KeptSplit(recorder.directory.split_file)
+    data = limited(prepare(recipe, device, progress, say=recorder.say, kept=kept), training)
     own = bool(recipe.model.python)
     model = place(model, training, device, own=own)
     if training.channels_last == "auto" and lays_channels_last(training, model, device, own=own):

@@ -57,10 +57,12 @@ def evaluate(
     losses: list[Tensor] = []
     weights: Tensor | float = 0.0
     totals: Tensor | None = None
+    samples = 0  # those that can't be read are none
     with torch.inference_mode(), preserved(device):
         for number, batch in enumerate(batches.epoch(0)):
             loss, weight, sums = splitter.run(batch, measure)
             losses.append(loss)
+            samples += len(batch)
             weights = weights + weight
             totals = sums if totals is None else totals + sums
             look((number + 1) / batches.steps)
@@ -68,7 +70,7 @@ def evaluate(
         # The one sync, once an epoch.
         return {
             "loss": float(torch.stack(losses).sum() / weights),
-            **task.summarize(totals.tolist(), batches.samples),
+            **task.summarize(totals.tolist(), samples),
         }
 
 

@@ -84,7 +84,7 @@ class Trainer:
             training.epochs, Position(),
         )  # fmt: skip
         self._channels_last = lays_channels_last(training, model, device, own=elsewhere)
-        self._phases = Phases(device, workers=recipe.data.num_workers)
+        self._phases = Phases(device, workers=train.workers)
         self._offer = Offer(sum(p.ndim > 1 for p in model.parameters()), open_to_it=training.compile != GRAPHS)
         self._health = Health(model, training.health_every, hooks=not training.compile)
         self._clock = Clock(self._phases)
@@ -200,7 +200,7 @@ class Trainer:
                 self._stepper.take(batch)
             except NonFiniteError as found:
                 self._help(found, batch)
-            self._after_step(len(batch))
+            self._after_step(len(batch) + batch.skipped)
         self._orders.end_epoch()
         self._read()
         trained = self._meter.epoch_summary()

@@ -61,7 +61,7 @@ def test_choices_say_their_alternatives() -> None:
     assert setting_help("training.epochs").startswith("whole number above 0, default 10.")
     assert setting_help("training.average.decay").startswith("number above 0 and below 1, default 0.999.")
     assert setting_help("training.nan_lr_factor").startswith("number above 0 and up to 1, default 0.5.")
-    assert setting_help("data.num_workers").startswith("whole number from 0 and up to 256, default 0.")
+    assert setting_help("data.num_workers").startswith("auto or whole number, default auto.")
 
 
 async def test_a_nested_setting_is_typed_and_reaches_the_run(tmp_path: Path) -> None:

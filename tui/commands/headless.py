@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -133,25 +132,16 @@ def _watch(job: Job, report: Report, signals: Signals, resume_with: str) -> int:
 
 
 def _start_deaf(job: Job) -> None:
-    """Start the job with SIGINT and SIGHUP blocked in its thread, and these and SIGTERM where its data workers start.
+    """Start the job with SIGINT and SIGHUP blocked in its thread, for this one to hear.
 
-    A terminal sends the first two to all of them, and Slurm or systemd the third; a worker that dies of it would turn
-    the stop into a failure. Of the job's thread SIGTERM is kept away: it would be blocked in what a dataset starts
-    there, and `multiprocessing.Pool` waits for ever for a process that can't be ended by it.
+    Not SIGTERM: it would be blocked in what a dataset starts there, and `multiprocessing.Pool` waits for ever for a
+    process that can't be ended by it.
     """
-    from engine.data.serving.workers import start_forkserver  # loads torch, which is there by now
-
-    all_three = {*_DEAF, signal.SIGTERM}
-    signal.pthread_sigmask(signal.SIG_BLOCK, all_three)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _DEAF)
     try:
-        if job.recipe.data.num_workers:
-            resource_tracker.ensure_running()  # it unblocks SIGINT and SIGTERM in the thread that starts it
-            signal.pthread_sigmask(signal.SIG_BLOCK, all_three)
-            start_forkserver()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         job.start()
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, all_three)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _DEAF)
 
 
 def _resumable(job: Job) -> bool:

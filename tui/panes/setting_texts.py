@@ -80,7 +80,7 @@ HELP = {
     "training.channels_last": "Pictures in memory as H×W×C; auto: on a GPU in half precision, for convolutions.",
     "training.gradient_checkpointing": "Compute activations twice and keep few: much less memory, a third slower.",
     "data.in_memory": "All samples as one tensor on the device, if that takes under a quarter of what is free.",
-    "data.num_workers": "Processes that load training data; more than 0 uses a DataLoader.",
+    "data.num_workers": "Processes that read samples; auto measures how many are needed, the log says why.",
     "data.worker_timeout": "A loading process silent for so long counts as hung.",
     "training.checkpoint_every": 'For example "1 epoch", "500 steps" or "10 min".',
     "training.keep_checkpoints": "So many of the newest stay on disk; the best one always does.",
@@ -176,7 +176,7 @@ def _type_text(annotation: Any) -> str:
         *most, last = (
             str(value).lower() if isinstance(value, bool) else value for value in typing.get_args(annotation)
         )
-        return f"{', '.join(most)} or {last}"
+        return f"{', '.join(most)} or {last}" if most else str(last)
     if typing.get_origin(annotation) in (typing.Union, UnionType):
         return " or ".join(map(_type_text, typing.get_args(annotation)))
     names = {bool: "true or false", int: "whole number", float: "number", str: "text", dict: "table", tuple: "list"}

@@ -12,6 +12,7 @@ from engine.data.augmentation.erasing import erasing
 from engine.data.augmentation.moves import Move, Moves
 from engine.data.augmentation.resized_crop import resized_crop
 from engine.data.augmentation.steps import Make, SampleBySample, Step, Transform
+from engine.data.serving.mixing import MIXES
 from engine.data.transforms import as_floats, checked, is_random
 from engine.errors import RecipeError
 from engine.recipe import Data, Part
@@ -46,12 +47,18 @@ _IN_PLACE = ("RandomErasing", "JPEG")  # they leave pixels where they are; the o
 class Augment:
     """The recipe's `augment`: random changes of pictures (B, C, H, W), drawn for each sample from one seed.
 
+    What mixes samples of a batch is not for it, but for Mixing; it must stand behind all that changes single ones.
     Raises RecipeError for an unknown transform or parameter, and for one that draws nothing.
     """
 
     def __init__(self, parts: Sequence[Part], where: str = "data.augment") -> None:
         self._steps: list[Moves | Step] = []
         for index, part in enumerate(parts):
+            if part.name in MIXES:
+                continue
+            if index and parts[index - 1].name in MIXES:
+                what = f"{part.name} changes single samples, which {parts[index - 1].name} has mixed"
+                raise RecipeError(f"{where}.{index}", what, f"Put {part.name} before it.")
             self._add(part, f"{where}.{index}")
         self.draws_globally = any(step.draws_globally for step in self._steps)
         """Whether it uses the process's random number generators: then only the engine thread may call it."""

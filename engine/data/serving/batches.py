@@ -1,39 +1,35 @@
 """Samples → batches on the device, in an order that depends on (seed, epoch) alone.
 
 A dataset that fits is one tensor on the device, shuffled by `torch.randperm` and served by indexing: on small networks
-this is many times faster than a DataLoader. Larger and user-defined datasets go through a DataLoader.
+this is many times faster than a DataLoader. Larger and user-defined datasets go through a DataLoader: loader.py.
 """
 
 from __future__ import annotations
 
-import random
-import time
-import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, default_collate, get_worker_info
 
 from engine.data.augmentation.augment import Augment
-from engine.data.samples import MapDataset, Samples, as_tensor
-from engine.data.serving.ahead import Ahead, Streams, side_stream
-from engine.data.serving.workers import Failed, Slots, Watch, start_forkserver, unreadable
+from engine.data.samples import Samples
+from engine.data.serving.mixing import Mixing
+from engine.data.serving.order import Drawing, Order
 from engine.data.transforms import Normalize, as_floats
-from engine.errors import DataError, first_line
-from engine.python_file import Packed
-from engine.seeds import derive
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Inputs (B, …) and targets (B, …) on the device."""
+    """Inputs (B, …) and targets (B, …) on the device.
+
+    `skipped` samples belong here and could not be read: with them it is so many samples of its epoch's order.
+    """
 
     inputs: Tensor
     targets: Tensor
+    skipped: int = 0
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -48,13 +44,13 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on `device`."""
-        return Batch(self.inputs.to(device), self.targets.to(device))
+        return replace(self, inputs=self.inputs.to(device), targets=self.targets.to(device))
 
     def channels_last(self) -> Batch:
         """The same batch with inputs (B, C, H, W) laid out channel by channel a pixel; others stay as they are."""
         if self.inputs.ndim != 4:
             return self
-        return Batch(self.inputs.contiguous(memory_format=torch.channels_last), self.targets)
+        return replace(self, inputs=self.inputs.contiguous(memory_format=torch.channels_last))
 
 
 class Batches(Protocol):
@@ -62,6 +58,8 @@ class Batches(Protocol):
 
     samples: int
     batch_size: int
+    workers: int
+    """Processes that read samples; 0 where that is done between the steps, or there is nothing to read."""
 
     @property
     def steps(self) -> int:
@@ -94,7 +92,8 @@ class Batches(Protocol):
 class Finish:
     """What happens to a raw batch on the device: bytes to floats in [0, 1], augmentation, fixed transforms, targets.
 
-    `numbers` says that the targets are numbers to predict, not classes; `masks` that they are classes of pixels.
+    `numbers` says that the targets are numbers to predict, not classes; `masks` that they are classes of pixels, which
+    are moved as the inputs are. `mixing` comes last, of inputs and targets.
     """
 
     transforms: Sequence[Any]
@@ -103,13 +102,18 @@ class Finish:
     target_mean: Tensor | None = None
     target_std: Tensor | None = None
     masks: bool = False
+    mixing: Mixing | None = None
 
-    def together(self, raw: Tensor, targets: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """Floats from raw inputs, and the finished targets, where these are masks changed as the inputs are."""
-        if not self.augment or not self.masks:
-            return self.inputs(raw, seed), targets
-        moved, targets = self.augment.with_masks(raw, targets, seed)
-        return self._transformed(as_floats(moved), raw), targets
+    def batch(self, raw: Tensor, targets: Tensor, seed: int, skipped: int = 0) -> Batch:
+        """A batch of raw inputs and finished targets."""
+        if self.augment and self.masks:
+            moved, targets = self.augment.with_masks(raw, targets, seed)
+            inputs = self._transformed(as_floats(moved), raw)
+        else:
+            inputs = self.inputs(raw, seed)
+        if self.mixing:
+            inputs, targets = self.mixing(inputs, targets, seed)
+        return Batch(inputs, targets, skipped)
 
     def inputs(self, raw: Tensor, seed: int = 0) -> Tensor:
         """Floats from raw inputs."""
@@ -133,46 +137,16 @@ class Finish:
         return (raw - self.target_mean.to(raw.device)) / self.target_std.to(raw.device)
 
 
-class _Order:
-    """Which samples come when. Training shuffles by (seed, epoch); evaluation keeps the order."""
-
-    def __init__(
-        self, samples: int, batch_size: int, seed: int | None, drop_last: bool, index: Tensor | None = None
-    ) -> None:
-        self.batch_size = batch_size
-        self._index = index
-        self.seed = seed
-        whole = samples // batch_size * batch_size
-        self.samples = whole if drop_last and whole else samples
-        self._of = samples
-
-    @property
-    def steps(self) -> int:
-        return -(-self.samples // self.batch_size)
-
-    def of(self, epoch: int) -> Tensor:
-        if self.seed is None:
-            return torch.arange(self.samples)
-        generator = torch.Generator().manual_seed(derive(self.seed, epoch))
-        return torch.randperm(self._of, generator=generator)[: self.samples]
-
-    def indices(self, epoch: int, start: int) -> list[int]:
-        positions = self.of(epoch)[start : start + self.batch_size]
-        chosen: list[int] = (positions if self._index is None else self._index[positions]).tolist()
-        return chosen
-
-    def batch_seed(self, epoch: int, start: int) -> int:
-        return derive(self.seed or 0, epoch, start // self.batch_size, 1)
-
-
 class TensorBatches:
     """Batches by indexing tensors that lie on the device whole.
 
     Without augmentation, and if the result fits (`ahead`), the transforms are applied once, before the first step.
-    `index` gives the samples their numbers in the dataset that they were chosen from.
+    `index` gives the samples their numbers in the dataset that they were chosen from. Of the samples those that are not
+    `good` (N,) are left out of their batches, as what can't be read is left out by a DataLoader.
     """
 
     copy_seconds = 0.0  # nothing is copied: the samples lie on the device
+    workers = 0
 
     def __init__(
         self,
@@ -184,11 +158,14 @@ class TensorBatches:
         drop_last: bool = False,
         ahead: bool = True,
         index: Tensor | None = None,
+        drawing: Drawing | None = None,
+        good: Tensor | None = None,
     ) -> None:
-        self._order = _Order(len(data), batch_size, seed, drop_last, index)
+        self._order = Order(len(data), batch_size, seed, drop_last, index, drawing)
         self.samples, self.batch_size = self._order.samples, batch_size
-        self._finish = finish if finish.augment or not ahead else None
-        self._inputs = data.inputs if self._finish else finish.inputs(data.inputs)
+        self._good = None if good is None or bool(good.all()) else good
+        self._finish, self._raw = finish, bool(finish.augment) or not ahead
+        self._inputs = data.inputs if self._raw else finish.inputs(data.inputs)
         self._targets = finish.targets(data.targets)
 
     @property
@@ -197,22 +174,42 @@ class TensorBatches:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         size = self.batch_size
-        if self._order.seed is None:
+        if self._order.seed is None and self._good is None:
             for first in range(start, self.samples, size):
                 inputs = self._inputs[first : first + size]
-                inputs = self._finish.inputs(inputs) if self._finish else inputs
-                yield Batch(inputs, self._targets[first : first + size])
+                inputs = self._finish.inputs(inputs) if self._raw else inputs
+                yield Batch(inputs, _numbers(self._targets[first : first + size]))
             return
-        order = self._order.of(epoch).to(self._inputs.device)
+        whole = self._order.of(epoch)
+        # The good ones are known here: on a GPU the order goes there once, and not at each step.
+        order = whole.to(self._inputs.device) if self._good is None else whole
         for first in range(start, self.samples, size):
-            index = order[first : first + size].to(self._inputs.device)  # they may have been moved since
+            index = order[first : first + size]
+            left = len(index)
+            index = self._readable(index).to(self._inputs.device)  # they may have been moved since
             inputs, targets = self._inputs.index_select(0, index), self._targets.index_select(0, index)
-            if self._finish:
-                inputs, targets = self._finish.together(inputs, targets, self._order.batch_seed(epoch, first))
-            yield Batch(inputs, targets)
+            yield self._made(inputs, _numbers(targets), self._order.batch_seed(epoch, first), left - len(index))
+
+    def _made(self, inputs: Tensor, targets: Tensor, seed: int, skipped: int) -> Batch:
+        if self._raw:
+            return self._finish.batch(inputs, targets, seed, skipped)
+        if self._finish.mixing:
+            inputs, targets = self._finish.mixing(inputs, targets, seed)
+        return Batch(inputs, targets, skipped)
+
+    def _readable(self, positions: Tensor) -> Tensor:
+        """The positions of good samples; of the next one behind them where there is none."""
+        if self._good is None:
+            return positions
+        good = positions[self._good[positions]]
+        if len(good):
+            return good
+        after = (int(positions[-1]) + 1 + torch.arange(len(self._good))) % len(self._good)
+        return after[self._good[after]][:1]
 
     def indices(self, epoch: int, start: int) -> list[int]:
-        return self._order.indices(epoch, start)
+        positions = self._readable(self._order.positions(epoch, start))
+        return self._order.numbers(positions)
 
     def peek(self, epoch: int, start: int) -> Batch:
         return next(self.epoch(epoch, start))
@@ -224,186 +221,6 @@ class TensorBatches:
         self._inputs = self._targets = torch.empty(0)
 
 
-class LoaderBatches:
-    """Batches through a DataLoader: for datasets that do not fit, user-defined ones, and `num_workers`.
-
-    Workers start by forkserver: forking a process with running threads can deadlock the child. One that dies, or reads
-    a sample for longer than `patience_s`, ends the epoch with a TrainingError that names it and the sample; an error
-    of the dataset itself is a DataError with the sample's number. Neither can be gone on with: `close` is next.
-    `streams` copy to the device beside the training; None is the device's own way, where it has one.
-    """
-
-    def __init__(
-        self, data: Samples | MapDataset, index: Tensor | None, finish: Finish, batch_size: int, device: torch.device,
-        *, workers: int = 0, seed: int | None = None, drop_last: bool = False, patience_s: float = 300.0,
-        streams: Streams | None = None,
-    ) -> None:  # fmt: skip
-        count = len(data) if index is None else len(index)
-        self._order = _Order(count, batch_size, seed, drop_last, index)
-        self.samples, self.batch_size = self._order.samples, batch_size
-        self._finish, self._device, self.copy_seconds = finish, device, 0.0
-        self._streams = streams or side_stream(device)
-        self._ahead: Ahead | None = None
-        self._sampler, self._generator = _EpochSampler(batch_size), torch.Generator()
-        slots = Slots(workers)
-        self._watch = Watch(slots, patience_s) if workers else None
-        self._fetch = _Fetch(data, index, derive(seed or 0, 2), slots)
-        if workers:
-            start_forkserver()
-        self._loader: DataLoader[Any] | None = DataLoader(
-            self._fetch,
-            batch_sampler=self._sampler,
-            collate_fn=_as_it_is,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            worker_init_fn=slots if workers else None,
-            multiprocessing_context="forkserver" if workers else None,
-            pin_memory=device.type == "cuda",
-            # Its own generator: the default one would be drawn from each epoch, and a resumed run would differ.
-            generator=self._generator,
-        )
-
-    @property
-    def steps(self) -> int:
-        return self._order.steps
-
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        if self._loader is None:
-            return
-        self._generator.manual_seed(derive(self._order.seed or 0, epoch, 3))
-        self._sampler.keys = [(epoch, int(index)) for index in self._order.of(epoch)[start:]]
-        raws = self._read(self._loader)
-        if self._streams:
-            raws = self._ahead = Ahead(raws, self._streams)
-        for first, raw in zip(range(start, self.samples, self.batch_size), raws, strict=True):
-            yield self._finished(raw, epoch, first)
-
-    def indices(self, epoch: int, start: int) -> list[int]:
-        return self._order.indices(epoch, start)
-
-    def peek(self, epoch: int, start: int) -> Batch:
-        """Read here and not by the workers, which have an epoch of their own before them."""
-        positions = self._order.of(epoch)[start : start + self.batch_size].tolist()
-        raw = self._fetch.__getitems__([(epoch, position) for position in positions])
-        return self._finished(raw, epoch, start)
-
-    def to(self, device: torch.device) -> None:
-        """Between two batches nothing lies on the device but what is copied ahead."""
-        if self._ahead:
-            self._ahead.to(device)
-
-    def _read(self, loader: DataLoader[Any]) -> Iterator[Any]:
-        """Raw batches, with the workers' failures in our words."""
-        try:
-            iterator: Any = iter(loader)
-            if self._watch:
-                self._watch.start(iterator, iterator._workers)
-            yield from iterator
-        except Exception as error:  # RuntimeError by torch's look-out, or whatever breaks with a worker's sockets
-            explained = self._watch.explain() if self._watch else None
-            if explained is None:
-                raise
-            raise explained from error
-
-    def _finished(self, raw: Any, epoch: int, first: int) -> Batch:
-        """A raw batch on the device, augmented as (seed, epoch, first) say."""
-        if isinstance(raw, Failed):
-            raw.throw()
-        began = time.perf_counter()
-        inputs, targets = (part.to(self._device, non_blocking=True) for part in raw)
-        seed = self._order.batch_seed(epoch, first)
-        batch = Batch(*self._finish.together(inputs, self._finish.targets(targets), seed))
-        self.copy_seconds += time.perf_counter() - began
-        return batch
-
-    def close(self) -> None:
-        iterator: Any = None if self._loader is None else self._loader._iterator
-        self._loader = None
-        if self._ahead:
-            self._ahead.close()
-        if self._watch and iterator is not None:
-            iterator._shutdown_workers()  # not left to __del__: the traceback of a failure keeps the iterator alive
-            self._watch.end()
-
-
-class _EpochSampler(Sampler[list[tuple[int, int]]]):
-    """Batches of (epoch, index), read in the main process, so that persistent workers see each epoch's order."""
-
-    def __init__(self, batch_size: int) -> None:
-        self.keys: list[tuple[int, int]] = []
-        self._batch_size = batch_size
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for first in range(0, len(self.keys), self._batch_size):
-            yield self.keys[first : first + self._batch_size]
-
-    def __len__(self) -> int:
-        return -(-len(self.keys) // self._batch_size)
-
-
-class _Fetch(Dataset[Any]):
-    """Whole batches of a dataset, with each sample's randomness drawn from (seed, epoch, index) alone."""
-
-    def __init__(self, data: Samples | MapDataset, index: Tensor | None, seed: int, slots: Slots) -> None:
-        self._data, self._index, self._seed, self._slots = data, index, seed, slots
-
-    def __getstate__(self) -> tuple[Packed, Tensor | None, int, Slots]:
-        # A worker must load a person's file before it can unpickle what comes from there.
-        return Packed(self._data), self._index, self._seed, self._slots
-
-    def __setstate__(self, state: tuple[Packed, Tensor | None, int, Slots]) -> None:
-        packed, self._index, self._seed, self._slots = state
-        self._data = packed.value
-
-    def __getitems__(self, keys: list[tuple[int, int]]) -> tuple[Tensor, Tensor] | Failed:
-        try:
-            return self._batch(keys)
-        except DataError as error:
-            if get_worker_info() is None:
-                raise
-            return Failed(error, traceback.format_exc())
-        finally:
-            self._slots.note()
-
-    def _batch(self, keys: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
-        if isinstance(self._data, Samples):
-            index = torch.tensor([key[1] for key in keys])
-            index = index if self._index is None else self._index[index]
-            self._slots.note(int(index[0]))
-            return self._data.inputs.index_select(0, index), self._data.targets.index_select(0, index)
-        pairs = [self._sample(epoch, position) for epoch, position in keys]
-        try:
-            return collate(pairs)
-        except Exception as error:  # samples of several shapes or types, or not (input, target)
-            numbers = [position if self._index is None else int(self._index[position]) for _, position in keys]
-            what = f"samples {', '.join(map(str, numbers))} do not make a batch: {first_line(error)}"
-            raise DataError("data", what, "Give all samples one shape and type: (input, target).") from error
-
-    def _sample(self, epoch: int, position: int) -> Any:
-        index = position if self._index is None else int(self._index[position])
-        self._slots.note(index)
-        before = random.getstate(), np.random.get_state(), torch.get_rng_state()
-        try:
-            seed = derive(self._seed, epoch, index)
-            random.seed(seed)
-            np.random.seed(seed % 2**32)
-            torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed every GPU
-            return self._data[index]
-        except (Exception, SystemExit) as error:  # a person's dataset may raise anything
-            raise unreadable(error, index) from error
-        finally:
-            random.setstate(before[0])
-            np.random.set_state(before[1])
-            torch.set_rng_state(before[2])
-
-
-def collate(pairs: Sequence[Any]) -> tuple[Tensor, Tensor]:
-    """(input, target) pairs → tensors. Pictures become bytes (B, C, H, W), other floats float32, classes int64."""
-    inputs = default_collate([as_tensor(pair[0]) for pair in pairs])
-    targets = default_collate([torch.as_tensor(np.asarray(pair[1])) for pair in pairs])
-    targets = targets.float().reshape(len(targets), -1) if targets.is_floating_point() else targets.long()
-    return (inputs.float() if inputs.is_floating_point() else inputs), targets
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
+def _numbers(targets: Tensor) -> Tensor:
+    """Masks, which are kept as bytes, as class numbers; other targets as they are."""
+    return targets.long() if targets.dtype == torch.uint8 else targets

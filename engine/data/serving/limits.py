@@ -17,6 +17,7 @@ class Limited:
         self._batches = batches
         self.batch_size = batches.batch_size
         self.samples = min(batches.samples, steps * batches.batch_size)
+        self.workers = batches.workers
 
     @property
     def steps(self) -> int:
@@ -52,7 +53,7 @@ class Repeated:
     def __init__(self, batches: Batches, steps: int) -> None:
         self._batches = batches
         self.batch_size = min(batches.batch_size, batches.samples)
-        self.steps = steps
+        self.steps, self.workers = steps, batches.workers
         self.samples = steps * self.batch_size
         self._batch: Batch | None = None
 

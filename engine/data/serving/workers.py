@@ -11,7 +11,7 @@ import traceback
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.process import BaseProcess, parent_process
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from engine.python_file import line_of
 
 _IDLE, _STARTING = -1, -2
 _TICK_S = 1.0
+_DEAF = frozenset({signal.SIGINT, signal.SIGHUP, signal.SIGTERM})
 _LIBRARIES = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib"))
 _OURS = Path(__file__).parents[2]
 _SAFE_PATH, _FOR_FORKSERVER = "PYTHONSAFEPATH", "torch-tui"  # any text does
@@ -35,8 +36,21 @@ def start_forkserver() -> None:
 
     It imports torch once, and not each of them for seconds. And it must not look for modules in the folder one works
     in, as `python -c` does: a person's `engine.py` may lie there. Where it lies in PYTHONPATH, `torch_tui` finds ours.
+
+    It starts deaf, and so do the workers: a terminal sends SIGINT and SIGHUP to all processes, Slurm and systemd
+    SIGTERM, and a worker that dies of it would turn the stop of the training into its failure.
     """
-    multiprocessing.set_forkserver_preload(["torch_tui", "engine.data.serving.batches"])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _DEAF)
+    try:
+        resource_tracker.ensure_running()  # it unblocks SIGINT and SIGTERM in the thread that starts it
+        signal.pthread_sigmask(signal.SIG_BLOCK, _DEAF)
+        _ensure_forkserver()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _ensure_forkserver() -> None:
+    multiprocessing.set_forkserver_preload(["torch_tui", "engine.data.serving.fetching"])
     if _SAFE_PATH in os.environ:
         forkserver.ensure_running()
         return

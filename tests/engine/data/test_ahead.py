@@ -15,7 +15,8 @@ from torch import Tensor
 from engine.data.augmentation.augment import Augment
 from engine.data.samples import MapDataset, Samples
 from engine.data.serving.ahead import DEPTH, Ahead, SideStream, side_stream
-from engine.data.serving.batches import Finish, LoaderBatches
+from engine.data.serving.batches import Finish
+from engine.data.serving.loader import LoaderBatches
 from engine.data.serving.workers import Failed
 from engine.errors import DataError
 from engine.recipe import Part

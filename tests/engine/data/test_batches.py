@@ -18,7 +18,9 @@ from torch import Tensor
 from engine.data.augmentation.augment import Augment
 from engine.data.load import load
 from engine.data.samples import MapDataset, Samples
-from engine.data.serving.batches import Batch, Batches, Finish, LoaderBatches, TensorBatches, collate
+from engine.data.serving.batches import Batch, Batches, Finish, TensorBatches
+from engine.data.serving.fetching import collate
+from engine.data.serving.loader import LoaderBatches
 from engine.errors import DataError
 from engine.recipe import Data, Part
 

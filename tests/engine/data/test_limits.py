@@ -7,8 +7,9 @@ import torch
 
 from engine.data.augmentation.augment import Augment
 from engine.data.samples import Samples
-from engine.data.serving.batches import Batch, Batches, Finish, LoaderBatches, TensorBatches
+from engine.data.serving.batches import Batch, Batches, Finish, TensorBatches
 from engine.data.serving.limits import Limited, Repeated
+from engine.data.serving.loader import LoaderBatches
 from engine.recipe import Part
 
 CPU = torch.device("cpu")

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from engine.data.prepare import Facts, Prepared, describe, part_sizes, prepare, split
 from engine.data.samples import Loaded, Samples
-from engine.data.serving.batches import Batches, LoaderBatches, TensorBatches
+from engine.data.serving.batches import Batches, TensorBatches
+from engine.data.serving.loader import LoaderBatches
 from engine.data.sources import Source, find
 from engine.errors import DataError, StudioError
 from engine.recipe import Data, Recipe, Split
@@ -279,11 +280,21 @@ def test_the_shape_after_the_transforms_is_known_before_anything_is_loaded() -> 
         ),
         ("digits-mlp", {"data.transforms": [{"name": "FiveCrop", "size": 5}]}, "data.transforms: "),
         ("digits-mlp", {"data.augment": [{"name": "Resize", "size": 5}]}, "data.augment.0: Resize draws nothing."),
+        (
+            "line-fit",
+            {"data.split.how": "stratified"},
+            "data.split.how: stratified is by class, and a regression has none",
+        ),
         ("digits-mlp", {"data.standardize_target": True}, "data.standardize_target: is for regression on a dataset in"),
     ],
 )
 def test_what_does_not_fit_the_data_is_named(name: str, changes: dict[str, Any], said: str) -> None:
     assert refusal(preset(name).recipe.override(changes)).startswith(said)
+
+
+def test_a_column_to_split_by_is_looked_for_before_the_start(tmp_path: Path) -> None:
+    by_day = {"split": {"how": "ordered", "by": "day"}}
+    assert "data.split.by: make: has no column 'day'. It has none to split by." in refusal(mine(tmp_path, **by_day))
 
 
 def test_what_must_be_measured_is_not_for_ones_own_dataset(tmp_path: Path) -> None:

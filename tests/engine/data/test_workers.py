@@ -18,7 +18,8 @@ from small_runs import run_python
 from torch import Tensor
 
 from engine.data.load import load
-from engine.data.serving.batches import Batch, Finish, LoaderBatches
+from engine.data.serving.batches import Batch, Finish
+from engine.data.serving.loader import LoaderBatches
 from engine.data.serving.workers import patience
 from engine.errors import DataError, RecipeError, TrainingError
 from engine.recipe import Data

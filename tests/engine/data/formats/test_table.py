@@ -269,7 +269,7 @@ def test_codes_are_not_taken_for_numbers(tmp_path: Path) -> None:
 
 
 def test_an_exported_file_does_not_pretend_to_read_the_table(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="data.path: .*data.python"):
+    with pytest.raises(RecipeError, match=r"data\.path: .*data\.python"):
         python_file(recipe(fruit(tmp_path), HIDDEN), "fruit")
 
 

@@ -1,0 +1,252 @@
+"""Samples of a dataset, read a batch at a time, here or in the workers of a DataLoader; or all at once, to be kept."""
+
+from __future__ import annotations
+
+import os
+import random
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, default_collate, get_worker_info
+
+from engine.data.samples import BadSample, Listed, MapDataset, Progress, Samples, as_tensor
+from engine.data.serving.workers import Failed, Slots, unreadable
+from engine.errors import DataError, first_line
+from engine.python_file import Packed
+from engine.seeds import derive
+
+_AT_ONCE = 64
+"""Samples between two looks at the progress, and so at whether the person has had enough."""
+NAMED = 20
+"""Samples that can't be read and are named each; of more their number is told."""
+
+
+@dataclass(frozen=True)
+class Partial:
+    """A raw batch without its samples that can't be read: `lacking` positions of the order, `bad` as (number, why).
+
+    Where none can be read it has the next one of the dataset.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    lacking: int
+    bad: Sequence[tuple[int, BadSample]]
+
+
+class Skipped:
+    """What is left out of training and evaluation, each sample said once. For the engine thread alone."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._known: set[str] = set()
+
+    def note(self, bad: Iterable[BadSample]) -> None:
+        """These could not be read."""
+        for each in bad:
+            if each.place in self._known:
+                continue
+            self._known.add(each.place)
+            if len(self._known) <= NAMED:
+                self._say(f"skipped {each}")
+            elif len(self._known) == NAMED + 1:
+                self._say("more samples can't be read; from here on they are only counted")
+
+    def close(self) -> None:
+        """Say how many they were, if not all were named."""
+        if len(self._known) > NAMED:
+            self._say(f"{len(self._known)} samples could not be read and were skipped")
+        self._known.clear()
+
+
+def refused(bad: BadSample) -> DataError:
+    """What ends a run that is to stop at a sample that can't be read."""
+    return DataError(bad.place, bad.what, "Mend or remove it, or set data.on_bad_sample = 'skip'.")
+
+
+class Fetch(Dataset[Any]):
+    """Whole batches of a dataset, with each sample's randomness drawn from (seed, epoch, index) alone.
+
+    Samples that can't be read are left out where the recipe wants to `skip` them.
+    """
+
+    def __init__(
+        self, data: Samples | MapDataset, index: Tensor | None, seed: int, slots: Slots, *, skip: bool = False
+    ) -> None:
+        self._data, self._index, self._seed, self._slots, self._skip = data, index, seed, slots, skip
+
+    def __getstate__(self) -> tuple[Packed, Tensor | None, int, Slots, bool]:
+        # A worker must load a person's file before it can unpickle what comes from there.
+        return Packed(self._data), self._index, self._seed, self._slots, self._skip
+
+    def __setstate__(self, state: tuple[Packed, Tensor | None, int, Slots, bool]) -> None:
+        packed, self._index, self._seed, self._slots, self._skip = state
+        self._data = packed.value
+
+    def __getitems__(self, keys: list[tuple[int, int]]) -> tuple[Tensor, Tensor] | Partial | Failed:
+        """The samples of these (epoch, position). Raises DataError, or returns it where this is a worker."""
+        try:
+            return self._batch(keys)
+        except DataError as error:
+            if get_worker_info() is None:
+                raise
+            return Failed(error, traceback.format_exc())
+        finally:
+            self._slots.note()
+
+    def _batch(self, keys: list[tuple[int, int]]) -> tuple[Tensor, Tensor] | Partial:
+        if isinstance(self._data, Samples):
+            index = torch.tensor([key[1] for key in keys])
+            index = index if self._index is None else self._index[index]
+            self._slots.note(int(index[0]))
+            return self._data.inputs.index_select(0, index), self._data.targets.index_select(0, index)
+        bad: list[tuple[int, BadSample]] = []
+        pairs = self._read(keys, bad)
+        if not bad:
+            return self._collated(pairs, keys)
+        lacking = len(keys) - len(pairs)
+        if not pairs:
+            epoch, last = keys[-1]
+            count = len(self._data) if self._index is None else len(self._index)
+            for step in range(1, count + 1):
+                pairs = self._read([(epoch, (last + step) % count)], bad)
+                if pairs:
+                    break
+            else:
+                raise DataError(bad[0][1].place, f"{bad[0][1].what}, and no other sample can be read", "Mend the data.")
+            lacking = len(keys) - 1
+        return Partial(*self._collated(pairs, keys), lacking, bad)
+
+    def _read(self, keys: Sequence[tuple[int, int]], bad: list[tuple[int, BadSample]]) -> list[Any]:
+        """Samples of these keys; those that can't be read and are skipped are put into `bad`."""
+        pairs = []
+        for epoch, position in keys:
+            try:
+                pairs.append(self._sample(epoch, position))
+            except BadSample as error:
+                if not self._skip:
+                    raise refused(error) from error
+                bad.append((self._number(position), error))
+        return pairs
+
+    def _collated(self, pairs: Sequence[Any], keys: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+        try:
+            return collate(pairs)
+        except Exception as error:  # samples of several shapes or types, or not (input, target)
+            numbers = [self._number(position) for _, position in keys]
+            what = f"samples {', '.join(map(str, numbers))} do not make a batch: {first_line(error)}"
+            raise DataError("data", what, "Give all samples one shape and type: (input, target).") from error
+
+    def _number(self, position: int) -> int:
+        return position if self._index is None else int(self._index[position])
+
+    def _sample(self, epoch: int, position: int) -> Any:
+        index = self._number(position)
+        self._slots.note(index)
+        before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+        try:
+            seed = derive(self._seed, epoch, index)
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed every GPU
+            return self._data[index]
+        except (BadSample, DataError):
+            raise
+        except (Exception, SystemExit) as error:  # a person's dataset may raise anything
+            raise unreadable(error, index) from error
+        finally:
+            random.setstate(before[0])
+            np.random.set_state(before[1])
+            torch.set_rng_state(before[2])
+
+
+def read_all(
+    part: Listed, index: Tensor, name: str, progress: Progress, skipped: Skipped | None
+) -> tuple[Samples, Tensor]:
+    """The samples of these numbers in their order, and which of them are good (N,): those that can't be read are 0.
+
+    Bad ones are `skipped`; where that is None, the first of them is raised as a DataError.
+    """
+    numbers = index.tolist()
+    bad: list[BadSample | None] = [None] * len(numbers)
+    first, found = _first_good(part, numbers, skip=skipped is not None)
+    inputs = torch.zeros((len(numbers), *found[0].shape), dtype=found[0].dtype)
+    targets = torch.zeros((len(numbers), *found[1].shape), dtype=found[1].dtype)
+
+    def read(position: int) -> None:
+        try:
+            given, target = _pair(part, numbers[position])
+        except BadSample as error:
+            bad[position] = error
+            return
+        if given.shape != inputs.shape[1:] or target.shape != targets.shape[1:]:
+            place = part.places[numbers[position]]
+            shapes = " and ".join("×".join(map(str, each.shape)) or "one number" for each in (given, target))
+            what = f"is {shapes}, unlike {part.places[numbers[first]]}"
+            raise DataError(place, what, "Give all samples one shape.")
+        inputs[position], targets[position] = given, target
+
+    with ThreadPoolExecutor(min(8, cores()), "reading") as pool:
+        for start in range(0, len(numbers), _AT_ONCE):
+            list(pool.map(read, range(start, min(start + _AT_ONCE, len(numbers)))))
+            if skipped is None and (first_bad := next(filter(None, bad), None)):
+                raise refused(first_bad) from first_bad
+            done = min(start + _AT_ONCE, len(numbers))
+            progress(f"reading {name}", done * part.sample_bytes, len(numbers) * part.sample_bytes)
+    if skipped is not None:
+        skipped.note(filter(None, bad))
+    good = torch.tensor([each is None for each in bad])
+    masks = targets.ndim > 1 and targets.dtype == torch.uint8  # as bytes an eighth of what they are served as
+    return Samples(as_inputs(inputs), targets if masks else as_targets(targets)), good
+
+
+def collate(pairs: Sequence[Any]) -> tuple[Tensor, Tensor]:
+    """(input, target) pairs → tensors. Pictures become bytes (B, C, H, W), other floats float32, classes int64."""
+    inputs = default_collate([as_tensor(pair[0]) for pair in pairs])
+    return as_inputs(inputs), as_targets(default_collate([torch.as_tensor(np.asarray(pair[1])) for pair in pairs]))
+
+
+def as_inputs(inputs: Tensor) -> Tensor:
+    """Inputs (B, …) in the type in which they are served."""
+    return inputs.float() if inputs.is_floating_point() else inputs
+
+
+def as_targets(targets: Tensor) -> Tensor:
+    """Targets (B, …) in the type in which they are served: classes int64, numbers float32 in rows."""
+    return targets.float().reshape(len(targets), -1) if targets.is_floating_point() else targets.long()
+
+
+def _pair(part: Listed, number: int) -> tuple[Tensor, Tensor]:
+    try:
+        inputs, target = part[number]
+        return as_tensor(inputs), torch.as_tensor(np.asarray(target))
+    except (BadSample, DataError):
+        raise
+    except Exception as error:
+        what = f"can't be read: {type(error).__name__}: {first_line(error)}"
+        raise DataError(part.places[number], what, "Mend or remove it; the traceback is in the log.") from error
+
+
+def _first_good(part: Listed, numbers: Sequence[int], *, skip: bool) -> tuple[int, tuple[Tensor, Tensor]]:
+    """The first sample that can be read, which says what the others look like, and its position."""
+    bad: BadSample | None = None
+    for position, number in enumerate(numbers):
+        try:
+            return position, _pair(part, number)
+        except BadSample as error:
+            if not skip:
+                raise refused(error) from error
+            bad = bad or error
+    assert bad is not None
+    raise DataError(bad.place, f"{bad.what}, and no other sample can be read", "Mend the data.") from bad
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
