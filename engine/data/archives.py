@@ -1,7 +1,7 @@
 """Archives: opened as the folder in them, which holds nothing that lies, links or grows out of it.
 
-Nothing is trusted: names may climb out of the folder, sizes may lie, a few kilobytes may hold a full disk. What can't be
-taken is left out and listed; an archive that is broken, encrypted or grows beyond all measure is refused as a whole.
+Nothing is trusted: names may climb out of the folder, sizes may lie, a few kilobytes may hold a full disk. What can't
+be taken is left out and listed; an archive that is broken, encrypted or grows beyond all measure is refused as a whole.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ _SMALL = 1 << 28  # bytes that may come of the smallest archive
 _ENTRIES = 5_000_000
 _LEFT_FREE = 1 << 28
 _YOURSELF = "If you trust it, unpack it yourself, and give the folder."
+_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError, IndexError)
 _NOBODYS = {"__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini"}
 
 
@@ -91,15 +92,7 @@ def extract(path: Path, folder: Path, progress: Progress) -> list[BadSample]:
                 taking.take(entry)
             taking.link()
         _move(aside, folder)
-    except (
-        zipfile.BadZipFile,
-        tarfile.TarError,
-        zlib.error,
-        lzma.LZMAError,
-        EOFError,
-        ValueError,
-        IndexError,
-    ) as error:
+    except _DAMAGED as error:
         raise _refusal(path, f"is cut short or damaged: {first_line(error)}", "Fetch or pack it anew.") from error
     except NotImplementedError as error:
         raise _refusal(path, f"can't be unpacked: {first_line(error)}", "Pack it as .zip or .tar.gz.") from error

@@ -1,4 +1,4 @@
-"""Files from the network: fetched once, whole and proved, gone on with where they broke off, by one process at a time."""
+"""Files from the network: fetched once, whole and proved, resumed where they broke off, by one process at a time."""
 
 from __future__ import annotations
 
@@ -34,9 +34,10 @@ class NoRoom(OSError):  # noqa: N818 - like a full disk
 def fetch(url: str, path: Path, progress: Progress, *, md5: str = "", sha256: str = "", agent: str = "") -> None:
     """Have what lies at `url` at `path`, unless it is there and proved: all of it, or nothing.
 
-    `md5` and `sha256` are hexadecimal, of the latter the first digits do; where it isn't given, it is written beside the
-    file as `NAME.sha256`. What came of a file that broke off lies at `NAME.part`; it is gone on with if a hash can prove
-    the whole. Another process that fetches the same file is waited for. `progress` is told bytes and may raise to cancel.
+    `md5` and `sha256` are hexadecimal, of the latter the first digits do; where it isn't given, it is written beside
+    the file as `NAME.sha256`. What came of a file that broke off lies at `NAME.part`; it is resumed if a hash can prove
+    the whole. Another process that fetches the same file is waited for. `progress` is told bytes and may raise to
+    cancel.
 
     Raises OSError (NoRoom, WrongContent, URLError among them) and HTTPException.
     """

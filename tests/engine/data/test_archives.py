@@ -117,9 +117,7 @@ def test_cancelling_leaves_nothing_to_train_on_and_the_next_attempt_succeeds(tmp
 
 
 @pytest.mark.parametrize("pack", [pack_zip, pack_tar])
-@pytest.mark.parametrize(
-    "name", ["../out.txt", "photos/../../out.txt", "/tmp/out.txt", "C:/out.txt", "\\..\\x/../../a"]
-)
+@pytest.mark.parametrize("name", ["../out.txt", "photos/../../out.txt", "/tmp/out.txt", "C:/out.txt", "\\../../../a"])
 def test_a_name_that_leads_out_of_the_folder_is_left_out_and_listed(tmp_path: Path, pack: Pack, name: str) -> None:
     path = tmp_path / "bad.zip" if pack is pack_zip else tmp_path / "bad.tar"
     pack(path, {**FILES, name: b"evil"})
@@ -171,9 +169,10 @@ def test_devices_are_left_out(tmp_path: Path, kind: bytes) -> None:
 
 
 def test_of_two_files_of_one_name_the_first_is_taken_and_the_other_listed(tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(tmp_path / "p.zip", "w") as packed:
-        for content in (b"first", b"second"):
-            packed.writestr("a.txt", content)
+    with zipfile.ZipFile(tmp_path / "p.zip", "w") as packed:
+        packed.writestr("a.txt", b"first")
+        with pytest.warns(UserWarning, match="Duplicate"):
+            packed.writestr("a.txt", b"second")
     file, bad = opened(tmp_path / "p.zip", quiet)
     assert file.read_bytes() == b"first"
     assert [each.what for each in bad] == ["is there twice: the first is taken"]
