@@ -6,6 +6,8 @@ numbers to predict float32 in (N, outputs).
 
 from __future__ import annotations
 
+import json
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -16,9 +18,9 @@ from torch import Tensor
 
 from engine.data.formats.opening import open_files
 from engine.data.samples import Loaded, MapDataset, Progress, Samples, as_tensor
-from engine.data.sources import Source, check_options, find, unread
+from engine.data.sources import Source, check_options, described, find, row_of, unread
 from engine.errors import DataError
-from engine.paths import bundled
+from engine.paths import bundled, data_root
 from engine.python_file import call, line_of, load_function, said
 from engine.recipe import Data, TaskName
 
@@ -38,9 +40,25 @@ def load(data: Data, task: TaskName, progress: Progress = lambda what, done, tot
         return _make_line(source, **options)
     if source.origin == "bundled":
         return _load_bundled(source)
-    from engine.data.vision import load_vision  # torchvision takes a second to import
+    return _load_vision(described(data), options, progress)
 
-    return load_vision(source, progress)
+
+def _load_vision(source: Source, options: dict[str, Any], progress: Progress) -> Loaded:
+    """What was read last of a dataset that is only known by reading it is kept: it is asked for at every edit."""
+    from engine.data.vision.reading import load_vision  # torchvision takes a second to import
+
+    row = row_of(source.name, options)
+    if not source.read:
+        return load_vision(source, row, options, progress)
+    key = json.dumps([source.name, str(data_root()), options], sort_keys=True)
+    with _reading:
+        if not _last or _last[0][0] != key:
+            _last[:] = [(key, load_vision(source, row, options, progress))]
+        return _last[0][1]
+
+
+_last: list[tuple[str, Loaded]] = []
+_reading = threading.Lock()
 
 
 def _load_bundled(source: Source) -> Loaded:

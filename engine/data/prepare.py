@@ -17,7 +17,7 @@ from engine.data.load import load
 from engine.data.samples import Listed, Loaded, Measured, Progress, Readable, Samples
 from engine.data.serving.batches import Batches, Finish, LoaderBatches, TensorBatches
 from engine.data.serving.workers import patience
-from engine.data.sources import Source, described
+from engine.data.sources import HUGGING_FACE, Source, described
 from engine.data.splits import Drawn, Parts, split
 from engine.data.transforms import Standardize, fixed
 from engine.errors import DataError, RecipeError, first_line
@@ -72,11 +72,12 @@ class Prepared:
                 batches.close()
 
 
-def describe(recipe: Recipe, *, aside: bool = False) -> tuple[Source, Facts]:
+def describe(recipe: Recipe, progress: Progress | None = None, *, aside: bool = False) -> tuple[Source, Facts]:
     """What is known of the data before it is loaded; one's own dataset is asked for its first sample.
 
     `aside` says that a training may be running in another thread: then nothing draws from the random number generators
-    of the process, and what only drawing could find out is left for the start.
+    of the process, and what only drawing could find out is left for the start. With `progress` a dataset of which
+    nothing is known before is downloaded.
 
     Raises RecipeError or DataError.
     """
@@ -85,10 +86,19 @@ def describe(recipe: Recipe, *, aside: bool = False) -> tuple[Source, Facts]:
         source = opened(data, recipe.task, [])[0]
     else:
         source = load(data, recipe.task).source if data.python else described(data)
+        if source.read:
+            source = _looked_at(recipe, source, progress)
     _check_measured(recipe)
     _check_task(recipe, source)
     shape = _transformed_shape(data, source, aside)
     return source, Facts(shape, source.outputs, source.classes, vocabulary=source.vocabulary)
+
+
+def _looked_at(recipe: Recipe, source: Source, progress: Progress | None) -> Source:
+    if progress is None and not source.ready:
+        what = "is not here yet, and nothing is known of it before"
+        raise DataError(f"data.name: {source.name}", what, "Download it (d in the data pane), or train.")
+    return opened(recipe.data, recipe.task, [], progress or _untold)[0]
 
 
 def prepare(recipe: Recipe, device: torch.device, progress: Progress) -> Prepared:
@@ -145,7 +155,7 @@ def opened(data: Data, task: TaskName, notes: list[str], progress: Progress = _u
     Raises RecipeError or DataError.
     """
     loaded = load(data, task, progress)
-    if not data.path:
+    if not (data.path or data.name.startswith(HUGGING_FACE)):
         return _encoded(loaded.source, split(loaded, data, notes))
     with _measuring:
         if _last and _last[0].loaded is loaded and _last[0].split == data.split:
