@@ -26,8 +26,8 @@ Size = int | tuple[int, int]
 def as_picture(image: Any, size: Size = 0, fit: Fit = "crop", channels: Channels = "auto") -> Tensor:
     """A Pillow picture as uint8 (C, H, W).
 
-    `fit` says how another shape is brought to `size`: crop (the shorter side fits, the middle is taken), pad (the longer
-    side fits, the rest is black) or stretch. What is transparent is seen on white.
+    `fit` says how another shape is brought to `size`: crop (the shorter side fits, the middle is taken), pad (the
+    longer side fits, the rest is black) or stretch. What is transparent is seen on white.
     """
     from PIL import Image  # a twentieth of a second
 

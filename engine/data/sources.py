@@ -1,8 +1,8 @@
 """The datasets that a recipe can name, described without loading any of them, and without torch.
 
-Bundled and made data are always there. Of torchvision's datasets `engine.data.vision.table` says what can be known before
-a download: shape, classes, sizes, weight. Those that it does not know are found by introspection, once torchvision is
-loaded. `hf:org/name` is a dataset of Hugging Face, of which nothing is known before it is there.
+Bundled and made data are always there. Of torchvision's datasets `engine.data.vision.table` says what can be known
+before a download: shape, classes, sizes, weight. Those that it does not know are found by introspection, once
+torchvision is loaded. `hf:org/name` is a dataset of Hugging Face, of which nothing is known before it is there.
 """
 
 from __future__ import annotations

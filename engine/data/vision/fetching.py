@@ -25,7 +25,7 @@ _patching = threading.Lock()
 
 @contextmanager
 def fetching(progress: Progress) -> Iterator[None]:
-    """While it lasts torchvision fetches and unpacks through us. One thread at a time: what is replaced is the process's.
+    """While it lasts torchvision fetches and unpacks through us, in one thread at a time.
 
     torchvision has no place to put another way of fetching: its functions are replaced in every module that has them.
     """

@@ -1,4 +1,4 @@
-"""What torchvision's dataset classes tell of themselves: how a part is selected, which options there are, what is new."""
+"""What torchvision's dataset classes tell of themselves: how a part is selected, which options there are."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def parameters(target: type[Any]) -> dict[str, inspect.Parameter]:
     for each in target.__mro__:
         if "__init__" not in vars(each):
             continue
-        own = list(inspect.signature(each.__init__).parameters.values())[1:]
+        own = list(inspect.signature(vars(each)["__init__"]).parameters.values())[1:]
         found = {**{p.name: p for p in own if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}, **found}
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in own):
             break

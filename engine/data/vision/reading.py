@@ -1,4 +1,4 @@
-"""torchvision's datasets → samples in memory where torchvision keeps them there, else pictures that are read one by one."""
+"""torchvision's datasets → samples in memory where torchvision keeps them there, else pictures read one by one."""
 
 # N samples · C channels · H height · W width
 

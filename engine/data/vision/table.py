@@ -1,7 +1,7 @@
 """What torchvision's classes can't tell of their datasets before a download, and why some of them are left out.
 
-A line a dataset. Everything else (which parameter selects a part, whether it downloads, which options it takes) is found
-by introspection; `tests/engine/data/test_vision_table.py` holds the two against each other.
+A line a dataset. Everything else (which parameter selects a part, whether it downloads, which options it takes) is
+found by introspection; `tests/engine/data/test_vision_table.py` holds the two against each other.
 """
 
 from __future__ import annotations
@@ -54,11 +54,12 @@ class Option:
 class Row:
     """What is known of one of torchvision's datasets.
 
-    `shape` is (channels, height, width), with 0 × 0 where the pictures have many sizes. `sizes` count the samples of each
-    part, `parts` say what torchvision calls a part where that is not its own name. `given` is passed to torchvision as it
-    stands. `targets` names the attribute that has the targets where that is not found, and `column` the column in it;
-    `first` is the number of the first class. `whole` says that all of it is kept in memory. `by_hand` says where a person
-    fetches what torchvision can't. `own_folder`: it would else put bare files beside other datasets.
+    `shape` is (channels, height, width), with 0 × 0 where the pictures have many sizes. `sizes` count the samples of
+    each part, `parts` say what torchvision calls a part where that is not its own name. `given` is passed to
+    torchvision as it stands. `targets` names the attribute that has the targets where that is not found, and `column`
+    the column in it; `first` is the number of the first class. `whole` says that all of it is kept in memory. `needs`
+    is a package that reads it. `by_hand` says what a person must fetch, because torchvision can't. `own_folder`: it
+    would else put bare files beside other datasets.
     """
 
     name: str
@@ -157,8 +158,8 @@ ROWS = (
     _digits("MNIST", "70,000 handwritten digits.", 60000, 10000, 12, twin="mnist5k"),
     _digits("FashionMNIST", "70,000 pictures of clothes.", 60000, 10000, 31, classes=_FASHION),
     _digits("KMNIST", "70,000 cursive Japanese letters.", 60000, 10000, 21, classes=_KMNIST),
-    _digits("EMNIST", "Handwritten letters and digits, lying on their side.", 112800, 18800, 562, classes=tuple(_MERGED),
-            options={"split": _EMNIST}),
+    _digits("EMNIST", "Handwritten letters and digits, lying on their side.", 112800, 18800, 562,
+            classes=tuple(_MERGED), options={"split": _EMNIST}),
     _digits("QMNIST", "MNIST with a test set of 60,000.", 60000, 60000, 20, twin="mnist5k"),
     _digits("USPS", "9,298 digits from envelopes.", 7291, 2007, 8, shape=(1, 16, 16), twin="mnist5k"),
     Row("SEMEION", "1,593 handwritten digits, drawn twice by 80 people.", (1, 16, 16), 10, {"all": 1593}, 3,
@@ -172,7 +173,8 @@ ROWS = (
     _digits("FER2013", "35,887 faces and what they feel; fetched by hand.", 28709, 7178, 97, shape=(1, 48, 48),
             classes=_FACES, by_hand="fer2013.csv of Kaggle's fer2013 into the folder fer2013"),
     # Pictures of one size, read one by one.
-    Row("EuroSAT", "27,000 satellite pictures of ten kinds of land.", (3, 64, 64), 10, {"all": 27000}, 94, classes=_LAND),
+    Row("EuroSAT", "27,000 satellite pictures of ten kinds of land.", (3, 64, 64), 10, {"all": 27000}, 94,
+        classes=_LAND),
     Row("Omniglot", "20 drawings of each letter of fifty alphabets.", (1, 105, 105), 964, {"all": 19280}, 10,
         options={"background": _OMNIGLOT}),
     Row("PCAM", "327,680 pieces of lymph nodes, with metastases or without.", (3, 96, 96), 2,
@@ -184,7 +186,7 @@ ROWS = (
         parts={"all": "10fold"}, by_hand="LFW's archives of faces and lists into the folder lfw-py",
         options={"image_set": Option("funneled", ("original", "funneled", "deepfunneled"))}),
     Row("CLEVRClassification", "85,000 rendered scenes; how many things stand in each.", (3, 320, 480), 8,
-        _parts(70000, 15000), 18_021, classes=tuple("3456789") + ("10",), first=3),
+        _parts(70000, 15000), 18_021, classes=(*"3456789", "10"), first=3),
     Row("RenderedSST2", "9,613 sentences on films, drawn as pictures; praise or not.", (3, 448, 448), 2,
         _parts(6920, 872, 1821), 131, classes=("negative", "positive")),
     Row("Places365", "1.8 million pictures of places, 365 kinds.", (3, 256, 256), 365, _parts(1803460, 36500), 25_600,

@@ -1,4 +1,4 @@
-"""What the table says of torchvision's datasets and what their classes tell fit together, and nothing is left out unsaid."""
+"""What the table says of torchvision's datasets fits what their classes tell, and nothing is left out unsaid."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ def test_its_options_are_those_of_its_signature(novelty: str) -> None:
     part = loaded.parts["train"]
     assert isinstance(part, Listed)
     assert torch.equal(part[1][0], torch.full((3, 8, 8), 15, dtype=torch.uint8))
-    with pytest.raises(RecipeError, match="data.options.hue: is not an option of Novelty"):
+    with pytest.raises(RecipeError, match=r"data\.options\.hue: is not an option of Novelty"):
         load(Data(name=novelty, options={"hue": 5}), "classification")
 
 
