@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from engine.data.downloads import NoRoom, alone
-from engine.data.resizing import Fit, as_mask, as_picture
+from engine.data.resizing import IGNORED, Fit, as_mask, as_picture
 from engine.data.samples import BadSample, Columns, Loaded, Part, Progress, Samples
 from engine.data.sources import Source
 from engine.data.vision.fetching import fetching
@@ -128,6 +128,8 @@ def _classes(dataset: Any) -> tuple[str, ...]:
         names = sorted(names, key=names.__getitem__)
     if hasattr(dataset, "_characters"):
         names = sorted(dataset._characters)
+    if any(hasattr(name, "id") for name in names):  # Cityscapes, where -1 is no class
+        names = [name.name for name in names if name.id >= 0]
     return tuple(", ".join(name) if isinstance(name, (tuple, list)) else str(name) for name in names)
 
 
@@ -183,7 +185,7 @@ class VisionPictures:
         except Exception as error:  # a damaged file makes Pillow raise SyntaxError, ValueError, struct.error and others
             raise BadSample(self.places[index], f"can't be read: {first_line(error)}") from error
         return picture, torch.where(
-            (mask >= frame.first) & (mask < frame.first + frame.outputs), mask - frame.first, 255
+            (mask >= frame.first) & (mask < frame.first + frame.outputs), mask - frame.first, IGNORED
         )
 
     @property
