@@ -18,7 +18,7 @@ from torch import Tensor
 
 from engine.data.formats.opening import open_files
 from engine.data.samples import Loaded, MapDataset, Progress, Samples, as_tensor
-from engine.data.sources import Source, check_options, described, find, row_of, unread
+from engine.data.sources import HUGGING_FACE, Source, check_options, described, find, row_of, unread
 from engine.errors import DataError
 from engine.paths import bundled, data_root
 from engine.python_file import call, line_of, load_function, said
@@ -40,6 +40,10 @@ def load(data: Data, task: TaskName, progress: Progress = lambda what, done, tot
         return _make_line(source, **options)
     if source.origin == "bundled":
         return _load_bundled(source)
+    if data.name.startswith(HUGGING_FACE):
+        from engine.data.formats.huggingface import open_hub  # it is one of many formats
+
+        return open_hub(data, task, progress)
     return _load_vision(described(data), options, progress)
 
 

@@ -62,6 +62,13 @@ class Source:
         return self.origin != "download" or self.marker.exists()
 
     @property
+    def download_text(self) -> str:
+        """How much there is to download, as a person reads it."""
+        if not self.download_mb:
+            return "?"
+        return f"{self.download_mb} MB" if self.download_mb < 10_000 else f"{self.download_mb / 1000:.0f} GB"
+
+    @property
     def marker(self) -> Any:
         """The file that says that a download was complete and checked."""
         return data_root() / f"{self.name.replace('/', '--').replace(':', '--')}.complete"
@@ -128,6 +135,13 @@ def unknown() -> Mapping[str, Source]:
     return {name: _vision(row) for name, row in _untold().items()} if "torchvision" in sys.modules else {}
 
 
+def glimpse(name: str) -> Source | None:
+    """The dataset of that name as far as that is known at once: nothing is imported for it."""
+    if name.startswith(HUGGING_FACE) and name != HUGGING_FACE:
+        return find(name)
+    return sources().get(name) or unknown().get(name)
+
+
 def find(name: str, where: str = "data.name") -> Source:
     """The dataset called `name`. Raises RecipeError with the nearest name."""
     if name.startswith(HUGGING_FACE):
@@ -170,7 +184,7 @@ def _vision(row: Row, options: Mapping[str, Any] = {}) -> Source:
         task=cast(TaskName, row.task),
         shape=(channels, height or USUAL, width or USUAL),
         outputs=row.outputs,
-        sizes=row.sizes,
+        sizes=row.sizes if row.outputs else {},
         origin="download",
         classes=row.classes,
         download_mb=row.mb,

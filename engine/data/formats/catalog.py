@@ -24,6 +24,7 @@ _WHERE = {
     "arrays": "engine.data.formats.arrays",
     "text": "engine.data.formats.text",
     "audio": "engine.data.formats.audio",
+    "huggingface": "engine.data.formats.huggingface",
 }
 _GIVEN = frozenset({"path", "task", "progress"})
 _SUFFIXES = {
@@ -76,6 +77,8 @@ def guess(path: Path, where: str = "data") -> str:
     if not path.exists():
         raise DataError(f"{where}.path: {path}", "does not exist", "Check the path.")
     names = {entry.name.lower() for entry in path.iterdir()}
+    if names & {"dataset_dict.json", "state.json"} and (names & {"dataset_info.json"} or "dataset_dict.json" in names):
+        return "huggingface"
     if {"images", "masks"} <= names:
         return "masks"
     suffixes = (file.suffix.lower() for file in _files(path, _LOOKED_AT))

@@ -137,9 +137,7 @@ def test_a_picture_that_cannot_be_read_is_named_and_the_others_are(made: Any, tm
     (tmp_path / "food-101/images/sushi/train1.jpg").write_bytes(b"no picture")
     part = made("Food101", size=16).parts["train"]
     bad = list(part.places).index("food-101/images/sushi/train1.jpg")
-    with pytest.raises(
-        BadSample, match=r"^food-101/images/sushi/train1\.jpg: can't be read: cannot identify"
-    ):
+    with pytest.raises(BadSample, match=r"^food-101/images/sushi/train1\.jpg: can't be read: cannot identify"):
         part[bad]
     assert int(part[bad - 1][1]) == int(part.targets[bad - 1])
 

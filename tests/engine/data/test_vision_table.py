@@ -192,7 +192,7 @@ def test_a_dataset_that_torchvision_brings_anew_is_listed_as_unknown_with_what_i
     assert not source.known
     assert source.about == "Pictures of things that nobody has seen yet."
     assert source.options == {"tint": 0, "size": 0, "fit": "crop", "channels": "auto"}
-    assert set(source.sizes) == {"train", "val", "test"}
+    assert set(row_of(novelty, {}).sizes) == {"train", "val", "test"}
     assert novelty not in sources.sources()
     assert find(novelty).about == source.about
 
