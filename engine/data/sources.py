@@ -8,6 +8,7 @@ torchvision is loaded. `hf:org/name` is a dataset of Hugging Face, of which noth
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -147,12 +148,24 @@ def find(name: str, where: str = "data.name") -> Source:
     if name.startswith(HUGGING_FACE):
         return _hugging_face(name, where)
     known = sources()
-    if name not in known:
+    if name not in known and _may_be_new(name):
         known = {**known, **{each: _vision(row) for each, row in _untold().items()}}
     if name not in known:
         remedy = nearest(name, known) or f"There are {', '.join(known)}."
         raise RecipeError(where, f"there is no dataset '{name}'", remedy)
     return known[name]
+
+
+def _may_be_new(name: str) -> bool:
+    """Whether torchvision may have a dataset of this name: a misspelt one is no reason to import it, which takes 1 s."""
+    if "torchvision" in sys.modules:
+        return True
+    found = importlib.util.find_spec("torchvision")
+    listed = Path(found.origin or "").parent / "datasets" / "__init__.py" if found else Path()
+    try:
+        return name.isidentifier() and f'"{name}"' in listed.read_text(encoding="utf-8")
+    except OSError:
+        return True
 
 
 def row_of(name: str, options: Mapping[str, Any]) -> Row:

@@ -111,6 +111,7 @@ class DraftScreen(ModellingScreen):
                 + (f"\noptions: {', '.join(source.options)}" if source.options else ""),
             )
             for source in (*sources().values(), *unknown().values())
+            if self.draft.takes(source)
         ]
         chosen = await self.app.push_screen_wait(PickScreen("Choose a dataset", choices, self.draft.recipe.data.name))
         if chosen is not None:

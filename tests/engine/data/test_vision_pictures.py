@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import pickle
 import zipfile
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from small_runs import train
 from vision_files import BUILDS, grey
 
 from engine.data.load import load
@@ -17,7 +19,7 @@ from engine.data.samples import BadSample, Listed, Loaded, Samples
 from engine.data.sources import described, find
 from engine.data.vision.table import ROWS
 from engine.errors import DataError
-from engine.recipe import Data
+from engine.recipe import Data, Recipe
 
 OPTIONS: dict[str, dict[str, Any]] = {"DTD": {"partition": 3}, "EMNIST": {"split": "letters"}}
 CLASSIFIED = [name for name in BUILDS if next(row for row in ROWS if row.name == name).task == "classification"]
@@ -89,7 +91,7 @@ def test_pictures_of_many_sizes_are_brought_to_one(made: Any, size: Any, fit: st
     part = made("Food101", size=size, fit=fit).parts["train"]
     assert {tuple(part[at][0].shape) for at in range(len(part))} == {shape}
     corner = [int(part[at][0][0, 0, 0]) for at in range(len(part))]
-    assert near(corner, [0] * 6) == (fit == "pad"), "what a picture does not reach is black"
+    assert near(corner, [0] * 24) == (fit == "pad"), "what a picture does not reach is black"
 
 
 def test_colours_can_be_left_out(made: Any) -> None:
@@ -183,3 +185,38 @@ def test_archives_that_a_person_put_there_are_unpacked_by_us(tmp_path: Path, mon
     part = load(Data(name="Cityscapes", options={"size": 16}), "segmentation").parts["train"]  # type: ignore[arg-type]
     assert len(part) == 2
     assert not list(tmp_path.rglob("evil.txt"))
+
+
+def dishes() -> Recipe:
+    """Dishes of three kinds, eight pixels wide: 18 to train on, six to choose by, and 24 to test on."""
+    values = {
+        "title": "dishes",
+        "data": {
+            "name": "Food101",
+            "options": {"size": 8, "fit": "stretch", "channels": "grey"},
+            "transforms": [{"name": "Normalize", "mean": [0.18], "std": [0.08]}],
+            "batch_size": 6,
+            "split": {"train": 0.75, "val": 0.25, "test": 0.0},
+        },
+        "model": {"layers": [{"name": "Flatten"}, {"name": "Linear", "out_features": "classes"}]},
+        "optimizer": {"name": "Adam", "lr": 0.05},
+        "training": {"epochs": 20, "device": "cpu"},
+    }
+    return Recipe.from_values(values)
+
+
+@pytest.mark.parametrize("mixed_up", [False, True])
+def test_a_recipe_learns_from_them_what_the_test_set_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: Path, mixed_up: bool
+) -> None:
+    monkeypatch.setenv("TORCH_TUI_DATA", str(tmp_path / "data"))
+    BUILDS["Food101"](tmp_path / "data", monkeypatch)
+    if mixed_up:
+        file = tmp_path / "data/food-101/meta/test.json"
+        names = json.loads(file.read_text(encoding="utf-8"))
+        file.write_text(json.dumps(dict(zip(names, list(names.values())[1:] + list(names.values())[:1], strict=True))))
+    job = train(dishes(), root)
+    assert job.history.error is None
+    accuracy = job.history.series["test/accuracy"].last
+    assert accuracy is not None
+    assert accuracy < 0.4 if mixed_up else accuracy > 0.9

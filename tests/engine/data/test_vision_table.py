@@ -92,9 +92,14 @@ def test_classes_of_emnist_are_torchvisions() -> None:
         assert row_of("EMNIST", {"split": split}).classes == tuple(name for name in names if name != "N/A")
 
 
-def test_listing_the_datasets_loads_neither_torch_nor_numpy() -> None:
+def test_listing_and_misspelling_datasets_loads_neither_torch_nor_numpy() -> None:
     code = "import sys; from engine.data.sources import sources, unknown; assert len(sources()) > 40 and not unknown();"
-    code += "assert not {'torch', 'torchvision', 'numpy', 'PIL'} & set(sys.modules)"
+    code += "from engine.data.sources import find; from contextlib import suppress\n"
+    code += "for name in ('Food101', 'fod101', 'hf:someone/pictures'):\n"
+    code += "    with suppress(Exception): find(name)\n"
+    code += "assert not {'torch', 'torchvision', 'numpy', 'PIL', 'datasets'} & set(sys.modules)\n"
+    code += "with suppress(Exception): find('FakeData')\n"
+    code += "assert 'torchvision' in sys.modules, 'what torchvision lists may be new'"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 

@@ -176,7 +176,7 @@ def flowers(root: Path, patch: Patch) -> None:
 
 def food(root: Path, patch: Patch) -> None:
     for split in ("train", "test"):
-        names = {name: [f"{name}/{split}{each}" for each in range(2)] for name in ("apple_pie", "sushi", "tacos")}
+        names = {name: [f"{name}/{split}{each}" for each in range(8)] for name in ("apple_pie", "sushi", "tacos")}
         for number, files in enumerate(names.values()):
             for file in files:
                 paint(root / f"food-101/images/{file}.jpg", number)
