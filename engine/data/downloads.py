@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.client import HTTPResponse
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
-from engine.data.samples import Progress
+if TYPE_CHECKING:
+    from engine.data.samples import Progress  # which loads torch: not needed to fetch a file
 
 TIMEOUT_S = 20.0
 _CHUNK = 1 << 18

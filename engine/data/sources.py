@@ -157,7 +157,7 @@ def find(name: str, where: str = "data.name") -> Source:
 
 
 def _may_be_new(name: str) -> bool:
-    """Whether torchvision may have a dataset of this name: a misspelt one is no reason to import it, which takes 1 s."""
+    """Whether torchvision may have a dataset of this name. To import it for a misspelt one would take a second."""
     if "torchvision" in sys.modules:
         return True
     found = importlib.util.find_spec("torchvision")

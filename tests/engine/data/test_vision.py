@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import http.server
 import io
 import pickle
 import shutil
@@ -13,17 +12,16 @@ import struct
 import subprocess
 import sys
 import tarfile
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torchvision
+from file_server import Mirror, serving
 from torchvision.datasets import utils as torchvision_utils
 
 from engine.data import downloads
@@ -57,67 +55,15 @@ def md5(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
-@dataclass
-class Mirror:
-    """A server of files, which can be told to misbehave."""
-
-    url: str
-    files: dict[str, bytes]
-    asked: list[str] = field(default_factory=list)
-    cut: bool = False
-    silent: threading.Event = field(default_factory=threading.Event)
-    garbage: bool = False
-    ranges: bool = True
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    mirror: Mirror
-
-    def do_HEAD(self) -> None:
-        self.reply(with_body=False)
-
-    def do_GET(self) -> None:
-        self.reply(with_body=True)
-
-    def reply(self, *, with_body: bool) -> None:
-        mirror, name = self.mirror, self.path.rpartition("/")[2]
-        wanted = self.headers.get("Range", "")
-        mirror.asked.append(f"{self.command} {name} {wanted}".strip())
-        if mirror.garbage:
-            self.wfile.write(b"<html>please log in</html>\r\n\r\n")
-            return
-        if mirror.silent.is_set():
-            time.sleep(3)
-            return
-        content = mirror.files.get(name)
-        if content is None:
-            self.send_error(404)
-            return
-        first = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and mirror.ranges else 0
-        content = content[first:]
-        self.send_response(206 if first else 200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if with_body:
-            self.wfile.write(content[: len(content) // 2] if mirror.cut else content)
-
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-
 @pytest.fixture
 def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
     """torchvision's MNIST, small, from a server on this machine; files go below `tmp_path`."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    Handler.mirror = Mirror(f"http://127.0.0.1:{server.server_port}/", dict(FILES))
     monkeypatch.setenv("TORCH_TUI_DATA", str(tmp_path))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [Handler.mirror.url])
     monkeypatch.setattr(torchvision.datasets.MNIST, "resources", [(name, md5(file)) for name, file in FILES.items()])
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield Handler.mirror
-    server.shutdown()
-    server.server_close()
+    with serving(FILES) as mirror:
+        monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [mirror.url])
+        yield mirror
 
 
 class CancelledError(Exception):

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -25,6 +24,7 @@ from engine.data.vision import introspection
 from engine.data.vision.introspection import classes, downloads, excluded, parameters, said_parts, selection, selector
 from engine.data.vision.table import EXCLUDED, EXCLUDED_MODULES, ROWS, Row
 from engine.errors import DataError, RecipeError
+from engine.export.data import data_code
 from engine.recipe import Data, Recipe
 
 KNOWN = {row.name: row for row in ROWS}
@@ -239,4 +239,10 @@ def test_a_class_that_takes_nothing_to_select_by_has_one_part() -> None:
     assert "train" in parameters(datasets.EMNIST), "what is passed on counts, too"
     assert "train" not in inspect.signature(datasets.EMNIST).parameters
     assert json.dumps(said_parts(datasets.Food101)) == '{"train": "train", "test": "test"}'
-    assert np.all([not said_parts(datasets.SUN397)])
+    assert not said_parts(datasets.SUN397)
+
+
+@pytest.mark.parametrize("name", ["Food101", "EMNIST", "hf:someone/pictures"])
+def test_what_cannot_be_written_as_python_yet_is_said(name: str) -> None:
+    with pytest.raises(RecipeError, match="is not among the datasets that are written as Python"):
+        data_code(Recipe.from_values({"data": {"name": name}}), find(name))
