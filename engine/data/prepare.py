@@ -20,7 +20,7 @@ from engine.data.serving.workers import patience
 from engine.data.sources import HUGGING_FACE, Source, described
 from engine.data.splits import Drawn, Parts, split
 from engine.data.transforms import Standardize, fixed
-from engine.errors import DataError, RecipeError, first_line
+from engine.errors import DataError, NotDownloaded, RecipeError, first_line
 from engine.recipe import Data, Recipe, Split, TaskName
 
 PARTS = ("train", "val", "test")
@@ -97,7 +97,7 @@ def describe(recipe: Recipe, progress: Progress | None = None, *, aside: bool = 
 def _looked_at(recipe: Recipe, source: Source, progress: Progress | None) -> Source:
     if progress is None and not source.ready:
         what = "is not here yet, and nothing is known of it before"
-        raise DataError(f"data.name: {source.name}", what, "Download it (d in the data pane), or train.")
+        raise NotDownloaded(f"data.name: {source.name}", what, "Train, and it is downloaded (in the studio also by d).")
     return opened(recipe.data, recipe.task, [], progress or _untold)[0]
 
 

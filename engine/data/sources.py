@@ -12,6 +12,7 @@ import importlib.util
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -126,6 +127,7 @@ _OPTIONS: Mapping[str, Option] = {
 """Of all pictures that are read one by one, as the format `images` has them; a size of 0 is the pictures' own."""
 
 
+@cache
 def sources() -> Mapping[str, Source]:
     """Every dataset of the catalog by name, those that need no network first."""
     return {source.name: source for source in (*_SOURCES, *map(_vision, ROWS))}

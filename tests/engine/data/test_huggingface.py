@@ -10,14 +10,16 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image as Pillow
+from small_runs import train
 
+from engine.check import check
 from engine.data.formats import huggingface
 from engine.data.formats.opening import open_files
 from engine.data.load import load
 from engine.data.prepare import describe
 from engine.data.samples import BadSample, Listed, Loaded, Samples
 from engine.data.sources import find
-from engine.errors import DataError, RecipeError
+from engine.errors import DataError, NotDownloaded, RecipeError
 from engine.recipe import Data, Recipe
 
 hub = pytest.importorskip("datasets", reason="the extra huggingface is not installed")
@@ -242,3 +244,22 @@ def test_its_progress_is_told_and_may_cancel(tmp_path: Path) -> None:
     from datasets.utils import tqdm as bars
 
     assert "update" not in vars(bars), "its bars are left as they were"
+
+
+def test_what_is_not_here_yet_hinders_no_training_which_downloads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: Path
+) -> None:
+    values = {
+        "data": {"name": "hf:someone/pictures", "options": {"size": 8}, "batch_size": 8},
+        "model": {"layers": [{"name": "Flatten"}, {"name": "Linear", "out_features": "classes"}]},
+        "training": {"epochs": 1, "device": "cpu"},
+    }
+    wanted = Recipe.from_values(values)
+    before = check(wanted)
+    assert [type(problem) for problem in before.problems] == [NotDownloaded]
+    assert not before.hindrances
+    assert check(wanted.override({"optimizer.name": "Adamm"})).hindrances
+    monkeypatch.setattr(hub, "load_dataset", lambda *arguments: pictures(24))
+    job = train(wanted, root)
+    assert job.history.error is None
+    assert not check(wanted).problems

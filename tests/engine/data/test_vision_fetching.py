@@ -15,6 +15,7 @@ from torchvision import datasets
 from torchvision.datasets import utils
 from vision_files import BUILDS
 
+from engine.data.downloads import fetch
 from engine.data.load import load
 from engine.data.samples import Loaded, Progress
 from engine.data.sources import find
@@ -106,6 +107,36 @@ def test_a_damaged_archive_is_no_dataset(mirror: Mirror, tmp_path: Path, monkeyp
     with pytest.raises(DataError, match="is cut short or damaged"):
         food()
     assert not (tmp_path / "data/food-101").exists()
+
+
+def test_what_no_hash_can_prove_is_begun_anew_after_it_broke_off(mirror: Mirror, tmp_path: Path) -> None:
+    whole = mirror.files["food-101.tar.gz"]
+    url, path = f"{mirror.url}food-101.tar.gz", tmp_path / "whole.tar.gz"
+    mirror.cut = True
+    with pytest.raises(ConnectionError, match=f"it ends after {len(whole) // 2:,} of {len(whole):,} bytes"):
+        fetch(url, path, quiet)
+    mirror.cut = False
+    fetch(url, path, quiet)
+    assert path.read_bytes() == whole
+    assert mirror.asked == ["GET food-101.tar.gz"] * 2
+
+
+def test_a_part_of_what_has_changed_since_is_not_put_before_the_rest(mirror: Mirror, tmp_path: Path) -> None:
+    whole, path = mirror.files["food-101.tar.gz"], tmp_path / "whole.tar.gz"
+    (tmp_path / "whole.tar.gz.part").write_bytes(b"old" * 50)
+    fetch(f"{mirror.url}food-101.tar.gz", path, quiet, md5=md5(whole))
+    assert path.read_bytes() == whole
+    assert mirror.asked == ["GET food-101.tar.gz bytes=150-", "GET food-101.tar.gz"]
+
+
+def test_a_file_that_is_there_is_fetched_again_only_if_its_hash_is_another(mirror: Mirror, tmp_path: Path) -> None:
+    whole, path = mirror.files["food-101.tar.gz"], tmp_path / "whole.tar.gz"
+    path.write_bytes(whole)
+    fetch(f"{mirror.url}food-101.tar.gz", path, quiet, md5=md5(whole))
+    assert mirror.asked == []
+    path.write_bytes(b"damaged")
+    fetch(f"{mirror.url}food-101.tar.gz", path, quiet, md5=md5(whole))
+    assert path.read_bytes() == whole
 
 
 def test_files_of_google_drive_need_no_other_program(

@@ -98,7 +98,9 @@ def test_listing_and_misspelling_datasets_loads_neither_torch_nor_numpy() -> Non
     code += "for name in ('Food101', 'fod101', 'hf:someone/pictures'):\n"
     code += "    with suppress(Exception): find(name)\n"
     # What torchvision lists itself is looked at, should the table not know it.
-    code += "from engine.data.sources import _may_be_new; assert _may_be_new('FakeData') and not _may_be_new('fod101')\n"
+    code += (
+        "from engine.data.sources import _may_be_new; assert _may_be_new('FakeData') and not _may_be_new('fod101')\n"
+    )
     code += "assert not {'torch', 'torchvision', 'numpy', 'PIL', 'datasets'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
