@@ -14,8 +14,8 @@ Fit = Literal["crop", "pad", "stretch"]
 Channels = Literal["auto", "grey", "rgb"]
 FITS: tuple[Fit, ...] = ("crop", "pad", "stretch")
 CHANNELS: tuple[Channels, ...] = ("auto", "grey", "rgb")
-IGNORED = 255
-"""The class of a pixel that has none: outside the picture, or between two things."""
+IGNORED = -100
+"""The class of a pixel that has none, outside the picture or between two things: what torch's losses leave out."""
 _GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
 _REDUCED = 2.0  # a picture is first made smaller by whole factors, down to so many times its final size
 
@@ -42,7 +42,8 @@ def as_mask(image: Any, size: Size = 0, fit: Fit = "crop") -> Tensor:
     from PIL import Image  # a twentieth of a second
 
     image = image if image.mode in ("L", "P", "I", "I;16") else image.convert("L")
-    sized = _sized(image, size, fit, IGNORED, Image.Resampling.NEAREST)
+    numbers = Image.fromarray(np.asarray(image).astype(np.int32))  # bytes have no room for what is no class
+    sized = _sized(numbers, size, fit, IGNORED, Image.Resampling.NEAREST)
     return torch.from_numpy(np.asarray(sized).astype(np.int64))
 
 

@@ -15,6 +15,7 @@ from small_runs import train
 from vision_files import BUILDS, grey
 
 from engine.data.load import load
+from engine.data.resizing import IGNORED
 from engine.data.samples import BadSample, Listed, Loaded, Samples
 from engine.data.sources import described, find
 from engine.data.vision.table import ROWS
@@ -101,14 +102,14 @@ def test_colours_can_be_left_out(made: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["VOCSegmentation", "SBDataset", "Cityscapes"])
-def test_a_mask_has_the_class_of_each_pixel_and_255_where_there_is_none(name: str, made: Any) -> None:
+def test_a_mask_has_the_class_of_each_pixel_and_a_mark_where_there_is_none(name: str, made: Any) -> None:
     for part in made(name, size=[12, 20], fit="stretch").parts.values():
         for at in range(len(part)):
             picture, mask = part[at]
             assert (tuple(picture.shape), tuple(mask.shape)) == ((3, 12, 20), (12, 20))
             assert mask.dtype == torch.int64
             assert near([grey(int(mask[6, 10]))], [int(picture[0, 6, 10])])
-            assert (int(mask[0, 0]) == 255) == (name != "SBDataset")
+            assert (int(mask[0, 0]) == IGNORED) == (name != "SBDataset")
         assert part.targets.shape == (0,)
 
 
