@@ -13,7 +13,7 @@ from torch import nn
 from engine.data.prepare import Facts, check_trainable, describe, part_sizes
 from engine.data.sources import Source
 from engine.devices.device import choose
-from engine.errors import ModelError, RecipeError, StudioError, first_line
+from engine.errors import ModelError, NotDownloaded, RecipeError, StudioError, first_line
 from engine.models.build import flow, model_rows, wanted, weightless_model
 from engine.models.build import sizes as symbols
 from engine.models.fixes import Fix, fitted, fixes
@@ -43,6 +43,11 @@ class Checked:
     rows: Sequence[LayerRow] = ()
     problems: Sequence[StudioError] = ()
     fixes: Sequence[Fix] = ()
+
+    @property
+    def hindrances(self) -> Sequence[StudioError]:
+        """The problems with which no training can begin. What is not downloaded yet is, when it begins."""
+        return [problem for problem in self.problems if not isinstance(problem, NotDownloaded)]
 
     @property
     def parameters(self) -> int:

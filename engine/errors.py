@@ -31,6 +31,10 @@ class DataError(StudioError):
     """A dataset is missing, unreadable or not what it says."""
 
 
+class NotDownloaded(DataError):  # noqa: N818 - nothing is wrong: a training downloads it
+    """A dataset must be downloaded before anything can be said of it."""
+
+
 class ModelError(StudioError):
     """A model can't be built or does not take the data's shape."""
 

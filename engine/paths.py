@@ -23,6 +23,11 @@ def cache_root() -> Path:
     return Path(os.environ.get("TORCH_TUI_CACHE") or platformdirs.user_cache_path("torch-tui"))
 
 
+def archives_root() -> Path:
+    """The folder of what was taken out of a person's archives, in the same cache."""
+    return data_root() / "archives"
+
+
 def own_presets_root() -> Path:
     """The folder of a person's own presets, in TORCH_TUI_CONFIG, else in the user's configuration."""
     return Path(os.environ.get("TORCH_TUI_CONFIG") or platformdirs.user_config_path("torch-tui")) / "presets"

@@ -93,6 +93,10 @@ class Draft:
         values["model"] = {**values["model"], "layers": [layer.model_dump() for layer in layers]}
         self._become(Recipe.from_values(values, self.name))
 
+    def takes(self, source: Source) -> bool:
+        """Whether a recipe can be made for what a dataset is for."""
+        return source.task in _DEFAULT_LOSS
+
     def choose_dataset(self, source: Source) -> None:
         """Train on another dataset; the task, the loss and the last layer follow what it is for."""
         values = self.recipe.values()

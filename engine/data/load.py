@@ -7,6 +7,8 @@ numbers to predict float32 in (N, outputs).
 from __future__ import annotations
 
 import contextlib
+import json
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -17,9 +19,9 @@ from torch import Tensor
 
 from engine.data.formats.opening import open_files
 from engine.data.samples import BadSample, Loaded, MapDataset, Progress, Samples, as_tensor
-from engine.data.sources import Source, check_options, find, unread
+from engine.data.sources import HUGGING_FACE, Source, check_options, described, find, row_of, unread
 from engine.errors import DataError
-from engine.paths import bundled
+from engine.paths import bundled, data_root
 from engine.python_file import call, line_of, load_function, said
 from engine.recipe import Dataset, TaskName
 
@@ -41,9 +43,29 @@ def load(
         return _make_line(source, **options)
     if source.origin == "bundled":
         return _load_bundled(source)
-    from engine.data.vision import load_vision  # torchvision takes a second to import
+    if data.name.startswith(HUGGING_FACE):
+        from engine.data.formats.huggingface import open_hub  # it is one of many formats
 
-    return load_vision(source, progress)
+        return open_hub(data, task, progress)
+    return _load_vision(described(data, where), options, progress)
+
+
+def _load_vision(source: Source, options: dict[str, Any], progress: Progress) -> Loaded:
+    """What was read last of a dataset that is only known by reading it is kept: it is asked for at every edit."""
+    from engine.data.vision.reading import load_vision  # torchvision takes a second to import
+
+    row = row_of(source.name, options)
+    if not source.read:
+        return load_vision(source, row, options, progress)
+    key = json.dumps([source.name, str(data_root()), options], sort_keys=True)
+    with _reading:
+        if not _last or _last[0][0] != key:
+            _last[:] = [(key, load_vision(source, row, options, progress))]
+        return _last[0][1]
+
+
+_last: list[tuple[str, Loaded]] = []
+_reading = threading.Lock()
 
 
 def _load_bundled(source: Source) -> Loaded:

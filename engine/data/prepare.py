@@ -22,10 +22,10 @@ from engine.data.serving.fetching import Skipped, refused
 from engine.data.serving.mixing import Mixing, mixing_part
 from engine.data.serving.order import mixed_samples
 from engine.data.serving.server import Server
-from engine.data.sources import Source, described
+from engine.data.sources import HUGGING_FACE, Source, described
 from engine.data.splits import Drawn, Parts, check_split, labels, shared_out, split, subset_size
 from engine.data.transforms import Standardize, fixed
-from engine.errors import DataError, RecipeError, first_line
+from engine.errors import DataError, NotDownloaded, RecipeError, first_line
 from engine.recipe import Data, Recipe, TaskName
 
 PARTS = ("train", "val", "test")
@@ -86,11 +86,12 @@ class Prepared:
             self.skipped.close()
 
 
-def describe(recipe: Recipe, *, aside: bool = False) -> tuple[Source, Facts]:
+def describe(recipe: Recipe, progress: Progress | None = None, *, aside: bool = False) -> tuple[Source, Facts]:
     """What is known of the data before it is loaded; one's own dataset is asked for its first sample.
 
     `aside` says that a training may be running in another thread: then nothing draws from the random number generators
-    of the process, and what only drawing could find out is left for the start.
+    of the process, and what only drawing could find out is left for the start. With `progress` a dataset of which
+    nothing is known before is downloaded.
 
     Raises RecipeError or DataError.
     """
@@ -102,6 +103,8 @@ def describe(recipe: Recipe, *, aside: bool = False) -> tuple[Source, Facts]:
     else:
         loaded = load(data, recipe.task) if data.python else None
         source = loaded.source if loaded else described(data)
+        if source.read:
+            source = _looked_at(recipe, source, progress)
     _check_measured(recipe)
     _check_task(recipe, source)
     _check_classes(recipe, source)
@@ -110,6 +113,13 @@ def describe(recipe: Recipe, *, aside: bool = False) -> tuple[Source, Facts]:
     shape = _transformed_shape(data, source, aside)
     known = Facts(shape, source.outputs, source.classes, None, None, None, source.vocabulary, source.cardinalities)
     return source, known
+
+
+def _looked_at(recipe: Recipe, source: Source, progress: Progress | None) -> Source:
+    if progress is None and not source.ready:
+        what = "is not here yet, and nothing is known of it before"
+        raise NotDownloaded(f"data.name: {source.name}", what, "Train, and it is downloaded (in the studio also by d).")
+    return opened(recipe.data, recipe.task, [], progress or _untold)[0]
 
 
 def prepare(
@@ -216,9 +226,10 @@ _measuring = threading.Lock()
 def _opened(data: Data, task: TaskName, progress: Progress, kept: KeptSplit | None) -> _Opened:
     loaded = load(data, task, progress)
     how = data.split, data.subset, data.on_bad_sample
+    keep = bool(data.path) or data.name.startswith(HUGGING_FACE)
     # A dataset of a person's own code may be read whole here: others need not wait for it.
-    with _measuring if data.path else contextlib.nullcontext():
-        last = _last[0] if data.path and _last and _last[0].loaded is loaded else None
+    with _measuring if keep else contextlib.nullcontext():
+        last = _last[0] if keep and _last and _last[0].loaded is loaded else None
         if last is not None and kept is None and last.how == how:
             return last
         notes: list[str] = []
@@ -228,7 +239,7 @@ def _opened(data: Data, task: TaskName, progress: Progress, kept: KeptSplit | No
             found = replace(last, how=how, notes=notes)
         else:
             found = _Opened(loaded, how, drawn, *_encoded(loaded.source, drawn), notes)
-        if data.path and kept is None:
+        if keep and kept is None:
             _last[:] = [found]
         return found
 

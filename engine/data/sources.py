@@ -1,22 +1,29 @@
 """The datasets that a recipe can name, described without loading any of them, and without torch.
 
-Bundled and made data are always there. Of torchvision's datasets stand here those whose samples all have one size; the
-table holds what introspection can't know before a download: shape, classes, sizes, weight.
+Bundled and made data are always there. Of torchvision's datasets `engine.data.vision.table` says what can be known
+before a download: shape, classes, sizes, weight. Those that it does not know are found by introspection, once
+torchvision is loaded. `hf:org/name` is a dataset of Hugging Face, of which nothing is known before it is there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib
+import importlib.util
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
+from engine.data.vision.table import DIGITS, ROWS, USUAL, Option, Row
 from engine.errors import RecipeError, nearest
 from engine.paths import data_root
 from engine.recipe import Dataset, TaskName
 
 Origin = Literal["bundled", "made", "download", "yours"]
-DIGITS = tuple("0123456789")
+HUGGING_FACE = "hf:"
+_LARGEST = 16_384  # pixels of a side
 
 
 @dataclass(frozen=True)
@@ -27,7 +34,9 @@ class Source:
     classification, or of numbers to predict in a regression. `sizes` counts the samples of each part that the dataset
     comes in: `all`, or `train` and `test`. `vocabulary` counts the tokens that there are, where samples are tokens, and
     `tokens` names them. `cardinalities` count the codes of each of the last columns of a table, where they are codes of
-    categories. `rate` is that of sound, in samples a second. `path` is where a person's own files lie.
+    categories. `rate` is that of sound, in samples a second. `path` is where a person's own files lie. `options` have
+    their defaults, `choices` the values of those that take no other. `read` says that shape and outputs are only known
+    when it is read; `known` that somebody here has described it.
     """
 
     name: str
@@ -47,6 +56,9 @@ class Source:
     tokens: tuple[str, ...] = ()
     rate: int = 0
     path: str = ""
+    choices: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    read: bool = False
+    known: bool = True
 
     @property
     def ready(self) -> bool:
@@ -54,22 +66,16 @@ class Source:
         return self.origin != "download" or self.marker.exists()
 
     @property
+    def download_text(self) -> str:
+        """How much there is to download, as a person reads it."""
+        if not self.download_mb:
+            return "?"
+        return f"{self.download_mb} MB" if self.download_mb < 10_000 else f"{self.download_mb / 1000:.0f} GB"
+
+    @property
     def marker(self) -> Any:
         """The file that says that a download was complete and checked."""
-        return data_root() / f"{self.name}.complete"
-
-
-_FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
-_CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-_KMNIST = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
-_STL = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
-
-
-def _vision(name: str, about: str, shape: tuple[int, int, int], train: int, test: int, mb: int, **more: Any) -> Source:
-    classes = more.pop("classes", DIGITS)
-    outputs = more.pop("outputs", len(classes))
-    sizes = {"train": train, "test": test}
-    return Source(name, about, "classification", shape, outputs, sizes, "download", classes, (), mb, **more)
+        return data_root() / f"{self.name.replace('/', '--').replace(':', '--')}.complete"
 
 
 _SOURCES = (
@@ -113,40 +119,106 @@ _SOURCES = (
         columns=("x",),
         options={"points": 1000, "slope": 2.0, "noise": 0.1, "seed": 0},
     ),
-    _vision("MNIST", "70,000 handwritten digits.", (1, 28, 28), 60000, 10000, 12, twin="mnist5k"),
-    _vision("FashionMNIST", "70,000 pictures of clothes.", (1, 28, 28), 60000, 10000, 31, classes=_FASHION),
-    _vision("KMNIST", "70,000 cursive Japanese letters.", (1, 28, 28), 60000, 10000, 21, classes=_KMNIST),
-    _vision("USPS", "9,298 digits from envelopes.", (1, 16, 16), 7291, 2007, 8, twin="mnist5k"),
-    _vision(
-        "CIFAR10", "60,000 colour pictures of animals and vehicles.", (3, 32, 32), 50000, 10000, 170, classes=_CIFAR
-    ),
-    _vision(
-        "CIFAR100",
-        "60,000 colour pictures of a hundred things.",
-        (3, 32, 32),
-        50000,
-        10000,
-        169,
-        classes=(),
-        outputs=100,
-    ),
-    _vision("SVHN", "99,289 house numbers from the street.", (3, 32, 32), 73257, 26032, 246),
-    _vision("STL10", "13,000 larger pictures of ten things.", (3, 96, 96), 5000, 8000, 2640, classes=_STL),
 )
+_ROWS = {row.name: row for row in ROWS}
+_OPTIONS: Mapping[str, Option] = {
+    "size": Option(0),
+    "fit": Option("crop", ("crop", "pad", "stretch")),
+    "channels": Option("auto", ("auto", "grey", "rgb")),
+}
+"""Of all pictures that are read one by one, as the format `images` has them; a size of 0 is the pictures' own."""
 
 
+@cache
 def sources() -> Mapping[str, Source]:
     """Every dataset of the catalog by name, those that need no network first."""
-    return {source.name: source for source in _SOURCES}
+    return {source.name: source for source in (*_SOURCES, *map(_vision, ROWS))}
+
+
+def unknown() -> Mapping[str, Source]:
+    """Datasets of torchvision that nobody here has described; none before torchvision is loaded."""
+    return {name: _vision(row) for name, row in _untold().items()} if "torchvision" in sys.modules else {}
+
+
+def glimpse(name: str) -> Source | None:
+    """The dataset of that name as far as that is known at once: nothing is imported for it."""
+    if name.startswith(HUGGING_FACE) and name != HUGGING_FACE:
+        return find(name)
+    return sources().get(name) or unknown().get(name)
 
 
 def find(name: str, where: str = "data.name") -> Source:
     """The dataset called `name`. Raises RecipeError with the nearest name."""
+    if name.startswith(HUGGING_FACE):
+        return _hugging_face(name, where)
     known = sources()
+    if name not in known and _may_be_new(name):
+        known = {**known, **{each: _vision(row) for each, row in _untold().items()}}
     if name not in known:
         remedy = nearest(name, known) or f"There are {', '.join(known)}."
         raise RecipeError(where, f"there is no dataset '{name}'", remedy)
     return known[name]
+
+
+def _may_be_new(name: str) -> bool:
+    """Whether torchvision may have a dataset of this name. To import it for a misspelt one would take a second."""
+    if "torchvision" in sys.modules:
+        return True
+    found = importlib.util.find_spec("torchvision")
+    listed = Path(found.origin or "").parent / "datasets" / "__init__.py" if found else Path()
+    try:
+        return name.isidentifier() and f'"{name}"' in listed.read_text(encoding="utf-8")
+    except OSError:
+        return True
+
+
+def row_of(name: str, options: Mapping[str, Any]) -> Row:
+    """What is known of a dataset of torchvision as its options make it."""
+    row = _ROWS.get(name) or _untold()[name]
+    for key, option in row.options.items():
+        row = replace(row, **option.changes.get(options.get(key, option.default), {}))
+    return row
+
+
+def _untold() -> Mapping[str, Row]:
+    # By name: presets, which may import no torch, import this module.
+    found: Mapping[str, Row] = importlib.import_module("engine.data.vision.introspection").unknown()
+    return found
+
+
+def _vision(row: Row, options: Mapping[str, Any] = {}) -> Source:
+    """A row of the table as a source. Pictures that are read one by one have a size that a person may choose."""
+    taken = {**row.options, **({} if row.whole else _OPTIONS)}
+    chosen = {name: options.get(name, option.default) for name, option in taken.items()}
+    channels, height, width = row.shape
+    if size := chosen.get("size", 0):
+        height, width = (size, size) if isinstance(size, int) else size
+    if (kind := chosen.get("channels", "auto")) != "auto":
+        channels = 1 if kind == "grey" else 3
+    return Source(
+        name=row.name,
+        about=row.about,
+        task=cast(TaskName, row.task),
+        shape=(channels, height or USUAL, width or USUAL),
+        outputs=row.outputs,
+        sizes=row.sizes if row.outputs else {},
+        origin="download",
+        classes=row.classes,
+        download_mb=row.mb,
+        twin=row.twin,
+        options={name: option.default for name, option in taken.items()},
+        choices={name: option.values for name, option in taken.items() if option.values},
+        read=not row.outputs,
+        known=row.name in _ROWS,
+    )
+
+
+def _hugging_face(name: str, where: str) -> Source:
+    """A dataset that is named `hf:org/name`; its options are those of the format `huggingface`."""
+    if not name.removeprefix(HUGGING_FACE).strip("/ "):
+        raise RecipeError(where, "names no dataset of Hugging Face", "Write hf:org/name.")
+    about = "A dataset of Hugging Face."
+    return Source(name, about, "classification", (), 0, {}, "download", read=True, known=False)
 
 
 def unread(data: Dataset, task: TaskName) -> Source:
@@ -160,20 +232,42 @@ def described(data: Dataset, where: str = "data") -> Source:
     """The dataset that `[data]` names, as its options make it. Raises RecipeError."""
     source = find(data.name, f"{where}.name")
     options = check_options(source, data, f"{where}.options")
+    if source.origin == "download" and not data.name.startswith(HUGGING_FACE):
+        return _vision(row_of(data.name, options), options)
     return replace(source, sizes={"all": options["points"]}) if "points" in options else source
 
 
 def check_options(source: Source, data: Dataset, where: str = "data.options") -> dict[str, Any]:
     """The dataset's options with defaults filled in. Raises RecipeError for one it does not have, or a wrong type."""
+    if source.name.startswith(HUGGING_FACE):
+        return dict(data.options)  # the format that reads it checks them
     for key, value in data.options.items():
         if key not in source.options:
             remedy = nearest(key, source.options)
             takes = f"It takes {', '.join(source.options)}." if source.options else "It takes none: remove it."
             raise RecipeError(f"{where}.{key}", f"is not an option of {source.name}", remedy or takes)
-        default = source.options[key]
+        _check_option(source, key, value, f"{where}.{key}")
+    return {**source.options, **data.options}
+
+
+def _check_option(source: Source, key: str, value: Any, where: str) -> None:
+    default = source.options[key]
+    if choices := source.choices.get(key):
+        if not any(type(value) is type(each) and value == each for each in choices):
+            shown = ", ".join(map(repr, choices[:8])) + (", …" if len(choices) > 8 else "")
+            near = nearest(value, map(str, choices)) if isinstance(value, str) else ""
+            raise RecipeError(where, f"{value!r} does not fit", near or f"There are {shown}.")
+    elif key == "size" and source.origin == "download":
+        sides = value if isinstance(value, (list, tuple)) and len(value) == 2 else [value]
+        least = 1 if len(sides) == 2 else 0
+        if not all(type(side) is int and least <= side <= _LARGEST for side in sides):
+            raise RecipeError(where, f"{value!r} is no side in pixels", f"Try {USUAL}, or [height, width].")
+    elif isinstance(default, (str, bool)):
+        if type(value) is not type(default):
+            raise RecipeError(where, f"{value!r} does not fit", f"Try {default!r}.")
+    else:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not number or (isinstance(default, int) and (not isinstance(value, int) or value < 0)):
-            raise RecipeError(f"{where}.{key}", f"{value!r} does not fit", f"Try {default}.")
+            raise RecipeError(where, f"{value!r} does not fit", f"Try {default}.")
         if key == "points" and value < 3:
-            raise RecipeError(f"{where}.{key}", f"{value} are too few", f"Try {default}.")
-    return {**source.options, **data.options}
+            raise RecipeError(where, f"{value} are too few", f"Try {default}.")

@@ -13,9 +13,13 @@ from engine.data.prepare import part_sizes
 from engine.data.serving.mixing import MIXES
 from engine.data.sources import Source
 from engine.data.transforms import checked
+from engine.errors import RecipeError
 from engine.models.rows import shape_text
 from engine.paths import bundled, data_root
 from engine.recipe import Part, Recipe
+
+# Datasets of torchvision that keep all pictures as one array, and their classes as another.
+_TENSORS = frozenset({"MNIST", "FashionMNIST", "KMNIST", "USPS", "CIFAR10", "CIFAR100", "SVHN", "STL10"})
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,9 @@ class DataCode:
 
 def data_code(recipe: Recipe, source: Source) -> DataCode:
     """The functions `load` and `batches`, and those that they need. Raises RecipeError."""
+    if source.origin == "download" and source.name not in _TENSORS:
+        what = f"{source.name} is not among the datasets that are written as Python"
+        raise RecipeError("data.name", what, f"Use {', '.join(sorted(_TENSORS))}, one that ships, or your own.")
     parts = tuple(name for name, size in part_sizes(source, recipe.data).items() if size)
     writer = _Writer(recipe, source, parts)
     lines = [*writer.load(), *writer.transform(), *writer.augment(), *writer.batches()]

@@ -62,7 +62,7 @@ def assemble(
     training = recipe.training
     device = choose(training.device)
     seed_everything(training.seed)  # a person's files may draw when they are run
-    _, facts = describe(recipe)
+    _, facts = describe(recipe, progress)
     fit_loss(recipe, facts.outputs)
     seed_everything(training.seed)
     model = _built(recipe, facts, None if resumed else progress)

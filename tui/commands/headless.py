@@ -100,7 +100,7 @@ def _run(recipe: Recipe, create: Callable[[], Job], report: Report, where: str, 
 def _problems(recipe: Recipe) -> Sequence[StudioError]:
     from engine.check import check  # torch takes 1.7 s to import
 
-    return check(recipe).problems
+    return check(recipe).hindrances
 
 
 def _watch(job: Job, report: Report, signals: Signals, resume_with: str) -> int:

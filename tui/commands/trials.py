@@ -40,10 +40,16 @@ def check(recipe: Recipe, where: str, *, download: bool, as_json: bool, drawn: b
     a table of layers, or `drawn` as blocks.
     """
     from engine.check import check as look  # torch takes 1.7 s to import
+    from engine.data.load import load
 
     with Signals() as signals:
         checked = look(recipe)
         problems = list(checked.problems)
+        if download and not checked.hindrances and problems:  # of this data nothing is known before it is here
+            problems.clear()
+            _attempt(lambda: load(recipe.data, recipe.task), problems)
+            checked = checked if problems else look(recipe)
+            problems = problems or list(checked.problems)
         missing = checked.source is not None and not checked.source.ready and not download
         if not as_json:
             _print_known(checked, drawn)

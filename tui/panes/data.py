@@ -121,7 +121,7 @@ def describe(
 ) -> Text:
     """Everything about a dataset in `width` columns, its samples as large as `height` rows allow."""
     origin = {"bundled": "ships with torch-tui", "made": "made on the spot", "yours": "your own"}.get(source.origin)
-    origin = origin or ("downloaded" if source.ready else f"↓ {source.download_mb} MB to download (d)")
+    origin = origin or ("downloaded" if source.ready else f"↓ {source.download_text} to download (d)")
     lines = [Text.assemble((source.name, "bold"), "  ", (origin, "dim"))]
     shape = "×".join(map(str, source.shape))
     what = "regression" if source.task == "regression" else f"{source.outputs} classes"

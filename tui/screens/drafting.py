@@ -10,7 +10,7 @@ from textual import on, work
 from textual.notifications import SeverityLevel
 
 from engine.data.sources import find as find_source
-from engine.data.sources import sources, unread
+from engine.data.sources import glimpse, sources, unknown, unread
 from engine.errors import RecipeError, StudioError
 from engine.recipe import Recipe
 from engine.start import link_torch, load_deferred
@@ -103,13 +103,15 @@ class DraftScreen(ModellingScreen):
         choices = [
             Choice(
                 source.name,
-                titles[source.origin],
-                "×".join(map(str, source.shape)) + (f" · ↓ {source.download_mb} MB" if not source.ready else ""),
+                titles[source.origin] if source.known else "unknown to us: what its class in torchvision tells",
+                "×".join(map(str, source.shape)) + (f" · ↓ {source.download_text}" if not source.ready else ""),
                 f"{source.about}\n\n{source.task}\nsamples: "
-                + ", ".join(f"{name} {size:,}" for name, size in source.sizes.items())
-                + (f"\nclasses: {', '.join(source.classes)}" if source.classes else ""),
+                + ", ".join(f"{name} {size:,}" for name, size in source.sizes.items() if size)
+                + (f"\nclasses: {', '.join(source.classes)}" if source.classes else "")
+                + (f"\noptions: {', '.join(source.options)}" if source.options else ""),
             )
-            for source in sources().values()
+            for source in (*sources().values(), *unknown().values())
+            if self.draft.takes(source)
         ]
         chosen = await self.app.push_screen_wait(PickScreen("Choose a dataset", choices, self.draft.recipe.data.name))
         if chosen is not None:
@@ -154,7 +156,7 @@ class DraftScreen(ModellingScreen):
     def show_data(self) -> None:
         """What is known of the recipe's dataset."""
         recipe = self.draft.recipe
-        source = sources().get(recipe.data.name)
+        source = glimpse(recipe.data.name)
         if self._previewed != recipe.data:
             self.preview = self._previewed = None
         if source is not None:
@@ -213,11 +215,13 @@ class DraftScreen(ModellingScreen):
                 self._load_preview(recipe)
         elif problem is not None and recipe.data.python:
             self.query_one(DataPane).show(unread(recipe.data, recipe.task), {}, None, str(problem))
+        elif problem is not None and (source := glimpse(recipe.data.name)) is not None and source.read:
+            self.query_one(DataPane).show(source, {}, None, str(problem))
 
     @work(exclusive=True, group="preview", exit_on_error=False)
     async def _load_preview(self, recipe: Recipe) -> None:
         pane = self.query_one(DataPane)
-        source = sources().get(recipe.data.name) or (self.checked.source if self.checked else None)
+        source = glimpse(recipe.data.name) or (self.checked.source if self.checked else None)
         sizes = self.checked.sizes if self.checked else {}
         if source is not None and not source.ready:
             pane.show(source, sizes, None, "downloading…")

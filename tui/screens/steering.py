@@ -78,8 +78,8 @@ class SteeringScreen(ChoosingScreen):
         if not self.settings_fit("Not started"):
             return
         checked = await asyncio.to_thread(self.desk.check, recipe)
-        if checked.problems:
-            self.notify(str(checked.problems[0]), severity="error", title="Not started", timeout=10)
+        if checked.hindrances:
+            self.notify(str(checked.hindrances[0]), severity="error", title="Not started", timeout=10)
             return
         await self.start(lambda: self.desk.start(recipe, self.runs_root, draft.name, draft.origin))
 

@@ -24,6 +24,7 @@ _WHERE = {
     "arrays": "engine.data.formats.arrays",
     "text": "engine.data.formats.text",
     "audio": "engine.data.formats.audio",
+    "huggingface": "engine.data.formats.huggingface",
 }
 _GIVEN = frozenset({"path", "task", "progress"})
 _SUFFIXES = {
@@ -75,6 +76,9 @@ def guess(path: Path, where: str = "data") -> str:
         raise DataError(f"{where}.path: {path}", "is in no format that its name tells", f"Set format: {known}.")
     if not path.exists():
         raise DataError(f"{where}.path: {path}", "does not exist", "Check the path.")
+    names = {entry.name.lower() for entry in path.iterdir()}
+    if names & {"dataset_dict.json", "state.json"} and (names & {"dataset_info.json"} or "dataset_dict.json" in names):
+        return "huggingface"
     for folder in (path, path / "train"):
         if folder.is_dir() and {"images", "masks"} <= {entry.name.lower() for entry in folder.iterdir()}:
             return "masks"

@@ -7,11 +7,13 @@ import json
 import os
 import threading
 from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from engine.data.archives import is_archive, opened
 from engine.data.formats.catalog import find_format
-from engine.data.samples import Loaded, Progress
+from engine.data.samples import BadSample, Loaded, Progress
 from engine.errors import DataError, first_line
 from engine.recipe import Dataset, TaskName
 
@@ -23,6 +25,8 @@ _reading = threading.Lock()
 def open_files(data: Dataset, task: TaskName, progress: Progress, where: str = "data") -> Loaded:
     """Read what `path` names in its format, unless it was just read and has not changed since.
 
+    An archive is opened as the folder in it; what was left out of it stands first among the bad samples.
+
     Raises RecipeError for a format or option that does not exist, DataError for files that can't be read.
     """
     path = Path(data.path)
@@ -31,9 +35,16 @@ def open_files(data: Dataset, task: TaskName, progress: Progress, where: str = "
     except OSError as error:
         what = "does not exist" if isinstance(error, FileNotFoundError) else str(error.strerror or error)
         raise DataError(f"{where}.path: {path}", what, "Check the path.") from error
+    left_out: list[BadSample] = []
+    given = path
+    if is_archive(path):
+        try:
+            path, left_out = opened(path, progress)
+        except OSError as error:
+            raise DataError(f"{where}.path: {path}", f"can't be unpacked: {error.strerror or error}", "") from error
     entry = find_format(data.format, path, where)
     entry.check(data.options, f"{where}.options")
-    key = (os.path.abspath(path), entry.name, task, json.dumps(data.options, sort_keys=True, default=str), signed)
+    key = (os.path.abspath(given), entry.name, task, json.dumps(data.options, sort_keys=True, default=str), signed)
     with _reading:  # the studio asks for shapes and for samples at the same time: once is enough
         if key in _kept:
             _kept.move_to_end(key)
@@ -45,6 +56,9 @@ def open_files(data: Dataset, task: TaskName, progress: Progress, where: str = "
             raise DataError(
                 at, str(error.strerror or first_line(error)), "Check the files and their permissions."
             ) from error
+        if given != path:
+            source = replace(loaded.source, name=given.name, path=str(given))
+            loaded = replace(loaded, source=source, bad=(*left_out, *loaded.bad))
         _kept[key] = loaded
         while len(_kept) > _KEPT:
             _kept.popitem(last=False)

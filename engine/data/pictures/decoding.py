@@ -24,7 +24,7 @@ Picture = Any
 
 # The raster formats of our suffixes. Pillow would go by content, and start Ghostscript for PostScript named x.jpg.
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
-_GREY = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N"})
+GREY = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N"})
 _SIXTEEN_BITS = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N"})
 _ORIENTATION = 0x0112  # the tag of EXIF
 _GAP = 2.0  # a picture is first made smaller by whole factors, down to so many times its final size
@@ -90,7 +90,7 @@ def header(path: bytes, place: str, max_pixels: int) -> Header:
         width, height = image.size
         if _orientation(image) >= 5:
             width, height = height, width
-        return Header(height, width, image.mode in _GREY)
+        return Header(height, width, image.mode in GREY)
 
 
 def decoded(path: bytes, place: str, frame: Frame, marked_as: tuple[int, int] | None = None) -> Decoded:
@@ -109,7 +109,7 @@ def decoded(path: bytes, place: str, frame: Frame, marked_as: tuple[int, int] | 
         if orientation >= 5:
             width, height = height, width
         upright = turned(image, orientation)
-        return Decoded(_laid_out(_placed(in_bytes(upright, frame.channels), frame)), height, width)
+        return Decoded(laid_out(placed(in_bytes(upright, frame.channels), frame)), height, width)
 
 
 @contextlib.contextmanager
@@ -201,7 +201,7 @@ def in_bytes(image: Picture, channels: int) -> Picture:
     return image if image.mode == mode else image.convert(mode)
 
 
-def _placed(image: Picture, frame: Frame) -> Picture:
+def placed(image: Picture, frame: Frame) -> Picture:
     """`image` at the size of `frame`; where it does not reach is black."""
     pillow = _pillow()
     if image.size == (frame.width, frame.height):
@@ -215,7 +215,7 @@ def _placed(image: Picture, frame: Frame) -> Picture:
     return whole
 
 
-def _laid_out(image: Picture) -> np.ndarray:
+def laid_out(image: Picture) -> np.ndarray:
     """(C, H, W) bytes of their own."""
     array = np.array(image, dtype=np.uint8)
     return array[np.newaxis] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))

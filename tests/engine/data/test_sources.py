@@ -27,7 +27,7 @@ def test_what_needs_no_network_comes_first() -> None:
 @pytest.mark.parametrize("source", ALL, ids=lambda source: source.name)
 def test_a_source_is_described_in_full(source: Source) -> None:
     assert source.about.endswith(".")
-    assert set(source.sizes) in ({"all"}, {"train", "test"})
+    assert set(source.sizes) in ({"all"}, {"train", "test"}, {"train", "val"}, {"train", "val", "test"})
     assert source.outputs >= 1
     assert len(source.classes) in (0, source.outputs)
     assert bool(source.download_mb) == (source.origin == "download")

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import http.server
 import io
 import pickle
+import shutil
 import socket
 import struct
+import subprocess
+import sys
 import tarfile
-import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torchvision
+from file_server import Mirror, serving
 from torchvision.datasets import utils as torchvision_utils
 
-from engine.data import vision
+from engine.data import downloads
 from engine.data.load import load
 from engine.data.samples import Loaded, Samples
 from engine.data.sources import find
@@ -53,63 +55,15 @@ def md5(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
-@dataclass
-class Mirror:
-    """A server of files, which can be told to misbehave."""
-
-    url: str
-    files: dict[str, bytes]
-    asked: list[str] = field(default_factory=list)
-    cut: bool = False
-    silent: threading.Event = field(default_factory=threading.Event)
-    garbage: bool = False
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    mirror: Mirror
-
-    def do_HEAD(self) -> None:
-        self.reply(with_body=False)
-
-    def do_GET(self) -> None:
-        self.reply(with_body=True)
-
-    def reply(self, *, with_body: bool) -> None:
-        mirror, name = self.mirror, self.path.rpartition("/")[2]
-        mirror.asked.append(f"{self.command} {name}")
-        if mirror.garbage:
-            self.wfile.write(b"<html>please log in</html>\r\n\r\n")
-            return
-        if mirror.silent.is_set():
-            time.sleep(3)
-            return
-        content = mirror.files.get(name)
-        if content is None:
-            self.send_error(404)
-            return
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if with_body:
-            self.wfile.write(content[: len(content) // 2] if mirror.cut else content)
-
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-
 @pytest.fixture
 def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
     """torchvision's MNIST, small, from a server on this machine; files go below `tmp_path`."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    Handler.mirror = Mirror(f"http://127.0.0.1:{server.server_port}/", dict(FILES))
     monkeypatch.setenv("TORCH_TUI_DATA", str(tmp_path))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [Handler.mirror.url])
     monkeypatch.setattr(torchvision.datasets.MNIST, "resources", [(name, md5(file)) for name, file in FILES.items()])
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield Handler.mirror
-    server.shutdown()
-    server.server_close()
+    with serving(FILES) as mirror:
+        monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [mirror.url])
+        yield mirror
 
 
 class CancelledError(Exception):
@@ -161,15 +115,66 @@ def test_progress_is_reported_in_bytes_as_they_come(mirror: Mirror) -> None:
     assert all(total == len(FILES[what]) for what, _, total in told)
 
 
-def test_cancelling_leaves_no_file_and_the_next_attempt_succeeds(mirror: Mirror, tmp_path: Path) -> None:
+def test_cancelling_leaves_a_part_that_the_next_attempt_goes_on_with(mirror: Mirror, tmp_path: Path) -> None:
     def cancel(what: str, done: int, total: int) -> None:
         raise CancelledError
 
     with pytest.raises(CancelledError):
         mnist(cancel)
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    name = "train-images-idx3-ubyte.gz"
+    left = [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size]
+    assert [path.name for path in left] == [f"{name}.part"]
+    came = left[0].stat().st_size
+    assert 0 < came < len(FILES[name])
     assert not find("MNIST").ready
     assert is_right(mnist())
+    assert f"GET {name} bytes={came}-" in mirror.asked
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_mirror_without_ranges_is_asked_for_all_again(mirror: Mirror) -> None:
+    mirror.cut = True
+    refusal()
+    mirror.cut, mirror.ranges = False, False
+    assert is_right(mnist())
+
+
+def test_what_was_downloaded_has_its_sha256_beside_it(mirror: Mirror, tmp_path: Path) -> None:
+    mnist()
+    for name, content in FILES.items():
+        recorded = (tmp_path / "MNIST" / "raw" / f"{name}.sha256").read_text(encoding="utf-8")
+        assert recorded == f"{hashlib.sha256(content).hexdigest()}  {name}\n"
+
+
+def test_a_download_that_does_not_fit_the_disk_is_refused_before_it_begins(
+    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(downloads.shutil, "disk_usage", lambda path: usage._replace(free=(64 << 20) + 1000))
+    assert "MNIST/raw has 0.1 GB free. Make room, or set TORCH_TUI_DATA to a larger disk." in refusal()
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size]
+
+
+def test_two_downloads_at_once_fetch_each_file_once(mirror: Mirror) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(mnist) for _ in range(2)]
+        assert all(is_right(each.result()) for each in both)
+    assert sorted(asked for asked in mirror.asked if asked.startswith("GET")) == sorted(f"GET {name}" for name in FILES)
+
+
+def test_two_processes_at_once_fetch_a_file_once(mirror: Mirror, tmp_path: Path) -> None:
+    name = "train-images-idx3-ubyte.gz"
+    code = f"""
+import sys, time
+from pathlib import Path
+from engine.data.downloads import fetch
+fetch("{mirror.url}{name}", Path("{tmp_path}/{name}"), lambda *told: time.sleep(0.05), md5="{md5(FILES[name])}")
+"""
+    each = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) for _ in range(2)]
+    assert [process.communicate(timeout=60)[1] for process in each] == [b"", b""]
+    assert mirror.asked == [f"GET {name}"]
+    assert (tmp_path / name).read_bytes() == FILES[name]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [name, f"{name}.sha256"]
 
 
 def test_cancelling_at_the_second_file_keeps_the_first(mirror: Mirror, tmp_path: Path) -> None:
@@ -179,7 +184,7 @@ def test_cancelling_at_the_second_file_keeps_the_first(mirror: Mirror, tmp_path:
 
     with pytest.raises(CancelledError):
         mnist(cancel)
-    assert not list(tmp_path.rglob("*labels*"))
+    assert not list(tmp_path.rglob("*labels*.gz"))
     mirror.asked.clear()
     assert is_right(mnist())
     assert "GET train-images-idx3-ubyte.gz" not in mirror.asked
@@ -213,7 +218,7 @@ def test_without_a_network_the_bundled_twin_is_named_at_once(mirror: Mirror, mon
 
 
 def test_a_server_that_never_answers_is_given_up(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vision, "_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(downloads, "TIMEOUT_S", 0.3)
     mirror.silent.set()
     started = time.monotonic()
     assert "can't be downloaded" in refusal()
@@ -250,13 +255,19 @@ def test_data_in_a_folder_that_cannot_be_written_is_used(mirror: Mirror, tmp_pat
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_torchvision_is_left_as_it_was(mirror: Mirror, fails: bool) -> None:
-    before = torchvision_utils._urlretrieve, socket.getdefaulttimeout()
+    def state() -> list[object]:
+        modules = (torchvision_utils, torchvision.datasets.mnist, torchvision.datasets.svhn, torchvision.datasets.pcam)
+        names = ("download_url", "download_file_from_google_drive", "_decompress", "extract_archive", "check_integrity")
+        held = [getattr(module, name, None) for module in modules for name in names]
+        return [*held, dict(torchvision_utils._ARCHIVE_EXTRACTORS), socket.getdefaulttimeout()]
+
+    before = state()
     if fails:
         mirror.files.clear()
         refusal()
     else:
         mnist()
-    assert (torchvision_utils._urlretrieve, socket.getdefaulttimeout()) == before
+    assert state() == before
 
 
 def test_colour_pictures_come_channels_first(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,397 @@
+"""Datasets of Hugging Face: on its hub, saved by `save_to_disk`, or a folder of Parquet files; pictures or numbers."""
+
+# N samples · C channels · H height · W width
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import json
+import logging
+import math
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.data.formats.catalog import format_entry
+from engine.data.pictures.decoding import Channels, Fit
+from engine.data.pictures.given import as_picture
+from engine.data.samples import BadSample, Columns, Loaded, Measured, Part, Progress, Samples
+from engine.data.sources import HUGGING_FACE, Source, find
+from engine.data.vision.table import USUAL
+from engine.errors import DataError, first_line, nearest
+from engine.paths import data_root
+from engine.recipe import Dataset, TaskName
+
+_CALLED = {"train": ("train", "training"), "val": ("validation", "valid", "val", "dev"), "test": ("test", "testing")}
+_LABELS = ("label", "labels", "class", "target", "fine_label", "category", "y")
+_LOOKED_AT = 32
+_OWN = 1024  # pictures of one size keep it up to this side
+_GREY = ("1", "L", "LA", "I", "I;16")
+_last: list[tuple[str, Loaded]] = []
+_reading = threading.Lock()
+
+
+def open_huggingface(
+    path: Path,
+    task: TaskName,
+    progress: Progress,
+    *,
+    config: str = "",
+    input: str | tuple[str, ...] = "",
+    label: str = "",
+    train: str = "",
+    val: str = "",
+    test: str = "",
+    size: int | tuple[int, int] = 0,
+    fit: Fit = "crop",
+    channels: Channels = "auto",
+) -> Loaded:
+    """A dataset that was saved by `save_to_disk`, or a folder of Parquet files.
+
+    Args:
+        config: the name of the configuration, of a dataset that has several.
+        input: the column to learn from, or a list of columns of numbers; empty finds the only picture, or all numbers.
+        label: the column to predict; empty finds it.
+        train: what the part to train on is called there; empty finds it.
+        val: what the part to validate on is called there; empty finds it.
+        test: what the part to test on is called there; empty finds it.
+        size: the side of a picture in pixels, or [height, width]; 0 is their own where all are alike, else 224.
+        fit: how pictures are brought to that size: crop, pad, stretch.
+        channels: grey, rgb, or auto: grey where none of those looked at has colours.
+
+    Raises:
+        DataError: the package is not there, or the dataset can't be read so.
+    """
+    name, parts = str(path), {"train": train, "val": val, "test": test}
+    hub = name.startswith(HUGGING_FACE)  # open_hub says so: the options are the same
+    where = f"data.{'name' if hub else 'path'}: {name}"
+    wanted = _Wanted(where, task, input, label, parts, size, fit, channels)
+    if hub:
+        # It stays in Hugging Face's own cache, where a person's other programs find it.
+        repository = name.removeprefix(HUGGING_FACE)
+        known = replace(find(name), task=task)
+        return _loaded(lambda package: package.load_dataset(repository, config or None), known, wanted, progress)
+    source = Source(path.resolve().name, f"{path}, of Hugging Face.", task, (), 0, {}, "yours", path=name)
+    if {"dataset_dict.json", "state.json"} & {entry.name for entry in path.iterdir()}:
+        return _loaded(lambda package: package.load_from_disk(name), source, wanted, progress)
+    cache = str(data_root() / "huggingface")  # of rows that it copies from the files
+    return _loaded(
+        lambda package: package.load_dataset(name, config or None, cache_dir=cache), source, wanted, progress
+    )
+
+
+def open_hub(data: Dataset, task: TaskName, progress: Progress) -> Loaded:
+    """The dataset named `hf:org/name`, downloaded if it is not there; what was read last is kept. Raises as above."""
+    entry = format_entry("huggingface")
+    entry.check(data.options, "data.options")
+    key = json.dumps([data.name, task, data.options], sort_keys=True)
+    with _reading:
+        if not _last or _last[0][0] != key:
+            values = {name: entry.ready(name, value) for name, value in data.options.items()}
+            loaded = open_huggingface(Path(data.name), task, progress, **values)
+            with contextlib.suppress(OSError):
+                data_root().mkdir(parents=True, exist_ok=True)
+                loaded.source.marker.touch()
+            _last[:] = [(key, loaded)]
+        return _last[0][1]
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """The options, and where a recipe has them."""
+
+    where: str
+    task: TaskName
+    input: str | tuple[str, ...]
+    label: str
+    parts: Mapping[str, str]
+    size: int | tuple[int, int]
+    fit: Fit
+    channels: Channels
+
+
+def _loaded(read: Callable[[Any], Any], source: Source, wanted: _Wanted, progress: Progress) -> Loaded:
+    if importlib.util.find_spec("datasets") is None:
+        what = "is read by the package datasets, which is not installed"
+        raise DataError(wanted.where, what, "pip install 'torch-tui[huggingface]'")
+    package = importlib.import_module("datasets")  # 2.7 s
+    try:
+        with _telling(progress):
+            found = read(package)
+    except (OSError, ValueError, RuntimeError, KeyError, AttributeError) as error:  # its own are of these kinds
+        remedy = "Check the name, the configuration and the connection." if source.read else "Check the folder."
+        raise DataError(wanted.where, f"can't be had: {first_line(error)}", remedy) from error
+    except package.exceptions.DatasetGenerationError as error:
+        why = first_line(error.__cause__ or error)
+        raise DataError(wanted.where, f"can't be read: {why}", "Look at its files.") from error
+    splits = _splits(found, wanted)
+    first = next(iter(splits.values()))
+    label = _label(first, wanted)
+    classes = _class_names(splits, label) if wanted.task == "classification" else ()
+    targets = {part: _targets(split, label, classes, wanted) for part, split in splits.items()}
+    kept = {part: split for part, split in splits.items() if not _hidden(targets[part])}
+    if not kept:
+        raise DataError(wanted.where, f"has no value in the column '{label}'", "Set options.label.")
+    columns = _inputs(first, label, wanted)
+    parts, shape = _parts(kept, targets, columns, wanted)
+    numbers = shape == (len(columns),) and len(columns) > 1
+    made = replace(
+        source,
+        shape=shape,
+        outputs=len(classes) if wanted.task == "classification" else 1,
+        sizes={part: len(samples) for part, samples in parts.items()},
+        classes=classes,
+        columns=columns if numbers else (),
+    )
+    return Loaded(made, parts)
+
+
+@contextlib.contextmanager
+def _telling(progress: Progress) -> Iterator[None]:
+    """Its bars tell `progress`, which may raise to cancel, instead of being drawn into the screen."""
+    modules = [importlib.import_module(name) for name in ("datasets.utils.tqdm", "huggingface_hub.utils.tqdm")]
+    shown = [module for module in modules if not module.are_progress_bars_disabled()]
+    cancelled: list[BaseException] = []
+    ours, log = threading.get_ident(), logging.getLogger("concurrent.futures")
+    quiet = log.disabled
+
+    def update(bar: Any, count: float | None = 1) -> None:
+        bar.n = getattr(bar, "n", 0) + (count or 0)
+        try:
+            progress("Hugging Face", int(bar.n), int(getattr(bar, "total", 0) or 0))
+        except BaseException as error:
+            cancelled.append(error)
+            if threading.get_ident() == ours:
+                raise
+            # Files come in threads of their own, in which nobody waits for an exception that is not an Exception.
+            raise RuntimeError("cancelled") from error
+
+    log.disabled = True  # else it prints what a thread raised
+    for module in modules:
+        module.tqdm.update = update
+        module.disable_progress_bars()
+    try:
+        yield
+    except Exception:
+        if not cancelled:
+            raise
+    finally:
+        log.disabled = quiet
+        for module in modules:
+            del module.tqdm.update
+        for module in shown:
+            module.enable_progress_bars()
+    if cancelled:
+        raise cancelled[0]
+
+
+def _splits(found: Any, wanted: _Wanted) -> dict[str, Any]:
+    """Its parts by our names: those that the recipe names, else those that are called so."""
+    if not isinstance(found, Mapping):
+        return {"all": found}
+    chosen: dict[str, str] = {}
+    for part, name in wanted.parts.items():
+        if name and name not in found:
+            remedy = nearest(name, found) or f"There are {', '.join(found)}."
+            raise DataError(wanted.where, f"has no part '{name}'", remedy)
+        if ours := name or next((each for each in _CALLED[part] if each in found), ""):
+            chosen[part] = ours
+    if "train" not in chosen and len(found) == 1:
+        return {"all": next(iter(found.values()))}
+    if "train" not in chosen:
+        raise DataError(wanted.where, f"has parts {', '.join(found)}", "Set options.train to the one to train on.")
+    return {part: found[name] for part, name in chosen.items()}
+
+
+def _column(name: str, features: Mapping[str, Any], wanted: _Wanted) -> str:
+    if name not in features:
+        remedy = nearest(name, features) or f"There are {', '.join(features)}."
+        raise DataError(wanted.where, f"has no column '{name}'", remedy)
+    return name
+
+
+def _label(split: Any, wanted: _Wanted) -> str:
+    features = split.features
+    if wanted.label:
+        return _column(wanted.label, features, wanted)
+    named = [name for name, feature in features.items() if hasattr(feature, "names")]
+    likely = [name for name in _LABELS if name in features]
+    found = named if len(named) == 1 else likely
+    if not found:
+        raise DataError(wanted.where, f"has columns {', '.join(features)}", "Set options.label to the one to predict.")
+    return found[0]
+
+
+def _inputs(split: Any, label: str, wanted: _Wanted) -> tuple[str, ...]:
+    features = split.features
+    if wanted.input:
+        names = (wanted.input,) if isinstance(wanted.input, str) else wanted.input
+        return tuple(_column(name, features, wanted) for name in names)
+    others = [name for name in features if name != label]
+    pictures = [name for name in others if _is_picture(features[name])]
+    texts = [name for name in others if _is_text(features[name])]
+    if len(pictures) == 1 or (not pictures and len(texts) == 1):
+        return ((pictures or texts)[0],)
+    numbers = [name for name in others if not hasattr(features[name], "names") and _is_number(features[name])]
+    if pictures or not numbers:
+        raise DataError(
+            wanted.where, f"has columns {', '.join(features)}", "Set options.input to the one to learn from."
+        )
+    return tuple(numbers)
+
+
+def _is_picture(feature: Any) -> bool:
+    return type(feature).__name__ == "Image"
+
+
+def _is_text(feature: Any) -> bool:
+    return "string" in str(getattr(feature, "dtype", ""))
+
+
+def _is_number(feature: Any) -> bool:
+    inner = getattr(feature, "feature", feature)  # of a list of numbers, what it holds
+    return any(kind in str(getattr(inner, "dtype", "")) for kind in ("int", "float", "bool"))
+
+
+# Targets
+
+
+def _array(split: Any, name: str) -> np.ndarray:
+    """A column whole, without reading the others."""
+    return np.asarray(split.select_columns([name]).with_format("numpy")[:][name])
+
+
+def _class_names(splits: Mapping[str, Any], label: str) -> tuple[str, ...]:
+    named = getattr(next(iter(splits.values())).features[label], "names", None)
+    if named:
+        return tuple(named)
+    values = {value for split in splits.values() for value in _array(split, label).tolist()}
+    return tuple(str(value) for value in sorted(values, key=lambda value: (isinstance(value, str), value)))
+
+
+def _targets(split: Any, label: str, classes: Sequence[str], wanted: _Wanted) -> Tensor:
+    """(N,) classes, -1 where there is none, or (N, 1) numbers to predict."""
+    feature, values = split.features[label], _array(split, label)
+    if wanted.task == "regression":
+        if _is_text(feature) or values.ndim != 1:
+            raise DataError(
+                wanted.where, f"the column '{label}' holds no numbers", "Set options.label to one that does."
+            )
+        return torch.from_numpy(values.astype(np.float32)).unsqueeze(1)
+    if values.ndim != 1 or (values.dtype.kind == "f" and len(classes) > 1000):
+        raise DataError(wanted.where, f"the column '{label}' holds no classes", "Set options.label, or the task.")
+    if hasattr(feature, "names"):
+        return torch.from_numpy(np.nan_to_num(values.astype(np.float64), nan=-1).astype(np.int64))
+    numbers = {name: number for number, name in enumerate(classes)}
+    return torch.tensor([numbers[str(value)] for value in values.tolist()], dtype=torch.long)
+
+
+def _hidden(targets: Tensor) -> bool:
+    """Whether the labels are kept back, as of many a test set: all -1."""
+    return not targets.is_floating_point() and bool((targets < 0).all())
+
+
+# Inputs
+
+
+def _parts(
+    splits: Mapping[str, Any], targets: Mapping[str, Tensor], columns: Sequence[str], wanted: _Wanted
+) -> tuple[dict[str, Part], tuple[int, ...]]:
+    features = next(iter(splits.values())).features
+    if len(columns) == 1 and _is_picture(features[columns[0]]):
+        shape = _shape(splits, columns[0], wanted)
+        pictures = {part: HubPictures(split, columns[0], targets[part], shape, wanted.fit, part)
+                    for part, split in splits.items()}  # fmt: skip
+        return cast(dict[str, Part], pictures), shape
+    if len(columns) == 1 and _is_text(features[columns[0]]):
+        texts = {part: _array(split, columns[0]).tolist() for part, split in splits.items()}
+        return {part: measured_text(texts[part], targets[part], wanted.where) for part in splits}, ()
+    made: dict[str, Part] = {}
+    for part, split in splits.items():
+        inputs = _numbers(split, columns, wanted)
+        made[part] = Samples(inputs, targets[part])
+    return made, tuple(cast(Samples, next(iter(made.values()))).inputs.shape[1:])
+
+
+def _numbers(split: Any, columns: Sequence[str], wanted: _Wanted) -> Tensor:
+    """(N, columns) float32; of a single column of lists or arrays, their own shape."""
+    arrays: list[np.ndarray] = []
+    for name in columns:
+        if not _is_number(split.features[name]):
+            raise DataError(wanted.where, f"the column '{name}' holds no numbers", "Set options.input.")
+        try:
+            values = _array(split, name).astype(np.float32)
+        except (TypeError, ValueError) as error:
+            raise DataError(wanted.where, f"rows of the column '{name}' are not equally long", "Pad them.") from error
+        if missing := int(np.isnan(values).sum()):
+            what = f"the column '{name}' has {missing:,} cells without a number"
+            raise DataError(wanted.where, what, "Leave the column out by options.input, or fill them.")
+        arrays.append(values)
+    if len(arrays) == 1 and arrays[0].ndim > 1:
+        return torch.from_numpy(arrays[0])
+    return torch.from_numpy(np.concatenate([array.reshape(len(array), -1) for array in arrays], axis=1))
+
+
+def measured_text(texts: Sequence[str], targets: Tensor, where: str) -> Measured:
+    """Lines of text with their targets, as the format `text` makes them. Raises DataError."""
+    raise DataError(
+        where, "its input is text, which is only read from files yet", 'Save it as JSON lines, format = "text".'
+    )
+
+
+def _shape(splits: Mapping[str, Any], column: str, wanted: _Wanted) -> tuple[int, int, int]:
+    """(C, H, W) of all pictures, found by a look at some of them."""
+    sizes: set[tuple[int, int]] = set()
+    grey = True
+    for split in splits.values():
+        for number in np.unique(np.linspace(0, len(split) - 1, _LOOKED_AT).astype(int)).tolist():
+            with contextlib.suppress(Exception):  # a damaged one is found when it is read
+                image = split[number][column]
+                sizes.add((image.height, image.width))
+                grey = grey and image.mode in _GREY
+    if not sizes:
+        raise DataError(wanted.where, f"no picture in the column '{column}' can be read", "Look at its files.")
+    own = next(iter(sizes)) if len(sizes) == 1 and max(max(sizes)) <= _OWN else (USUAL, USUAL)
+    size = wanted.size
+    height, width = own if size == 0 else (size, size) if isinstance(size, int) else size
+    channels = {"auto": 1 if grey else 3, "grey": 1, "rgb": 3}[wanted.channels]
+    return channels, height, width
+
+
+class HubPictures:
+    """Pictures of a dataset of Hugging Face, decoded when they are asked for: bytes (C, H, W), and the target."""
+
+    def __init__(
+        self, split: Any, column: str, targets: Tensor, shape: tuple[int, int, int], fit: Fit, part: str
+    ) -> None:
+        self._pictures, self._column = split.select_columns([column]), column
+        self._shape, self._fit = shape, fit
+        self.targets = targets
+        self.places = [f"{part} {number}" for number in range(len(targets))]
+        self.columns: Columns = {}
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        channels, height, width = self._shape
+        try:
+            image = self._pictures[index][self._column]
+            picture = as_picture(image, (height, width), self._fit, "grey" if channels == 1 else "rgb")
+        except MemoryError:
+            raise
+        except Exception as error:  # a damaged picture makes Pillow raise anything
+            raise BadSample(self.places[index], f"can't be read: {first_line(error)}") from error
+        return picture, self.targets[index]
+
+    @property
+    def sample_bytes(self) -> int:
+        return math.prod(self._shape) + self.targets[:1].nbytes
