@@ -1,4 +1,4 @@
-"""Datasets of Hugging Face: on its hub, saved by `save_to_disk`, or a folder of Parquet files; pictures or numbers."""
+"""Datasets of Hugging Face: on its hub, saved by `save_to_disk`, or in a folder of Parquet files."""
 
 # N samples · C channels · H height · W width
 
@@ -21,10 +21,12 @@ import torch
 from torch import Tensor
 
 from engine.data.formats.catalog import format_entry
+from engine.data.formats.text import Texts, Tokenizing
 from engine.data.pictures.decoding import Channels, Fit
 from engine.data.pictures.given import as_picture
-from engine.data.samples import BadSample, Columns, Loaded, Measured, Part, Progress, Samples
+from engine.data.samples import BadSample, Columns, Loaded, Part, Progress, Samples
 from engine.data.sources import HUGGING_FACE, Source, find
+from engine.data.tokenizers import Kind
 from engine.data.vision.table import USUAL
 from engine.errors import DataError, first_line, nearest
 from engine.paths import data_root
@@ -53,6 +55,11 @@ def open_huggingface(
     size: int | tuple[int, int] = 0,
     fit: Fit = "crop",
     channels: Channels = "auto",
+    tokenizer: Kind = "word",
+    vocabulary: int = 10_000,
+    min_count: int = 1,
+    max_length: int = 256,
+    lowercase: bool = True,
 ) -> Loaded:
     """A dataset that was saved by `save_to_disk`, or a folder of Parquet files.
 
@@ -66,6 +73,11 @@ def open_huggingface(
         size: the side of a picture in pixels, or [height, width]; 0 is their own where all are alike, else 224.
         fit: how pictures are brought to that size: crop, pad, stretch.
         channels: grey, rgb, or auto: grey where none of those looked at has colours.
+        tokenizer: of texts, what a token is: a word, a character, or a byte-pair, which is a frequent piece of a word.
+        vocabulary: the most tokens that are known, with padding and unknown; the rest is unknown.
+        min_count: tokens that are rarer than this in the training texts are unknown.
+        max_length: tokens of a text that are kept; 0 is as many as the longest training text has.
+        lowercase: whether A and a are the same.
 
     Raises:
         DataError: the package is not there, or the dataset can't be read so.
@@ -73,7 +85,8 @@ def open_huggingface(
     name, parts = str(path), {"train": train, "val": val, "test": test}
     hub = name.startswith(HUGGING_FACE)  # open_hub says so: the options are the same
     where = f"data.{'name' if hub else 'path'}: {name}"
-    wanted = _Wanted(where, task, input, label, parts, size, fit, channels)
+    how = Tokenizing(tokenizer, vocabulary, min_count, max_length, lowercase)
+    wanted = _Wanted(where, task, input, label, parts, size, fit, channels, how)
     if hub:
         # It stays in Hugging Face's own cache, where a person's other programs find it.
         repository = name.removeprefix(HUGGING_FACE)
@@ -116,6 +129,7 @@ class _Wanted:
     size: int | tuple[int, int]
     fit: Fit
     channels: Channels
+    how: Tokenizing
 
 
 def _loaded(read: Callable[[Any], Any], source: Source, wanted: _Wanted, progress: Progress) -> Loaded:
@@ -312,8 +326,9 @@ def _parts(
                     for part, split in splits.items()}  # fmt: skip
         return cast(dict[str, Part], pictures), shape
     if len(columns) == 1 and _is_text(features[columns[0]]):
-        texts = {part: _array(split, columns[0]).tolist() for part, split in splits.items()}
-        return {part: measured_text(texts[part], targets[part], wanted.where) for part in splits}, ()
+        texts = {part: [text or "" for text in _array(split, columns[0]).tolist()] for part, split in splits.items()}
+        places = {part: [f"{part} {row}" for row in range(len(texts[part]))] for part in splits}
+        return {part: Texts(texts[part], targets[part], places[part], {}, wanted.how) for part in splits}, ()
     made: dict[str, Part] = {}
     for part, split in splits.items():
         inputs = _numbers(split, columns, wanted)
@@ -338,13 +353,6 @@ def _numbers(split: Any, columns: Sequence[str], wanted: _Wanted) -> Tensor:
     if len(arrays) == 1 and arrays[0].ndim > 1:
         return torch.from_numpy(arrays[0])
     return torch.from_numpy(np.concatenate([array.reshape(len(array), -1) for array in arrays], axis=1))
-
-
-def measured_text(texts: Sequence[str], targets: Tensor, where: str) -> Measured:
-    """Lines of text with their targets, as the format `text` makes them. Raises DataError."""
-    raise DataError(
-        where, "its input is text, which is only read from files yet", 'Save it as JSON lines, format = "text".'
-    )
 
 
 def _shape(splits: Mapping[str, Any], column: str, wanted: _Wanted) -> tuple[int, int, int]:

@@ -59,7 +59,7 @@ def open_text(
         label: the column with the labels; empty is the one that is named like it
         encoding: of the files, such as "cp1252" or "utf-16"
     """
-    _check(tokenizer, vocabulary, min_count, max_length)
+    how = Tokenizing(tokenizer, vocabulary, min_count, max_length, lowercase)
     check_encoding(encoding)
     where = f"data.path: {path}"
     parts: dict[str, Gathered[str]] = {}
@@ -69,7 +69,6 @@ def open_text(
             reader.read(entry)
         parts[name] = reader.found
     classes, targets = as_targets(parts, task, where)
-    how = _How(tokenizer, vocabulary, min_count, max_length, lowercase)
     texts: dict[str, Part] = {
         name: Texts(part.items, targets[name], part.places, part.columns, how) for name, part in parts.items()
     }
@@ -90,6 +89,20 @@ def open_text(
     return Loaded(source, texts, [sample for part in parts.values() for sample in part.bad])
 
 
+@dataclass(frozen=True)
+class Tokenizing:
+    """What the person asked for. Raises RecipeError for what makes no sense."""
+
+    tokenizer: Kind
+    vocabulary: int
+    min_count: int
+    max_length: int
+    lowercase: bool
+
+    def __post_init__(self) -> None:
+        _check(self.tokenizer, self.vocabulary, self.min_count, self.max_length)
+
+
 def _check(tokenizer: Kind, vocabulary: int, min_count: int, max_length: int) -> None:
     if vocabulary < FEWEST[tokenizer]:
         why = " (256 bytes, padding, unknown)" if tokenizer == "byte-pair" else " (padding, unknown)"
@@ -101,17 +114,6 @@ def _check(tokenizer: Kind, vocabulary: int, min_count: int, max_length: int) ->
         raise RecipeError("data.options.max_length", f"{max_length} is less than nothing", "Try 256, or 0 for all.")
 
 
-@dataclass(frozen=True)
-class _How:
-    """What the person asked for."""
-
-    tokenizer: Kind
-    vocabulary: int
-    min_count: int
-    max_length: int
-    lowercase: bool
-
-
 @dataclass
 class Texts:
     """One part's texts before they are tokens; `targets` (N,) int64 classes or (N, 1) float32."""
@@ -120,7 +122,7 @@ class Texts:
     targets: Tensor
     places: Sequence[str]
     columns: Columns
-    how: _How
+    how: Tokenizing
 
     def __len__(self) -> int:
         return len(self.texts)

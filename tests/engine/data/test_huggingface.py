@@ -16,11 +16,11 @@ from engine.check import check
 from engine.data.formats import huggingface
 from engine.data.formats.opening import open_files
 from engine.data.load import load
-from engine.data.prepare import describe
+from engine.data.prepare import describe, opened
 from engine.data.samples import BadSample, Listed, Loaded, Samples
 from engine.data.sources import find
 from engine.errors import DataError, NotDownloaded, RecipeError
-from engine.recipe import Data, Recipe
+from engine.recipe import Data, Recipe, Split
 
 hub = pytest.importorskip("datasets", reason="the extra huggingface is not installed")
 
@@ -167,9 +167,17 @@ def test_cells_without_a_number_are_counted(tmp_path: Path) -> None:
     assert "the column 'x' has 2 cells without a number. Leave the column out" in refusal(tmp_path / "gaps")
 
 
-def test_text_is_said_to_be_read_from_files_only(tmp_path: Path) -> None:
-    hub.Dataset.from_dict({"text": ["good", "bad"], "label": [0, 1]}).save_to_disk(tmp_path / "text")
-    assert "its input is text" in refusal(tmp_path / "text")
+def test_words_of_texts_are_learned_as_those_in_files_are(tmp_path: Path) -> None:
+    texts = {"text": ["good day", "bad night", None, "good good"], "label": [0, 1, 0, 0]}
+    hub.DatasetDict(train=hub.Dataset.from_dict(texts)).save_to_disk(tmp_path / "text")
+    data = Data(path=str(tmp_path / "text"), options={"vocabulary": 4}, split=Split(train=1.0, val=0.0, test=0.0))
+
+    source, parts = opened(data, "classification", [])
+
+    assert source.tokens == ("<padding>", "<unknown>", "good", "bad")
+    tokens = parts["train"][0]
+    assert isinstance(tokens, Samples)
+    assert [row[row > 0].tolist() for row in tokens.inputs] == [[2, 1], [3, 1], [], [2, 2]]
 
 
 def test_a_folder_that_is_no_dataset_is_named(tmp_path: Path) -> None:
