@@ -388,7 +388,7 @@ def test_without_a_vocabulary_nothing_is_learned(tmp_path: Path) -> None:
 
 
 def test_the_recipe_in_the_documentation_fits_its_data(tmp_path: Path) -> None:
-    text = (Path(__file__).parents[4] / "docs" / "recipes.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[4] / "docs" / "data.md").read_text(encoding="utf-8")
     block = text.partition("## Your own text")[2].partition("```toml\n")[2].partition("```")[0]
     values = tomllib.loads(f'title = "reviews"\n{block}')
     values["data"]["path"] = str(in_folders(tmp_path))
