@@ -1,0 +1,63 @@
+"""Whether a dataset will lie on the device whole while it is trained on, and why."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import psutil
+import torch
+
+from engine.data.prepare import Parts
+from engine.data.samples import Listed, Samples
+from engine.data.sources import Source
+from engine.devices.device import choose
+from engine.errors import DeviceError
+from engine.recipe import Recipe
+
+_SHARE = 4  # a part is held if it takes less than this fraction of what is free, as engine.data.prepare does
+_TYPICAL = 4  # bytes of a number whose type is not known before it is read
+
+
+@dataclass(frozen=True)
+class Holding:
+    """`nbytes` are those of all samples in memory; `held` says that they will be, on `device`, and `why`."""
+
+    nbytes: int
+    held: bool
+    device: str
+    why: str
+
+
+def holding(recipe: Recipe, source: Source, parts: Parts, sizes: Mapping[str, int]) -> Holding:
+    """What becomes of a recipe's opened data."""
+    device = _device(recipe)
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    part = parts["train"][0]
+    if isinstance(part, Samples):
+        nbytes = sum(math.ceil(part.nbytes * size / max(1, len(part))) for size in sizes.values())
+    else:
+        nbytes = sum(sizes.values()) * _sample_bytes(part, source)
+    if not isinstance(part, Samples):
+        return Holding(nbytes, False, device.type, "its samples are read when they are needed")
+    if recipe.data.num_workers:
+        return Holding(nbytes, False, device.type, "data.num_workers has processes load it")
+    if not recipe.data.in_memory:
+        return Holding(nbytes, False, device.type, "data.in_memory is off")
+    if part.nbytes >= free / _SHARE:
+        return Holding(nbytes, False, device.type, f"that is over a quarter of the {free / 1e9:.3g} GB that are free")
+    return Holding(nbytes, True, device.type, f"that is under a quarter of the {free / 1e9:.3g} GB that are free")
+
+
+def _sample_bytes(part: object, source: Source) -> int:
+    if isinstance(part, Listed):
+        return int(part.sample_bytes)
+    return math.prod(source.shape) * _TYPICAL
+
+
+def _device(recipe: Recipe) -> torch.device:
+    try:
+        return choose(recipe.training.device)
+    except DeviceError:  # the check of the recipe says so
+        return torch.device("cpu")
