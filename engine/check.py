@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from engine.data.prepare import Facts, describe, part_sizes
+from engine.data.samples import Progress
 from engine.data.sources import Source
 from engine.devices.device import choose
 from engine.errors import ModelError, RecipeError, StudioError, first_line
@@ -50,10 +51,10 @@ class Checked:
         return sum(row.parameters for row in self.rows if row.outermost)
 
 
-def check(recipe: Recipe, *, aside: bool = False) -> Checked:
-    """Look at every part of a recipe without loading its data or making a weight. Raises nothing.
+def check(recipe: Recipe, *, aside: bool = False, progress: Progress = lambda what, done, total: None) -> Checked:
+    """Look at every part of a recipe without making a weight. Raises nothing.
 
-    `aside` says that a training may be running in another thread, whose random numbers must not be touched.
+    Of the data only a person's own files are read, and `progress` told so; what it raises is one of the problems. `aside` says that a training may be running in another thread, whose random numbers must not be touched.
     """
     problems: list[StudioError] = []
 
@@ -67,7 +68,7 @@ def check(recipe: Recipe, *, aside: bool = False) -> Checked:
             problems.append(ModelError("recipe", f"{type(error).__name__}: {text}", "Mend the code that it names."))
         return None
 
-    described = attempt(lambda: describe(recipe, aside=aside))
+    described = attempt(lambda: describe(recipe, aside=aside, progress=progress))
     loss = attempt(lambda: make_loss(recipe))
     if described is None:
         attempt(lambda: _check_optimizer(recipe, _two_layers()))

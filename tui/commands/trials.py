@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, TypeVar
 
+from engine.data.telling import reading_text
 from engine.durations import clock
 from engine.errors import RecipeError, StudioError, TrainingError
 from tui.commands.complaints import complain
@@ -19,8 +20,9 @@ from tui.commands.tables import download_text, part_text, print_checked
 
 if TYPE_CHECKING:
     from engine.check import Checked
+    from engine.data.samples import Progress
     from engine.models.rows import LayerRow
-    from engine.recipe import Recipe
+    from engine.recipe import Dataset, Recipe
     from engine.trials.batch_finder import BatchSizes, Size
     from engine.trials.lr_finder import RateRange
     from engine.trials.trial import TriedOut
@@ -77,7 +79,15 @@ def find_lr(recipe: Recipe, command: Sequence[str], *, lowest: float, highest: f
         waiting.say(f"learning rate {rate:.1e}, loss {loss:.4g}")
 
     def search() -> RateRange:
-        return find(recipe, waiting.download, lowest=lowest, highest=highest, steps=steps, control=control, look=look)
+        return find(
+            recipe,
+            waiting.reading(recipe.data),
+            lowest=lowest,
+            highest=highest,
+            steps=steps,
+            control=control,
+            look=look,
+        )
 
     def show(found: RateRange) -> None:
         waiting.end()
@@ -110,7 +120,7 @@ def find_batch_size(recipe: Recipe, command: Sequence[str], *, largest: int, as_
     def search() -> BatchSizes:
         if not as_json:
             print(f"{'size':>6}  {'ms a step':>10}  {'samples/s':>11}  memory")
-        return find(recipe, waiting.download, largest=largest, control=control, look=look)
+        return find(recipe, waiting.reading(recipe.data), largest=largest, control=control, look=look)
 
     def show(found: BatchSizes) -> None:
         best, keeps = {"data.batch_size": found.recommended}, found.settings(batch_size)
@@ -172,7 +182,7 @@ def _try_out(recipe: Recipe, signals: Signals) -> TriedOut | None:
     waiting = _Waiting()
     signals.told = stop
     try:
-        return try_out(recipe, waiting.download)
+        return try_out(recipe, waiting.reading(recipe.data))
     except Stopped:
         return None
     finally:
@@ -283,9 +293,11 @@ class _Waiting:
             self._shown = time.monotonic()
             print(f"\r{text[: width() - 1]}\x1b[K", end="", file=sys.stderr, flush=True)
 
-    def download(self, what: str, done: int, total: int) -> None:
-        """How much of the data is here."""
-        text = f"{what}: {done / 1e6:.1f} MB" + (f" of {total / 1e6:.1f} MB" if total else "")
+    def reading(self, data: Dataset) -> Progress:
+        """Told how much of the data is here."""
+        return lambda what, done, total: self._tell(reading_text(data, what, done, total))
+
+    def _tell(self, text: str) -> None:
         if self._live:
             self.say(text)
         elif time.monotonic() - self._shown > _TELL_S:

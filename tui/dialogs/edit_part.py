@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
@@ -50,9 +50,14 @@ class EditPartScreen(ModalScreen[dict[str, Any] | None]):
                 if not self._entry.parameters:
                     yield Static(f"{self._entry.name} has nothing to set.", classes="about")
             yield Static(id="edit-help", markup=False)
+            yield from self.extra()
             with Horizontal(classes="buttons"):
                 yield Button("OK", variant="success", id="ok", compact=True)
                 yield Button("Cancel", id="cancel", compact=True)
+
+    def extra(self) -> Sequence[Widget]:
+        """What else the dialog shows, below the help."""
+        return ()
 
     def on_mount(self) -> None:
         """Begin in the first field that must be filled, else in the first."""

@@ -39,7 +39,7 @@ class Sample:
     """One sample, and where it was found. What does not apply is None or empty.
 
     `number` counts in the dataset, `place` names the file or line. `picture` is (H, W) or (H, W, 3) bytes; `mask` (H, W)
-    has a class a pixel and `boxes` lie in it. `wave` (2, columns) holds the least and the greatest of sound between -1
+    has a class a pixel, of which `areas` are number and name; `boxes` lie in it. `wave` (2, columns) holds the least and the greatest of sound between -1
     and 1, `spectrogram` (bands, columns) bytes, low tones last. `text` is what was read, `tokens` what became of it.
     `row` holds numbers, `cells` a row of a table as it was read. `trouble` says why it can't be read.
     """
@@ -49,6 +49,7 @@ class Sample:
     place: str = ""
     picture: np.ndarray | None = None
     mask: np.ndarray | None = None
+    areas: tuple[tuple[int, str], ...] = ()
     boxes: tuple[Box, ...] = ()
     wave: np.ndarray | None = None
     spectrogram: np.ndarray | None = None
@@ -85,7 +86,8 @@ def drawn(
         if source.rate:  # a spectrogram has its lowest tones first
             picture = picture[::-1].copy()
         mask = target.numpy().astype(np.int64) if target.ndim == 2 and target.shape == inputs.shape[-2:] else None
-        return Sample(**known, picture=picture, mask=mask)
+        present = [] if mask is None else np.unique(mask).tolist()
+        return Sample(**known, picture=picture, mask=mask, areas=tuple((n, class_name(n, source)) for n in present))
     numbers = inputs.flatten()
     named = len(source.columns) == len(numbers)
     return Sample(**known, row=(numbers if named else numbers[:_NUMBERS]).double().numpy())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,9 +13,10 @@ from torch import Tensor
 from engine.catalog import Entry
 from engine.data.augmentation.augment import Augment
 from engine.data.preview.drawn import Sample
-from engine.data.preview.view import View
+from engine.data.preview.view import View, tried
 from engine.data.serving.batches import Finish
 from engine.data.transforms import Standardize, is_random, transforms
+from engine.errors import RecipeError
 from engine.recipe import Part
 
 # What a transform is tried with where it needs a parameter; a person fills in his own.
@@ -34,29 +36,39 @@ _TRIED: Mapping[str, Any] = {
     "target_size": [8, 8],
     "num_output_channels": 1,
 }
+_OTHERS = ("meta", "temporal")  # torchvision's groups for boxes and for films
 
 
 def fitting(view: View, *, aside: bool = False) -> list[tuple[Entry, bool]]:
     """The transforms that take the dataset's samples, each with whether it is random.
 
-    Each is tried on a batch of noise. `aside` says that a training may be running: then nothing draws, and the random ones
-    are taken to fit pictures.
+    Each is tried on a batch of noise: random ones on samples as they are, the others on what the recipe's transforms
+    make of them. `aside` says that a training may be running: then nothing draws, and random ones are taken to fit.
+    torchvision's are for pictures, though some turn a table's rows around without complaint.
     """
-    shape, source = view.source.shape, view.source
+    from torchvision.transforms import v2  # torchvision takes a second to import
+
+    source = view.source
     generator = torch.Generator().manual_seed(0)
     if source.vocabulary:
-        noise = torch.randint(1, max(2, source.vocabulary), (2, *shape), generator=generator)
+        noise = torch.randint(1, max(2, source.vocabulary), (2, *source.shape), generator=generator)
     else:
-        noise = torch.rand(2, *shape, generator=generator)
-    pictures = len(shape) == 3
+        noise = torch.rand(2, *source.shape, generator=generator)
+    transformed = noise
+    with contextlib.suppress(RecipeError):
+        present = Finish(view.prepared(view.recipe.data.transforms))
+        transformed = tried(lambda: present.inputs(noise))
     found = []
     for entry in transforms().values():
         random = is_random(entry)
+        taken = noise if random else transformed
         if entry.target is Standardize:  # measured for each column, before which it changes nothing
-            fits = len(shape) == 1 and not source.vocabulary
+            fits = noise.ndim == 2 and not source.vocabulary
+        elif taken.ndim != 4 and hasattr(v2, entry.name):
+            fits = False
         else:
-            fits = pictures if random and aside else _takes(entry, noise, random=random)
-        if fits or (pictures and _untried(entry)):
+            fits = (random and aside) or _takes(entry, taken, random=random)
+        if fits:
             found.append((entry, random))
     return found
 
@@ -80,15 +92,11 @@ def _values(entry: Entry) -> dict[str, Any] | None:
     return {name: _TRIED[name] for name in needed} if all(name in _TRIED for name in needed) else None
 
 
-def _untried(entry: Entry) -> bool:
-    return _values(entry) is None
-
-
 def _takes(entry: Entry, noise: Tensor, *, random: bool) -> bool:
     """Whether it makes another batch of numbers of `noise` (2, …)."""
     values = _values(entry)
     if values is None:
-        return False
+        return noise.ndim == 4 and entry.group not in _OTHERS
     part = Part.model_validate({"name": entry.name, **values})
     try:
         with warnings.catch_warnings(action="ignore"):  # torchvision's deprecated ones say so

@@ -47,10 +47,7 @@ def preview(recipe: Recipe, progress: Progress = lambda what, done, total: None)
     view = View(recipe, progress)
     source = view.source
     labels = view.labels("train", progress)
-    counts: dict[str, int] = {}
-    if labels is not None:
-        found = torch.bincount(labels[(labels >= 0) & (labels < source.outputs)], minlength=source.outputs).tolist()
-        counts = {class_name(number, source): count for number, count in enumerate(found)}
+    counts = {class_name(number, source): count for number, count in enumerate(view.counts("train", progress))}
     size = view.sizes["train"]
     chosen = range(min(_EACH, size)) if labels is None else _one_of_each(labels, source.outputs)
     part, index = view.part("train")

@@ -107,4 +107,6 @@ def _step(mean: Tensor, std: Tensor, table: bool) -> Part:
         return Part(name="Standardize")
     # A channel that never changes keeps its scale.
     rounded = [round(value, _DIGITS) or 1.0 for value in std.tolist()]
-    return Part.model_validate({"name": "Normalize", "mean": [round(m, _DIGITS) for m in mean.tolist()], "std": rounded})
+    return Part.model_validate(
+        {"name": "Normalize", "mean": [round(m, _DIGITS) for m in mean.tolist()], "std": rounded}
+    )

@@ -65,6 +65,14 @@ class View:
             self._read_labels[name] = self._labels(name, progress)
         return self._read_labels[name]
 
+    def counts(self, name: str, progress: Progress = _untold) -> list[int]:
+        """How many samples of a part each class has, among those whose class is known."""
+        labels, outputs = self.labels(name, progress), self.source.outputs
+        if labels is None:
+            return []
+        found: list[int] = torch.bincount(labels[(labels >= 0) & (labels < outputs)], minlength=outputs).tolist()
+        return found
+
     def order(self, name: str, label: int | None, odd: bool, progress: Progress = _untold) -> Sequence[int]:
         """Positions in a part: those of one class, the oddest of their class first where asked for."""
         key = name, label, odd
@@ -150,9 +158,7 @@ class View:
             return self._trouble(pair, number)
         return self._drawn(part, number, *pair)
 
-    def _drawn(
-        self, part: Readable, number: int, inputs: Tensor, target: Tensor, *, seen: bool = False
-    ) -> Sample:
+    def _drawn(self, part: Readable, number: int, inputs: Tensor, target: Tensor, *, seen: bool = False) -> Sample:
         source = self.source
         if seen and inputs.ndim == 3:
             inputs = shown(inputs, self.recipe.data.transforms)
