@@ -54,7 +54,8 @@ class Checked:
 def check(recipe: Recipe, *, aside: bool = False, progress: Progress = lambda what, done, total: None) -> Checked:
     """Look at every part of a recipe without making a weight. Raises nothing.
 
-    Of the data only a person's own files are read, and `progress` told so; what it raises is one of the problems. `aside` says that a training may be running in another thread, whose random numbers must not be touched.
+    Of the data only a person's own files are read, and `progress` told so; what it raises is one of the problems.
+    `aside` says that a training may be running in another thread, whose random numbers must not be touched.
     """
     problems: list[StudioError] = []
 

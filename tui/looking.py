@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Found = TypeVar("Found")
 
 
-class CalledOff(DataError):
+class CalledOff(DataError):  # noqa: N818 - nothing went wrong
     """The person has gone on to something else."""
 
     def __init__(self) -> None:

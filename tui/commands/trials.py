@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from engine.data.telling import reading_text
 from engine.durations import clock
-from engine.errors import RecipeError, StudioError, TrainingError
+from engine.errors import DataError, RecipeError, StudioError, TrainingError
 from tui.commands.complaints import complain
+from tui.commands.data import examined_values, print_examined
 from tui.commands.json_report import to_json
 from tui.commands.rows import colourful, print_rows, width
 from tui.commands.signals import Signals
@@ -20,6 +21,7 @@ from tui.commands.tables import download_text, part_text, print_checked
 
 if TYPE_CHECKING:
     from engine.check import Checked
+    from engine.data.preview import Examination, Finding
     from engine.data.samples import Progress
     from engine.models.rows import LayerRow
     from engine.recipe import Dataset, Recipe
@@ -35,10 +37,13 @@ _CHART_WIDTH, _CHART_HEIGHT = 100, 16
 _CEILING = 1.5
 
 
-def check(recipe: Recipe, where: str, *, download: bool, as_json: bool, drawn: bool = False) -> int:
+def check(
+    recipe: Recipe, where: str, *, download: bool, as_json: bool, drawn: bool = False, seconds: float = 20.0
+) -> int:
     """Say all that is known of a recipe, and take two real steps with it; the exit status, 2 where it has problems.
 
-    The steps are left out where the data would have to be downloaded for them, unless `download` says so. The model is
+    Before the steps its samples are read for some `seconds`, to find those that are bad. Both are left out where the
+    data would have to be downloaded for them, unless `download` says so. The model is
     a table of layers, or `drawn` as blocks.
     """
     from engine.check import check as look  # torch takes 1.7 s to import
@@ -52,6 +57,12 @@ def check(recipe: Recipe, where: str, *, download: bool, as_json: bool, drawn: b
             if missing and not problems:
                 print(f"\nThe data are not here: {download_text(recipe)}. For two steps with them: --download.")
         tried = None
+        examined: list[Examination] = []
+        if not problems and not missing and not signals.status:
+            examined = _examined(recipe, seconds, signals, problems)
+            problems += [_problem(finding) for each in examined for finding in each.findings if finding.fatal]
+            if not as_json:
+                print_examined(examined)
         if not problems and not missing and not signals.status:
             tried = _attempt(lambda: _try_out(recipe, signals), problems)
         if tried is not None and not as_json:
@@ -59,7 +70,7 @@ def check(recipe: Recipe, where: str, *, download: bool, as_json: bool, drawn: b
         for problem in problems:
             complain(f"{where}: {problem}")
         if as_json:
-            print(to_json(_known(checked, problems, tried)))
+            print(to_json(_known(checked, problems, tried, examined)))
         return signals.status or (_REFUSED if problems else _DONE)
 
 
@@ -213,8 +224,41 @@ def _print_tried(tried: TriedOut, recipe: Recipe) -> None:
     print_rows((), rows)
 
 
-def _known(checked: Checked, problems: Sequence[StudioError], tried: TriedOut | None) -> dict[str, object]:
-    """What `check --json` prints; `tried` is null where no step was taken."""
+def _problem(finding: Finding) -> DataError:
+    return DataError("data", str(finding).removesuffix(finding.remedy).strip(), finding.remedy)
+
+
+def _examined(recipe: Recipe, seconds: float, signals: Signals, problems: list[StudioError]) -> list[Examination]:
+    """What is wrong with the data; nothing when they can't be opened, of which `problems` tells, or a signal comes."""
+    from engine.data.preview import View, findings
+    from engine.training.control import Stopped
+
+    waiting = _Waiting()
+    tell = waiting.reading(recipe.data)
+
+    def progress(what: str, done: int, total: int) -> None:
+        if signals.status:
+            raise Stopped
+        tell(what, done, total)
+
+    def read(what: str, done: int, total: int) -> None:
+        if signals.status:
+            raise Stopped
+        waiting.say(f"{what}: {done:,} of {total:,}")
+
+    try:
+        found = _attempt(lambda: findings(View(recipe, progress), read, seconds), problems)
+    except Stopped:
+        return []
+    finally:
+        waiting.end()
+    return [] if found is None else [found]
+
+
+def _known(
+    checked: Checked, problems: Sequence[StudioError], tried: TriedOut | None, examined: Sequence[Examination]
+) -> dict[str, object]:
+    """What `check --json` prints; `tried` and `examined` are null where no step was taken and no sample read."""
     source = checked.source
     return {
         "title": checked.recipe.title,
@@ -225,6 +269,7 @@ def _known(checked: Checked, problems: Sequence[StudioError], tried: TriedOut | 
         "layers": [_known_layer(row) for row in checked.rows],
         "parameters": checked.parameters,
         "optimizer": part_text(checked.recipe.optimizer),
+        "examined": next((examined_values(each) for each in examined), None),
         "tried": tried and {**asdict(tried), "estimate": tried.estimate},
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.text import Text
 from textual import on
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class EditPartScreen(ModalScreen[dict[str, Any] | None]):
     """Returns the parameters as the person left them, or None when they leave with escape."""
 
-    CSS_PATH = "dialogs.tcss"
+    CSS_PATH: ClassVar[Any] = "dialogs.tcss"
     BINDINGS = [Binding("escape", "dismiss(None)", "Cancel", tooltip="Change nothing", id="edit.cancel")]
 
     def __init__(self, entry: Entry, values: Mapping[str, Any]) -> None:

@@ -98,7 +98,7 @@ class DataPane(Pane):
         self._draw()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Only what is not there can be downloaded, only one's own has options, only what is loaded can be looked at."""
+        """Only what is not there can be downloaded, only one's own has options, only what is read is looked at."""
         source = self._source
         if action == "turn":
             return self._preview is not None

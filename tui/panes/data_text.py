@@ -52,17 +52,17 @@ def below(preview: Preview | None, width: int, height: int) -> Text:
         return Text()
     lines: list[Text] = []
     if preview.lengths:
-        lines += ["", *_histogram(preview.lengths, width)]  # type: ignore[list-item]
+        lines += [Text(), *_histogram(preview.lengths, width)]
     if preview.counts and not _one_each(preview.counts, height):
-        lines += ["", *bars(preview.counts, width)]  # type: ignore[list-item]
+        lines += [Text(), *bars(preview.counts, width)]
     if preview.counts and preview.counted < preview.sizes.get("train", 0):
         lines.append(Text(f"counted on the first {preview.counted:,} training samples", "dim"))
     if preview.bad:
-        lines += ["", Text(f"{len(preview.bad):,} bad", "bold")]  # type: ignore[list-item]
+        lines += [Text(), Text(f"{len(preview.bad):,} bad", "bold")]
         lines += [Text(f"✗ {bad}", "yellow") for bad in preview.bad[:_LISTED]]
         if len(preview.bad) > _LISTED:
             lines.append(Text(f"and {len(preview.bad) - _LISTED:,} more: torch-tui check lists them", "dim"))
-    return Text("\n").join(Text(line) if isinstance(line, str) else line for line in lines)
+    return Text("\n").join(lines)
 
 
 def holding_text(preview: Preview, width: int) -> Text:

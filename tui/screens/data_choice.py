@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -119,13 +119,16 @@ class DataChoiceScreen(LookingScreen):
 
             found = await self.app.push_screen_wait(ReadingScreen(path.name, errand, read))
             if isinstance(found, Source):
-                self.edit(lambda: self.draft.choose_files(found, path, entry.name, options))
+                self._take_files(found, path, entry.name, options)
                 return
             if found is None or isinstance(found, CalledOff):
                 return
             self.notify(str(found), severity="error", title="Can't be read", timeout=10)
             if not asks:
                 return
+
+    def _take_files(self, source: Source, path: Path, format: str, options: Mapping[str, object]) -> None:
+        self.edit(lambda: self.draft.choose_files(source, path, format, options))
 
     async def _choose_function(self, path: Path) -> None:
         """A function or class of a Python file that makes a dataset."""

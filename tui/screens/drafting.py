@@ -10,8 +10,7 @@ from textual import on, work
 from textual.notifications import SeverityLevel
 
 from engine.data.sources import unread
-from engine.errors import RecipeError, StudioError
-from engine.recipe import Recipe
+from engine.errors import RecipeError
 from engine.start import link_torch, load_deferred
 from tui.dialogs.pick import Choice, PickScreen
 from tui.draft import Draft

@@ -111,8 +111,12 @@ class LookingScreen(ModellingScreen):
             self.load_preview(self.draft.recipe)
         elif event.request in ("browse", "steps", "measure"):
             view = self._view()
-            if view is not None:
-                {"browse": self._browse, "steps": self._steps, "measure": self._measure}[event.request](view)
+            if view is not None and event.request == "browse":
+                self._browse(view)
+            elif view is not None and event.request == "steps":
+                self._steps(view)
+            elif view is not None:
+                self._measure(view)
         else:
             self.ask_of_data(event.request)
 

@@ -52,7 +52,9 @@ def known(environment: Mapping[str, str]) -> Graphics:
     if wanted or "TMUX" in environment or term.startswith(("screen", "tmux")):
         return ""
     programs = (environment.get("TERM_PROGRAM", ""), environment.get("LC_TERMINAL", ""))
-    return _TERMS.get(term) or next((_PROGRAMS[name] for name in programs if name in _PROGRAMS), "")
+    if term in _TERMS:
+        return _TERMS[term]
+    return next((_PROGRAMS[name] for name in programs if name in _PROGRAMS), "")
 
 
 def cell_size() -> tuple[int, int] | None:
@@ -68,8 +70,8 @@ def cell_size() -> tuple[int, int] | None:
 
 
 def picture_widgets(kind: Graphics) -> Callable[[np.ndarray, Size], Widget]:
-    """What makes a widget of a picture (H, W) or (H, W, 3) of bytes in so much room. To be called in a thread: 0.1 s."""
-    terminal = importlib.import_module("textual_image._terminal")
+    """What makes a widget of a picture (H, W) or (H, W, 3) of bytes in so much room. To be called in a thread."""
+    terminal: Any = importlib.import_module("textual_image._terminal")
     size = cell_size()
     assert size is not None
     terminal.get_cell_size._result = terminal.CellSize(*size)

@@ -28,7 +28,7 @@ _HEAT = ((0, 0, 4), (80, 18, 123), (182, 54, 121), (251, 136, 97), (252, 253, 19
 def fit(picture: np.ndarray, columns: int, rows: int, *, enlarge: bool = False) -> np.ndarray:
     """`picture` (height, width[, 3]) shrunk by averaging so that it takes at most `columns` × `rows` cells.
 
-    A smaller one stays as it is or, to `enlarge` it, has every pixel doubled, trebled, and so on as far as there is room.
+    A smaller one stays as it is or, to `enlarge` it, has every pixel doubled, trebled, and so on while there is room.
     """
     height, width = picture.shape[:2]
     scale = min(columns / width, 2 * rows / height)
@@ -67,7 +67,7 @@ def cells(picture: np.ndarray, *, colour: bool) -> list[Row]:
 
 
 def masked(picture: np.ndarray, mask: np.ndarray, columns: int, rows: int, *, colour: bool, enlarge: bool) -> list[Row]:
-    """A picture with its areas tinted, outlined, and with the sign of their class here and there; class 0 stays as it is."""
+    """A picture with its areas tinted, outlined, and with the sign of their class here and there; class 0 is left."""
     small = fit(picture, columns, rows, enlarge=enlarge)
     height, width = small.shape[:2]
     down = np.arange(height) * mask.shape[0] // height

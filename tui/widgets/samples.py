@@ -223,12 +223,12 @@ def _table(samples: Sequence[Sample], columns: Sequence[str], width: int, select
     for at, (sample, pairs) in enumerate(zip(samples, rows, strict=True)):
         chosen = at == selected
         number = set_cell_size(f"#{sample.number}", number_width) if numbered else ""
-        values = "".join(" " + _right(value, wide) for (_, value), wide in zip(pairs, widths, strict=False))
-        shown = f" ✗ {sample.trouble}" if sample.trouble else values
+        texts = (" " + _right(value, wide) for (_, value), wide in zip(pairs, widths, strict=False))
+        cells_text = f" ✗ {sample.trouble}" if sample.trouble else "".join(texts)
         lines.append([
             Segment(("▸" if chosen else " ") + number, _DIM),
             Segment(set_cell_size(sample.label, label_width), _CHOSEN if chosen else _BOLD),
-            Segment(_cut(shown, width - label_width - number_width - 1), _WRONG if sample.trouble else None),
+            Segment(_cut(cells_text, width - label_width - number_width - 1), _WRONG if sample.trouble else None),
         ])  # fmt: skip
         places.append((0, at + 1, width, 1))
     return Page(lines, places)

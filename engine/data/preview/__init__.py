@@ -4,7 +4,7 @@ Everything that a screen draws comes as NumPy arrays and text, so that a screen 
 """
 
 from engine.data.preview.drawn import Box, Sample
-from engine.data.preview.findings import Finding, findings
+from engine.data.preview.findings import Examination, Finding, findings
 from engine.data.preview.fitting import before_after, fitting
 from engine.data.preview.holding import Holding
 from engine.data.preview.look import Preview, preview
@@ -13,6 +13,7 @@ from engine.data.preview.view import View
 
 __all__ = [
     "Box",
+    "Examination",
     "Finding",
     "Holding",
     "Moments",

@@ -38,10 +38,11 @@ class Box:
 class Sample:
     """One sample, and where it was found. What does not apply is None or empty.
 
-    `number` counts in the dataset, `place` names the file or line. `picture` is (H, W) or (H, W, 3) bytes; `mask` (H, W)
-    has a class a pixel, of which `areas` are number and name; `boxes` lie in it. `wave` (2, columns) holds the least and the greatest of sound between -1
-    and 1, `spectrogram` (bands, columns) bytes, low tones last. `text` is what was read, `tokens` what became of it.
-    `row` holds numbers, `cells` a row of a table as it was read. `trouble` says why it can't be read.
+    `number` counts in the dataset, `place` names the file or line. `picture` is (H, W) or (H, W, 3) bytes. `mask`
+    (H, W) has a class a pixel, of which `areas` are number and name; `boxes` lie in the picture. `wave` (2, columns)
+    holds the least and the greatest of sound between -1 and 1, `spectrogram` (bands, columns) bytes, low tones last.
+    `text` is what was read, `tokens` what became of it. `row` holds numbers, `cells` a row of a table as it was read.
+    `trouble` says why it can't be read.
     """
 
     label: str

@@ -48,7 +48,7 @@ def findings(view: View, progress: Progress, seconds: float = 20.0) -> Examinati
     """
     skips = view.recipe.data.on_bad_sample == "skip"
     bad = list(map(str, view.bad))
-    found = [] if view.bad == () else [_unreadable(bad, skips)]
+    found = [_unreadable(bad, skips)] if bad else []
     numbers_read = total = 0
     wild: list[str] = []
     unreadable: list[str] = []

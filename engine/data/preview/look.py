@@ -23,8 +23,8 @@ _RANGED = 2000  # samples whose least and greatest number are looked for
 class Preview:
     """`counts` has training samples by class, counted over `counted` of them.
 
-    `least` and `greatest` are of the first samples' numbers. `lengths[n]` counts the training samples of n tokens. `bad`
-    says of each sample that was left out where it lies and why. `view` shows all the others.
+    `least` and `greatest` are of the first samples' numbers. `lengths[n]` counts the training samples of n tokens.
+    `bad` says of each sample that was left out where it lies and why. `view` shows all the others.
     """
 
     source: Source

@@ -48,7 +48,8 @@ def oddness(found: Tensor, labels: Tensor | None, *, one_unit: bool = True) -> T
     least = float(spread.mean()) if one_unit else 1e-6
     scaled = (found - found.mean(0)) / spread.clamp_min(least or 1.0)
     if labels is None:
-        return scaled.norm(dim=1)
+        lengths: Tensor = torch.linalg.vector_norm(scaled, dim=1)
+        return lengths
     odd = torch.full((len(found),), float("inf"))
     known = labels >= 0
     if not bool(known.any()):

@@ -1,4 +1,4 @@
-"""A recipe's dataset, opened to be looked at: any of its samples by part, class and oddness, raw or as the model sees it."""
+"""A recipe's dataset, opened to be looked at: samples by part, class and oddness, raw or as the model sees them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class View:
         return part, torch.arange(len(part)) if index is None else index
 
     def labels(self, name: str, progress: Progress = _untold) -> Tensor | None:
-        """The classes of a part's samples (n,), of the first SCANNED where they must be read; None where there are none.
+        """The classes of a part's samples (n,), of the first SCANNED where they must be read; None without classes.
 
         One that can't be read is of class -1.
         """
@@ -171,8 +171,10 @@ class View:
         return drawn(inputs, target, source, number=number, place=place_of(part, number), raw=raw, stretch=stretch)
 
     def _with_boxes(self, part: Readable, number: int, image: Tensor, boxes: Tensor, labels: Tensor) -> Sample:
-        pairs = zip(boxes.tolist(), labels.tolist(), strict=True)
-        found = tuple(Box(*corners, class_name(int(label), self.source)) for corners, label in pairs)
+        found = tuple(
+            Box(left, top, right, bottom, class_name(int(label), self.source))
+            for (left, top, right, bottom), label in zip(boxes.tolist(), labels.tolist(), strict=True)
+        )
         label = f"{len(found)} object{'s' * (len(found) != 1)}"
         return Sample(label, number, place_of(part, number), picture=as_picture(image), boxes=found)
 
@@ -197,7 +199,8 @@ class View:
     def _oddness(self, name: str, labels: Tensor | None, progress: Progress) -> Tensor:
         part, index = self.part(name)
         count = len(index) if isinstance(part, Samples) else min(len(index), SCANNED)
-        found, kept = [], []
+        found: list[Tensor] = []
+        kept: list[int] = []
         for first in range(0, count, _CHUNK):
             progress("samples compared", first, count)
             positions = range(first, min(first + _CHUNK, count))
@@ -237,7 +240,7 @@ def place_of(part: Readable, number: int) -> str:
 
 
 def shown(inputs: Tensor, transforms: Sequence[Part]) -> Tensor:
-    """A picture (C, H, W) that has gone through `transforms`, with every Normalize among them undone: to be looked at."""
+    """A picture (C, H, W) that has gone through `transforms`, every Normalize among them undone: to be looked at."""
     for part in reversed(transforms):
         if part.name != "Normalize":
             continue

@@ -34,7 +34,7 @@ class BrowseScreen(ModalScreen[None]):
 
     CSS_PATH = ["../dialogs.tcss", "data.tcss"]
     HELP = (
-        "Wrong labels and strays are found with `o`: what lies farther from its own class than from another comes first."
+        "Wrong labels and strays are found with `o`: what lies nearer to another class than to its own comes first."
         " Each sample has its number in the dataset and, where it was read from a file, its place."
     )
     BINDINGS = [
