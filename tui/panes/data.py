@@ -20,7 +20,7 @@ from tui.widgets.gallery import Gallery
 if TYPE_CHECKING:
     from engine.data.preview import Preview, Sample
 
-Request = Literal["choose", "files", "options", "download", "browse", "steps", "measure"]
+Request = Literal["choose", "files", "options", "download", "browse", "steps", "measure", "split"]
 
 
 class DataPane(Pane):
@@ -30,7 +30,8 @@ class DataPane(Pane):
     HELP = (
         "What the model learns from. `o` chooses a dataset, `O` reads files of your own. `v` shows every sample, raw or"
         " as the model sees it; `n` and `p` turn pages here. `a` is for transforms and augmentation, `z` measures mean"
-        " and deviation. A dataset that must be downloaded says so; `d` fetches it without training."
+        " and deviation, `i` is for the split and for bad samples. A dataset that must be downloaded says so; `d`"
+        " fetches it without training."
     )
     BINDINGS = [
         Binding("enter,o", "ask('choose')", "Choose", tooltip="Train on another dataset", id="data.choose"),
@@ -41,6 +42,9 @@ class DataPane(Pane):
         Binding("e", "ask('options')", "Options", tooltip="How your own data is read", id="data.options"),
         Binding(
             "z", "ask('measure')", "Mean", tooltip="Mean and deviation of each channel", id="data.measure", show=False
+        ),
+        Binding(
+            "i", "ask('split')", "Split", tooltip="Parts, folds, sampling, bad samples", id="data.split", show=False
         ),
         Binding("n", "turn(1)", "Next", tooltip="The next samples", id="data.next", show=False),
         Binding("p", "turn(-1)", "Previous", tooltip="The samples before", id="data.previous", show=False),

@@ -51,6 +51,10 @@ def below(preview: Preview | None, width: int, height: int) -> Text:
     if preview is None:
         return Text()
     lines: list[Text] = []
+    said = holding_text(preview, width).plain if preview.holding is not None else ""
+    if preview.holding is not None and preview.holding.why not in said:
+        where = "Held" if preview.holding.held else "Not held"
+        lines += [Text(), Text(f"{where} on {preview.holding.device}: {preview.holding.why}.", "dim")]
     if preview.lengths:
         lines += [Text(), *_histogram(preview.lengths, width)]
     if preview.counts and not _one_each(preview.counts, height):
@@ -72,7 +76,7 @@ def holding_text(preview: Preview, width: int) -> Text:
     where = f"held on {holding.device}" if holding.held else f"not held on {holding.device}"
     text = f"{bytes_text(holding.nbytes)} · {where}"
     longer = f"{text}: {holding.why}"
-    return Text(longer if not holding.held or len(longer) <= width else text)
+    return Text(longer if len(longer) <= width else text)
 
 
 def bars(counts: Mapping[str, int], width: int) -> list[Text]:

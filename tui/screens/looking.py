@@ -107,7 +107,9 @@ class LookingScreen(ModellingScreen):
     def _data_asked(self, event: DataPane.Asked) -> None:
         if not self.ready and event.request not in ("choose", "files"):
             return
-        if event.request == "download":
+        if event.request == "split":
+            self._split()
+        elif event.request == "download":
             self.load_preview(self.draft.recipe)
         elif event.request in ("browse", "steps", "measure"):
             view = self._view()
@@ -161,6 +163,16 @@ class LookingScreen(ModellingScreen):
         if step is not None:
             steps = with_moments(self.draft.recipe.data.transforms, step)
             self.edit(lambda: self.draft.set("data.transforms", [part.model_dump() for part in steps]))
+
+    @work(exclusive=True, group="dialog")
+    async def _split(self) -> None:
+        from tui.dialogs.data.split import SplitScreen
+
+        view = self.preview.view if self.preview is not None else None
+        columns = view.columns if view is not None else ()
+        changed = await self.app.push_screen_wait(SplitScreen(self.draft.recipe, columns))
+        if changed:
+            self.edit(lambda: self.draft.set_together(changed))
 
     def _steps(self, view: View) -> None:
         from tui.dialogs.data.steps import StepsScreen

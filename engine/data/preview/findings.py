@@ -87,7 +87,7 @@ def _unreadable(bad: Sequence[str], skips: bool) -> Finding:
 
 
 def _labels(view: View, progress: Progress) -> Iterator[Finding]:
-    """Labels that are no class, and classes without training samples, or with hardly any."""
+    """Labels that are no class, and classes with no training sample, or a single one."""
     source = view.source
     labels = view.labels("train", progress)
     if labels is None:
@@ -97,7 +97,8 @@ def _labels(view: View, progress: Progress) -> Iterator[Finding]:
     readable = [at for at in wrong if not isinstance(read(part, int(index[at])), BadSample)]
     if readable:
         places = [place_of(part, int(index[at])) or f"train sample {int(index[at])}" for at in readable]
-        what = f"{len(readable):,} label{'s' * (len(readable) != 1)} are no class from 0 to {source.outputs - 1}"
+        are = "label is" if len(readable) == 1 else "labels are"
+        what = f"{len(readable):,} {are} no class from 0 to {source.outputs - 1}"
         yield Finding(what, len(readable), _some(places), True, "Mend the labels.")
     counts = torch.bincount(labels[(labels >= 0) & (labels < source.outputs)], minlength=source.outputs)
     for wanted, what in ((0, "no training sample"), (1, "a single training sample")):

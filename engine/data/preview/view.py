@@ -118,6 +118,11 @@ class View:
             raise RecipeError("data", f"samples of {name} {what}", "Give all samples one shape and type.") from error
 
     @property
+    def columns(self) -> Sequence[str]:
+        """What samples can be grouped or put in order by."""
+        return tuple(getattr(self.opened["train"][0], "columns", ()))
+
+    @property
     def draws_globally(self) -> bool:
         """Whether the augmentation uses the process's random number generators, which a training may be using."""
         return Augment(self.recipe.data.augment).draws_globally
