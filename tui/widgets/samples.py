@@ -36,7 +36,7 @@ class Page:
 def capacity(sample: Sample, width: int, height: int, *, captions: int = 2) -> int:
     """How many samples like this one there is room for."""
     if is_tile(sample):
-        columns, rows = _tile(sample, width, height - captions, 1)
+        columns, rows = _tile(sample, width, _height(height, captions))
         return max(1, (width + 1) // (columns + 1)) * max(1, height // (rows + captions))
     if sample.row is not None or sample.cells:
         return max(1, height - 1)
@@ -97,7 +97,7 @@ def is_tile(sample: Sample) -> bool:
 def _tiles(
     samples: Sequence[Sample], like: Sample, width: int, height: int, colour: bool, selected: int, captions: int
 ) -> Page:
-    columns, rows = _tile(like, width, height - captions, len(samples))
+    columns, rows = _tile(like, width, _height(height, captions))
     each = max(1, (width + 1) // (columns + 1))
     lines: list[Row] = []
     places = []
@@ -114,7 +114,12 @@ def _tiles(
     return Page(lines, places)
 
 
-def _tile(sample: Sample, width: int, height: int, count: int) -> tuple[int, int]:
+def _height(height: int, captions: int) -> int:
+    """Rows that a picture may take. Where samples are looked through, two of them shall fit above each other."""
+    return height - captions if captions < 2 else max(5, height // 2 - captions)
+
+
+def _tile(sample: Sample, width: int, height: int) -> tuple[int, int]:
     """Columns and rows of a tile without its caption."""
     if sample.picture is None:
         return min(_SOUND[0], width), min(_SOUND[1], max(3, height))

@@ -1,0 +1,145 @@
+"""Opening slow data holds the studio up for no noticeable time, and what nobody waits for any more ends."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from made_format import made_format, pictures, recipe_of
+from studio_driver import studio
+
+from presets import load
+from tui.draft import Draft
+from tui.looking import CalledOff, Errand
+
+_SLOW_S = 0.5  # what each sample takes to be read
+_STALL_S = 0.05
+
+
+@pytest.fixture(autouse=True)
+def _made() -> Iterator[None]:
+    with made_format():
+        yield
+
+
+@dataclass
+class Stalls:
+    """The longest times between two turns of the event loop: computing, and by the clock on the wall."""
+
+    computing: float = 0.0
+    waiting: float = 0.0
+
+
+@asynccontextmanager
+async def watched() -> AsyncIterator[Stalls]:
+    """Turns of the event loop while the body runs. Other processes make the wall's clock jump, not the thread's."""
+    stalls = Stalls()
+
+    async def watch() -> None:
+        while True:
+            computed, waited = time.thread_time(), time.monotonic()
+            await asyncio.sleep(0)
+            stalls.computing = max(stalls.computing, time.thread_time() - computed)
+            await asyncio.sleep(0.002)
+            stalls.waiting = max(stalls.waiting, time.monotonic() - waited)
+
+    watcher = asyncio.create_task(watch())
+    try:
+        yield stalls
+    finally:
+        watcher.cancel()
+
+
+async def test_opening_slow_data_never_holds_the_studio_up(tmp_path: Path) -> None:
+    slow = recipe_of(pictures(tmp_path / "p"), options={"slow": _SLOW_S})
+    async with studio(tmp_path / "runs") as opened:
+        await opened.press("3")
+        screen = opened.screen
+        async with watched() as stalls:
+            screen.edit(lambda: screen.draft.replace(slow))
+            await opened.until(lambda: "made: " in opened.text("#data-body"), "how far it is", pause=0.01)
+            await opened.until(lambda: screen.preview is not None, "the samples", pause=0.01)
+            await opened.pilot.pause(0.2)
+        assert stalls.computing < _STALL_S
+        assert stalls.waiting < _SLOW_S, "a sample was read in the screen's own thread"
+
+        async with watched() as stalls:
+            screen.desk.data.preview(slow, Errand(slow.data))
+            await asyncio.sleep(0.01)
+        assert stalls.waiting > _SLOW_S
+
+
+async def test_reading_ends_when_the_recipe_goes_on_to_other_data(tmp_path: Path) -> None:
+    endless = recipe_of(pictures(tmp_path / "p"), options={"slow": 0.02, "steps": 100_000})
+    async with studio(tmp_path / "runs") as opened:
+        screen = opened.screen
+        screen.edit(lambda: screen.draft.replace(endless))
+        await opened.until(lambda: screen._errand is not None and screen._errand.busy, "the reading")
+        errand = screen._errand
+        assert errand is not None
+        screen.action_undo()
+        await opened.until(lambda: not errand.busy, "the end of the reading", seconds=5)
+        assert errand.cancelled
+        await opened.until(lambda: screen.checked and screen.checked.recipe == screen.draft.recipe, "the check")
+        assert screen.checked is not None
+        assert screen.checked.problems == ()
+
+
+async def test_an_edit_of_something_else_does_not_begin_the_reading_anew(tmp_path: Path) -> None:
+    slow = recipe_of(pictures(tmp_path / "p"), options={"slow": 0.1, "steps": 10})
+    async with studio(tmp_path / "runs") as opened:
+        screen = opened.screen
+        screen.edit(lambda: screen.draft.replace(slow))
+        await opened.until(lambda: screen._errand is not None and screen._errand.busy, "the reading")
+        errand = screen._errand
+        for epochs in (3, 4, 5):
+            screen.edit(lambda epochs=epochs: screen.draft.set("training.epochs", epochs))  # type: ignore[misc]
+            await opened.pilot.pause(0.05)
+        assert screen._errand is errand
+        await opened.until(lambda: screen.preview is not None, "the samples")
+        assert errand is not None
+        assert not errand.cancelled
+
+
+def test_an_errand_that_is_called_off_ends_when_it_next_tells_how_far_it_is() -> None:
+    errand = Errand()
+    errand.progress("files", 1, 3)
+    assert errand.text == "files: 1 of 3"
+    errand.cancel()
+    with pytest.raises(CalledOff):
+        errand.progress("files", 2, 3)
+
+
+def test_a_new_errand_of_a_kind_calls_the_last_one_off() -> None:
+    from tui.looking import Looking
+
+    looking = Looking()
+    first, other = looking.begin("read", Errand()), looking.begin("measure", Errand())
+    looking.begin("read", Errand())
+    assert first.cancelled
+    assert not other.cancelled
+
+
+def test_files_of_ones_own_are_split_alike_and_other_datas_constants_are_forgotten(tmp_path: Path) -> None:
+    from engine.data.sources import Source, find
+
+    draft = Draft("digits-mlp", load("digits-mlp").recipe)
+    table = Source("t", "", "classification", (3,), 2, {"all": 9}, "yours", path=str(tmp_path))
+    draft.choose_files(table, tmp_path, "table", {"target": "x"})
+    data = draft.recipe.data
+    assert (data.split.how, data.format, data.options) == ("stratified", "table", {"target": "x"})
+    assert [part.name for part in data.transforms] == ["Standardize"]
+    draft.choose_dataset(find("mnist5k"))
+    data = draft.recipe.data
+    assert (data.name, data.path, data.format, data.options) == ("mnist5k", "", "auto", {})
+    words = Source("w", "", "classification", (9,), 2, {"all": 9}, "yours", vocabulary=5)
+    draft.choose_files(words, tmp_path, "text", {})
+    assert draft.recipe.data.transforms == ()
+    for _ in range(3):
+        draft.undo()
+    assert draft.recipe == load("digits-mlp").recipe
