@@ -131,6 +131,6 @@ def recipe_of(path: Path, kind: str = "pictures", **more: Any) -> Recipe:
 
 @contextmanager
 def made_format() -> Iterator[None]:
-    """The format of tests among the others."""
-    with patch.dict(catalog._WHERE, {"made": "made_format"}):
+    """The format of tests as the only one."""
+    with patch.dict(catalog._WHERE, {"made": "made_format"}, clear=True):
         yield

@@ -1,4 +1,4 @@
-"""Samples in cells: tiles, texts, tables; masks and boxes that need no colour; pixels only in terminals that have them."""
+"""Samples in cells: tiles, texts, tables; masks and boxes that need no colour; pixels where terminals have them."""
 
 from __future__ import annotations
 

@@ -167,7 +167,10 @@ class DraftScreen(DataChoiceScreen):
         if checked.source is not None:
             if self._previewed != recipe.data or self.preview is None:
                 self.query_one(DataPane).show(checked.source, checked.sizes, None)
-                if checked.source.ready and self.may_read(recipe):
+                if self.readable(recipe):
                     self.load_preview(recipe)
+        elif problem is not None and problem.where.startswith(("data.transforms", "data.augment")):
+            if self._previewed != recipe.data and self.readable(recipe):
+                self.load_preview(recipe)  # a step that does not fit is mended beside the samples that it does not fit
         elif problem is not None and not recipe.data.name:
             self.query_one(DataPane).show(unread(recipe.data, recipe.task), {}, None, str(problem))

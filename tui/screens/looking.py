@@ -75,6 +75,11 @@ class LookingScreen(ModellingScreen):
         else:
             self.query_one(DataPane).show(unread(recipe.data, recipe.task), {}, None, "reading…" if self.ready else "")
 
+    def readable(self, recipe: Recipe) -> bool:
+        """Whether its samples can be looked at without a download and without a disturbance."""
+        source = sources().get(recipe.data.name)
+        return (source is None or source.ready) and self.may_read(recipe)
+
     def may_read(self, recipe: Recipe) -> bool:
         """Whether reading disturbs nothing: a person's own code may draw from the random numbers of a training."""
         return not (self.desk.live and recipe.data.python)

@@ -34,7 +34,7 @@ class Box:
     label: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays do not compare
 class Sample:
     """One sample, and where it was found. What does not apply is None or empty.
 

@@ -52,11 +52,12 @@ def preview(recipe: Recipe, progress: Progress = lambda what, done, total: None)
     chosen = range(min(_EACH, size)) if labels is None else _one_of_each(labels, source.outputs)
     part, index = view.part("train")
     ranged = range(min(_RANGED, size)) if isinstance(part, Samples) else chosen
+    samples = view.page("train", list(chosen))
     inputs, _ = view.inputs("train", list(ranged))
     return Preview(
         source=source,
         sizes=view.sizes,
-        samples=view.page("train", list(chosen)),
+        samples=samples,
         counts=counts,
         counted=0 if labels is None else len(labels),
         least=float(inputs.min()) if inputs.numel() else 0.0,

@@ -24,6 +24,7 @@ from engine.recipe import Part, Recipe
 SCANNED = 5000
 """Samples that are read, of those that do not lie in memory, where all would have to be."""
 _CHUNK = 256
+_RECENT = 128
 
 
 def _untold(what: str, done: int, total: int) -> None:
@@ -44,6 +45,7 @@ class View:
         self.sizes = {name: len(part) if index is None else len(index) for name, (part, index) in self.opened.items()}
         self._orders: dict[tuple[str, int | None, bool], list[int]] = {}
         self._read_labels: dict[str, Tensor | None] = {}
+        self._recent: dict[tuple[int, int], tuple[Tensor, Tensor] | BadSample] = {}
 
     def with_recipe(self, recipe: Recipe) -> View:
         """The same samples, seen through another recipe's transforms."""
@@ -108,7 +110,7 @@ class View:
         numbers = index[torch.tensor(positions, dtype=torch.long)]
         if isinstance(part, Samples):
             return part.inputs[numbers], part.targets[numbers]
-        pairs = [pair for number in numbers.tolist() if not isinstance(pair := read(part, number), BadSample)]
+        pairs = [pair for number in numbers.tolist() if not isinstance(pair := self._read(part, number), BadSample)]
         if not pairs:
             return torch.empty(0), torch.empty(0)
         try:
@@ -144,7 +146,7 @@ class View:
         samples = []
         for position in positions:  # one by one: of a batch, one that can't be read would spoil the others
             number = int(index[position])
-            pair = read(part, number)
+            pair = self._read(part, number)
             if isinstance(pair, BadSample):
                 samples.append(self._trouble(pair, number))
                 continue
@@ -158,10 +160,21 @@ class View:
         number = int(index[position])
         if (found := _annotated(part, number)) is not None:
             return self._with_boxes(part, number, *found)
-        pair = read(part, number)
+        pair = self._read(part, number)
         if isinstance(pair, BadSample):
             return self._trouble(pair, number)
         return self._drawn(part, number, *pair)
+
+    def _read(self, part: Readable, number: int) -> tuple[Tensor, Tensor] | BadSample:
+        """A sample; the few that were read last are kept: a page is seen raw, and then as the model sees it."""
+        if isinstance(part, Samples):
+            return part[number]
+        key = id(part), number
+        if key not in self._recent:
+            if len(self._recent) >= _RECENT:
+                self._recent.clear()
+            self._recent[key] = read(part, number)
+        return self._recent.get(key) or read(part, number)  # another thread may have cleared them
 
     def _drawn(self, part: Readable, number: int, inputs: Tensor, target: Tensor, *, seen: bool = False) -> Sample:
         source = self.source

@@ -1,4 +1,4 @@
-"""Mean and deviation are those of the training samples alone, and what is wrong with a dataset is found before training."""
+"""Mean and deviation are those of the training samples alone; what is wrong with data is found before training."""
 
 from __future__ import annotations
 

@@ -1,0 +1,37 @@
+"""How the dialogs of data look, frozen at the three sizes the studio is made for. `make snapshots` takes them anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from test_snapshots import SIZES, StillApp, settle
+from textual.pilot import Pilot
+from textual.widgets import Input
+
+from tui.dialogs.data.effect import Effect
+from tui.widgets.canvas import Canvas
+
+
+async def _still(pilot: Pilot[Any]) -> None:
+    """Wait until what is drawn in threads is there."""
+    for _ in range(200):
+        await pilot.pause(0.05)
+        canvases = list(pilot.app.screen.query(Canvas))
+        if all(canvas.text for canvas in canvases if isinstance(canvas, Effect) or canvas.display):
+            break
+    for field in pilot.app.screen.query(Input):
+        field.cursor_blink = False
+    await pilot.pause(0.5)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("keys", ["v", "a", "z", "i"], ids=["browse", "steps", "mean", "split"])
+def test_dialogs_of_data(snap_compare: Callable[..., bool], keys: str, size: tuple[int, int]) -> None:
+    async def before(pilot: Pilot[Any]) -> None:
+        await settle(pilot)
+        await pilot.press("3", keys)
+        await _still(pilot)
+
+    assert snap_compare(StillApp(), terminal_size=size, run_before=before)
