@@ -47,7 +47,7 @@ def holding(recipe: Recipe, source: Source, parts: Parts, sizes: Mapping[str, in
         return Holding(nbytes, False, device.type, "data.in_memory is off")
     if part.nbytes >= free / _SHARE:
         return Holding(nbytes, False, device.type, f"that is over a quarter of the {free / 1e9:.3g} GB that are free")
-    return Holding(nbytes, True, device.type, f"that is under a quarter of the {free / 1e9:.3g} GB that are free")
+    return Holding(nbytes, True, device.type, "under a quarter of what is free")
 
 
 def _sample_bytes(part: object, source: Source) -> int:

@@ -11,7 +11,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import VerticalScroll
 from textual.events import Resize
-from textual.screen import ModalScreen
+from textual.screen import Screen
 from textual.widgets import Footer, Static
 
 from engine.errors import StudioError
@@ -29,8 +29,8 @@ _MOST = 200  # samples of a page
 _EVERY = "every class"
 
 
-class BrowseScreen(ModalScreen[None]):
-    """Reads in threads; what is read last is shown."""
+class BrowseScreen(Screen[None]):
+    """Reads in threads; what is read last is shown. No modal one: what goes on behind it would repaint it."""
 
     CSS_PATH = ["../dialogs.tcss", "data.tcss"]
     HELP = (
