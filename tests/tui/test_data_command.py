@@ -25,7 +25,12 @@ def recipe_file(folder: Path, kind: str = "pictures", **more: object) -> Path:
 def test_a_dataset_is_told_with_ten_samples(run: Run) -> None:
     told = run("data", "breast_cancer")
     assert told.status == 0
-    for text in ("train 455 · val 57 · test 57", "2: malignant, benign", "all 569 read, nothing is wrong", "mean radius"):
+    for text in (
+        "train 455 · val 57 · test 57",
+        "2: malignant, benign",
+        "all 569 read, nothing is wrong",
+        "mean radius",
+    ):
         assert text in told.out
     assert sum(line.startswith("#") for line in told.out.splitlines()) == 10
     (values,) = run("data", "breast_cancer", "--json").objects
@@ -33,7 +38,9 @@ def test_a_dataset_is_told_with_ten_samples(run: Run) -> None:
     assert len(values["samples"]) == 10
 
 
-def test_bad_samples_are_named_with_their_files_and_end_with_2_unless_they_are_skipped(tmp_path: Path, run: Run) -> None:
+def test_bad_samples_are_named_with_their_files_and_end_with_2_unless_they_are_skipped(
+    tmp_path: Path, run: Run
+) -> None:
     file = recipe_file(tmp_path)
     (tmp_path / "p" / "red-0000.png").write_bytes(b"")
     told = run("data", str(file))

@@ -58,9 +58,10 @@ def check(
                 print(f"\nThe data are not here: {download_text(recipe)}. For two steps with them: --download.")
         tried = None
         examined: list[Examination] = []
-        if not problems and not missing and not signals.status:
+        if (recipe.data.path or not problems) and not missing and not signals.status:
             examined = _examined(recipe, seconds, signals, problems)
             problems += [_problem(finding) for each in examined for finding in each.findings if finding.fatal]
+            problems = list({str(problem): problem for problem in problems}.values())  # what can't be read, twice
             if not as_json:
                 print_examined(examined)
         if not problems and not missing and not signals.status:

@@ -169,8 +169,9 @@ class DraftScreen(DataChoiceScreen):
                 self.query_one(DataPane).show(checked.source, checked.sizes, None)
                 if self.readable(recipe):
                     self.load_preview(recipe)
-        elif problem is not None and problem.where.startswith(("data.transforms", "data.augment")):
-            if self._previewed != recipe.data and self.readable(recipe):
-                self.load_preview(recipe)  # a step that does not fit is mended beside the samples that it does not fit
-        elif problem is not None and not recipe.data.name:
-            self.query_one(DataPane).show(unread(recipe.data, recipe.task), {}, None, str(problem))
+        elif problem is not None:
+            if not recipe.data.name:
+                self.query_one(DataPane).show(unread(recipe.data, recipe.task), {}, None, str(problem))
+            steps = problem.where.startswith(("data.transforms", "data.augment"))
+            if (steps or recipe.data.path) and self._previewed != recipe.data and self.readable(recipe):
+                self.load_preview(recipe)  # what does not fit is mended beside the samples that it does not fit

@@ -39,7 +39,9 @@ class View:
 
     def __init__(self, recipe: Recipe, progress: Progress = _untold) -> None:
         self.recipe = recipe
-        self.source, self.opened = opened(recipe.data, recipe.task, [], progress)
+        # Whatever the recipe does about bad samples, here they are to be seen beside the others.
+        data = recipe.data.model_copy(update={"on_bad_sample": "skip"})
+        self.source, self.opened = opened(data, recipe.task, [], progress)
         # What was read last is kept, so this reads nothing again.
         self.bad: Sequence[BadSample] = load(recipe.data, recipe.task, progress).bad if recipe.data.path else ()
         self.sizes = {name: len(part) if index is None else len(index) for name, (part, index) in self.opened.items()}
