@@ -29,8 +29,8 @@ class MapDataset(Protocol):
 class Samples:
     """Samples in memory: `inputs` (N, …) and `targets` (N,) or (N, outputs).
 
-    `places` say where each was found (`cats/3.jpg`, `line 17`), `raw` what it was before it was encoded (a line of
-    text, or a row's cells by column), where that is known.
+    `places` say where each was found (`cats/3.jpg`, `line 17`), `raw` what it was before it was encoded (a line of text,
+    or a row's cells by column), where that is known.
     """
 
     inputs: Tensor

@@ -87,7 +87,8 @@ def drawn(
         if source.rate:  # a spectrogram has its lowest tones first
             picture = picture[::-1].copy()
         mask = target.numpy().astype(np.int64) if target.ndim == 2 and target.shape == inputs.shape[-2:] else None
-        present = [] if mask is None else np.unique(mask).tolist()
+        # What is below 0 is of no class and counts nowhere.
+        present = [] if mask is None else [number for number in np.unique(mask).tolist() if number >= 0]
         return Sample(**known, picture=picture, mask=mask, areas=tuple((n, class_name(n, source)) for n in present))
     numbers = inputs.flatten()
     named = len(source.columns) == len(numbers)
@@ -100,7 +101,7 @@ def label_of(target: Tensor, source: Source) -> str:
         return ", ".join(f"{value:.4g}" for value in target.flatten()[:8].tolist())
     if target.ndim == 0 or target.numel() == 1:
         return class_name(int(target), source)
-    present = torch.unique(target).tolist()
+    present = [number for number in torch.unique(target).tolist() if number >= 0]
     return ", ".join(class_name(number, source) for number in present[:6])
 
 
