@@ -186,6 +186,8 @@ def _text(sample: Sample, columns: Sequence[str]) -> str:
         tall, wide = sample.picture.shape[:2]
         boxes = f", {', '.join(box.label for box in sample.boxes)}" if sample.boxes else ""
         return f"{wide}×{tall} pixels, mean {sample.picture.mean():.0f}{boxes}"
+    if sample.wave is not None:
+        return f"between {sample.wave[0].min():.2f} and {sample.wave[1].max():.2f} of its loudest"
     if sample.text or sample.tokens:
         return " ".join((sample.text or " ".join(sample.tokens)).split())[: 2 * _LINE]
     values: Mapping[str, Any] = sample.cells or {}

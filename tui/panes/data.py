@@ -37,9 +37,10 @@ class DataPane(Pane):
         Binding("enter,o", "ask('choose')", "Choose", tooltip="Train on another dataset", id="data.choose"),
         Binding("O", "ask('files')", "Files", tooltip="Train on files of your own", id="data.files", show=False),
         Binding("v", "ask('browse')", "View", tooltip="Look at all samples, page by page", id="data.browse"),
-        Binding("a", "ask('steps')", "Augment", tooltip="Transforms and augmentation", id="data.steps"),
+        Binding("a", "ask('steps')", "Steps", tooltip="Transforms and augmentation", id="data.steps"),
         Binding("d", "ask('download')", "Download", tooltip="Fetch this dataset now", id="data.download"),
-        Binding("e", "ask('options')", "Options", tooltip="How your own data is read", id="data.options"),
+        # No more stand in the footer: Quit and Help must have room there at 80 columns.
+        Binding("e", "ask('options')", "Options", tooltip="How your own data is read", id="data.options", show=False),
         Binding(
             "z", "ask('measure')", "Mean", tooltip="Mean and deviation of each channel", id="data.measure", show=False
         ),

@@ -39,7 +39,7 @@ class BrowseScreen(Screen[None]):
     )
     BINDINGS = [
         Binding("n,pagedown", "turn(1)", "Next", tooltip="The next page", id="browse.next"),
-        Binding("p,pageup", "turn(-1)", "Previous", tooltip="The page before", id="browse.previous"),
+        Binding("p,pageup", "turn(-1)", "Back", tooltip="The page before", id="browse.previous"),
         Binding("t", "part", "Part", tooltip="Training, validation or test samples", id="browse.part"),
         Binding("c", "label", "Class", tooltip="The samples of one class", id="browse.class"),
         Binding("o", "odd", "Oddest", tooltip="The oddest of their class first", id="browse.odd"),

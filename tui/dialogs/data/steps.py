@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from engine.data.preview import View
 
 Kind = Literal["augment", "transforms"]
-_HINT = "Random steps come first and are drawn for each training sample; fixed ones follow, for all samples."
+_HINT = "Random steps are drawn for each training sample; fixed ones follow, for all."
 
 
 class StepsScreen(ModalScreen[None]):
