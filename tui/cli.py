@@ -158,7 +158,7 @@ def data(
     download: Annotated[bool, typer.Option("--download", help="Download the data if they are not here.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Look at data: format, sizes, classes, what is wrong, samples."""
+    """Look at data: format, sizes, classes, bad samples."""
     from tui.commands import data as looking
 
     chosen = looking.recipe_of(what, task, _find_recipe)

@@ -32,9 +32,11 @@ SMALL = SIZES[:1]  # these are as large on every screen
 @pytest.mark.parametrize(
     ("keys", "size"),
     [(key, size) for key in "va" for size in SIZES] + [(key, size) for key in "zi" for size in SMALL],
-    ids=lambda value: {"v": "browse", "a": "steps", "z": "mean", "i": "split"}.get(value)
-    if isinstance(value, str)
-    else f"{value[0]}x{value[1]}",
+    ids=lambda value: (
+        {"v": "browse", "a": "steps", "z": "mean", "i": "split"}.get(value)
+        if isinstance(value, str)
+        else f"{value[0]}x{value[1]}"
+    ),
 )
 def test_dialogs_of_data(snap_compare: Callable[..., bool], keys: str, size: tuple[int, int]) -> None:
     async def before(pilot: Pilot[Any]) -> None:
