@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,7 +16,9 @@ import pytest
 from made_format import made_format, pictures, recipe_of
 from studio_driver import studio
 
+from engine.data.samples import Progress
 from presets import load
+from tui.dialogs.data.browse import BrowseScreen
 from tui.draft import Draft
 from tui.looking import CalledOff, Errand
 
@@ -109,6 +113,43 @@ async def test_an_edit_of_something_else_does_not_begin_the_reading_anew(tmp_pat
         await opened.until(lambda: screen.preview is not None, "the samples")
         assert errand is not None
         assert not errand.cancelled
+
+
+async def test_samples_do_not_lie_in_memory_twice_while_a_run_trains(tmp_path: Path) -> None:
+    async with studio(tmp_path / "runs", recipe=load("line-fit").recipe.override({"training.epochs": 1})) as opened:
+        screen = opened.screen
+        view = weakref.ref(screen.preview.view)  # type: ignore[union-attr, arg-type]
+        await opened.press("t")
+        await opened.until_state("done")
+        gc.collect()
+        assert view() is None
+        await opened.press("3", "v")
+        await opened.until(lambda: screen.preview is not None and screen.preview.view is not None, "the samples again")
+
+
+async def test_a_search_for_the_oddest_ends_by_escape(tmp_path: Path) -> None:
+    recipe = recipe_of(pictures(tmp_path / "p", 40), options={"slow": 0.02})
+    async with studio(tmp_path / "runs", recipe=recipe) as opened:
+        await opened.press("3", "v")
+        browse = opened.app.screen
+        assert isinstance(browse, BrowseScreen)
+        await opened.until(lambda: browse.samples, "the samples")
+        reads = []
+        browse._view.order = lambda *given: _endless(reads, given[-1])  # type: ignore[method-assign]
+        await opened.press("o")
+        await opened.until(lambda: len(reads) > 3, "the search")
+        del browse._view.order
+        await opened.press("escape")
+        await opened.until(lambda: not browse._busy and not browse.odd, "the end of the search")
+        assert opened.app.screen is browse
+        assert browse.samples
+
+
+def _endless(reads: list[int], progress: Progress) -> list[int]:
+    while True:
+        reads.append(len(reads))
+        progress("samples compared", len(reads), 0)
+        time.sleep(0.005)
 
 
 def test_an_errand_that_is_called_off_ends_when_it_next_tells_how_far_it_is() -> None:

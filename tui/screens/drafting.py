@@ -149,7 +149,7 @@ class DraftScreen(DataChoiceScreen):
     async def _check_recipe(self) -> None:
         recipe = self.draft.recipe
         errand = await self.free(recipe)
-        checked = await asyncio.to_thread(errand.run, lambda: self.desk.check(recipe, errand))
+        checked = await self.read(errand, lambda: self.desk.check(recipe, errand))
         if errand.cancelled or recipe is not self.draft.recipe:
             return
         self.checked = checked

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
 
 from textual import on, work
 
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
     from engine.check import Checked
     from engine.data.preview import Preview, View
 
+Found = TypeVar("Found")
+
 _LOOK_S = 0.05
+_TELL_S = 0.2
 
 
 class LookingScreen(ModellingScreen):
@@ -52,6 +56,15 @@ class LookingScreen(ModellingScreen):
         while errand.busy and not errand.cancelled:
             await asyncio.sleep(_LOOK_S)
         return errand
+
+    async def read(self, errand: Errand, work: Callable[[], Found]) -> Found:
+        """Have a thread do it, and the pane say how far it is."""
+        reading = asyncio.ensure_future(asyncio.to_thread(errand.run, work))
+        reading.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be left to ask
+        while not (await asyncio.wait({reading}, timeout=_TELL_S))[0]:
+            if errand.text and not errand.cancelled:
+                self.query_one(DataPane).note(errand.text)
+        return reading.result()
 
     def show_download(self, text: str) -> None:
         """Show how far the reading of the dataset on the desk is, or of a trial's."""
@@ -94,7 +107,7 @@ class LookingScreen(ModellingScreen):
             pane.show(source, sizes, None, "downloading…")
         errand = await self.free(recipe) if recipe.data.path else self.errand(recipe)
         try:
-            preview = await asyncio.to_thread(errand.run, lambda: self.desk.data.preview(recipe, errand))
+            preview = await self.read(errand, lambda: self.desk.data.preview(recipe, errand))
         except CalledOff:
             return
         except StudioError as error:
@@ -130,6 +143,12 @@ class LookingScreen(ModellingScreen):
     def ask_of_data(self, request: str) -> None:
         """What else the pane may ask for: to be overridden by who chooses data."""
 
+    def release_samples(self) -> None:
+        """Let go of a dataset's samples, of which a training needs the memory; what was drawn of them stays."""
+        if self.preview is not None:
+            self.preview = replace(self.preview, view=None)
+            self.query_one(DataPane).show(self.preview.source, self.preview.sizes, self.preview)
+
     def _view(self) -> View | None:
         if self.preview is None or self._previewed != self.draft.recipe.data:
             self.notify("The samples are still being read.")
@@ -137,6 +156,9 @@ class LookingScreen(ModellingScreen):
         if not self.may_read(self.draft.recipe):
             self.notify("Your own code would disturb the training. Stop it first: s.", severity="warning")
             return None
+        if self.preview.view is None:
+            self.notify("The samples are read again: ask once more.")
+            self.load_preview(self.draft.recipe)
         return self.preview.view
 
     @on(DataPane.Turned)

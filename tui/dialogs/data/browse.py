@@ -179,9 +179,8 @@ class BrowseScreen(Screen[None]):
         """End what is going on, or close."""
         if self._errand is not None and self._errand.busy:
             self._errand.cancel()
-            if self.odd and not self.samples:
-                self.odd = False
-                self._fill()
+            self.odd, self.label = False, None  # what was being read for
+            self._begin()
             return
         self.dismiss(None)
 
