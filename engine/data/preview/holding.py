@@ -16,7 +16,7 @@ from engine.devices.device import choose
 from engine.errors import DeviceError
 from engine.recipe import Recipe
 
-_SHARE = 4  # a part is held if it takes less than this fraction of what is free, as engine.data.prepare does
+_SHARE = 4  # a part is held if it takes less than this fraction of what is free, as engine.data.serving does
 _TYPICAL = 4  # bytes of a number whose type is not known before it is read
 
 
@@ -31,23 +31,37 @@ class Holding:
 
 
 def holding(recipe: Recipe, source: Source, parts: Parts, sizes: Mapping[str, int]) -> Holding:
-    """What becomes of a recipe's opened data."""
+    """What becomes of a recipe's opened data, judged by the training samples: theirs is the largest part."""
     device = _device(recipe)
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
     part = parts["train"][0]
     if isinstance(part, Samples):
         nbytes = sum(math.ceil(part.nbytes * size / max(1, len(part))) for size in sizes.values())
+        train = part.nbytes
     else:
-        nbytes = sum(sizes.values()) * _sample_bytes(part, source)
-    if not isinstance(part, Samples):
-        return Holding(nbytes, False, device.type, "its samples are read when they are needed")
-    if recipe.data.num_workers:
-        return Holding(nbytes, False, device.type, "data.num_workers has processes load it")
+        each = _sample_bytes(part, source)
+        nbytes, train = sum(sizes.values()) * each, sizes["train"] * each
+    workers = recipe.data.num_workers
+
+    def unheld(why: str) -> Holding:
+        return Holding(nbytes, False, device.type, why)
+
+    if not isinstance(part, (Samples, Listed)):
+        return unheld("your code is asked for each sample when it is needed")
+    if isinstance(workers, int) and workers:
+        return unheld("data.num_workers has processes load it")
     if not recipe.data.in_memory:
-        return Holding(nbytes, False, device.type, "data.in_memory is off")
-    if part.nbytes >= free / _SHARE:
-        return Holding(nbytes, False, device.type, f"that is over a quarter of the {free / 1e9:.3g} GB that are free")
+        return unheld("data.in_memory is off")
+    # What is read is held by the host first.
+    for place in (device, torch.device("cpu")) if isinstance(part, Listed) else (device,):
+        if train >= (free := _free(place)) / _SHARE:
+            return unheld(f"that is over a quarter of the {free / 1e9:.3g} GB that are free")
     return Holding(nbytes, True, device.type, "under a quarter of what is free")
+
+
+def _free(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
 
 
 def _sample_bytes(part: object, source: Source) -> int:

@@ -61,8 +61,12 @@ def test_what_was_left_out_is_known(tmp_path: Path) -> None:
     look = preview(recipe_of(pictures(tmp_path / "p")))
     assert list(look.bad) == ["torn.png: is cut off"]
     assert look.holding is not None
-    assert not look.holding.held
-    assert "read when" in look.holding.why
+    assert (look.holding.nbytes, look.holding.held) == (12 * 3 * 8 * 8, True)
+    for change in ({"data.in_memory": False}, {"data.num_workers": 2}):
+        unheld = preview(recipe_of(tmp_path / "p").override(change)).holding
+        assert unheld is not None
+        assert not unheld.held
+        assert next(iter(change)) in unheld.why
 
 
 def test_the_model_sees_what_normalize_makes_and_we_see_it_undone(tmp_path: Path) -> None:
