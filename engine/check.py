@@ -51,10 +51,10 @@ class Checked:
         return sum(row.parameters for row in self.rows if row.outermost)
 
 
-def check(recipe: Recipe, *, aside: bool = False, progress: Progress = lambda what, done, total: None) -> Checked:
+def check(recipe: Recipe, *, aside: bool = False, reading: Progress = lambda what, done, total: None) -> Checked:
     """Look at every part of a recipe without making a weight. Raises nothing.
 
-    Of the data only a person's own files are read, and `progress` told so; what it raises is one of the problems.
+    Of the data only a person's own files are read, and `reading` told so; what it raises is one of the problems.
     `aside` says that a training may be running in another thread, whose random numbers must not be touched.
     """
     problems: list[StudioError] = []
@@ -69,7 +69,7 @@ def check(recipe: Recipe, *, aside: bool = False, progress: Progress = lambda wh
             problems.append(ModelError("recipe", f"{type(error).__name__}: {text}", "Mend the code that it names."))
         return None
 
-    described = attempt(lambda: describe(recipe, aside=aside, progress=progress))
+    described = attempt(lambda: describe(recipe, aside=aside, reading=reading))
     loss = attempt(lambda: make_loss(recipe))
     if described is None:
         attempt(lambda: _check_optimizer(recipe, _two_layers()))

@@ -150,7 +150,7 @@ class Desk:
         """Everything that is known of a recipe before a step is run; a person's files are read for it first."""
         from engine.check import check
 
-        return check(recipe, aside=self.live, progress=(errand or Errand(recipe.data)).progress)
+        return check(recipe, aside=self.live, reading=(errand or Errand(recipe.data)).progress)
 
     def fitted(self, recipe: Recipe) -> Tree:
         """The recipe's layers mended until they fit its data, as far as that goes. Raises StudioError."""

@@ -72,7 +72,7 @@ class Prepared:
                 batches.close()
 
 
-def describe(recipe: Recipe, *, aside: bool = False, progress: Progress = _untold) -> tuple[Source, Facts]:
+def describe(recipe: Recipe, *, aside: bool = False, reading: Progress = _untold) -> tuple[Source, Facts]:
     """What is known of the data before it is loaded; one's own dataset is asked for its first sample.
 
     `aside` says that a training may be running in another thread: then nothing draws from the random number generators
@@ -82,7 +82,7 @@ def describe(recipe: Recipe, *, aside: bool = False, progress: Progress = _untol
     """
     data = recipe.data
     if data.path:
-        source = opened(data, recipe.task, [], progress)[0]
+        source = opened(data, recipe.task, [], reading)[0]
     else:
         source = load(data, recipe.task).source if data.python else described(data)
     _check_measured(recipe)
