@@ -73,7 +73,10 @@ async def test_opening_slow_data_never_holds_the_studio_up(tmp_path: Path) -> No
             await opened.until(lambda: "made: " in opened.text("#data-body"), "how far it is", pause=0.01)
             await opened.until(lambda: screen.preview is not None, "the samples", pause=0.01)
             await opened.pilot.pause(0.2)
-        assert stalls.computing < _STALL_S
+        async with watched() as usual:  # what it takes this machine to lay out and paint the studio once
+            screen.refresh(layout=True)
+            await opened.pilot.pause(0.1)
+        assert stalls.computing < max(_STALL_S, 1.5 * usual.computing)
         assert stalls.waiting < _SLOW_S, "a sample was read in the screen's own thread"
 
         async with watched() as stalls:

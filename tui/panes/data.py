@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
+from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import VerticalScroll
@@ -74,6 +75,7 @@ class DataPane(Pane):
         self._turned: Sequence[Sample] = ()
         self._first: int | None = None
         self._per_page = 1
+        self._heights: dict[str, int] = {}
 
     def compose(self) -> ComposeResult:
         with VerticalScroll(id="data-scroll"):
@@ -142,10 +144,11 @@ class DataPane(Pane):
         scroll = self.query_one("#data-scroll", VerticalScroll)
         width, height = max(scroll.size.width - 1, 20), max(self.size.height - 2, 6)
         text = describe(self._source, self._sizes, self._preview, self._note, width, height)
-        self.query_one("#data-body", Static).update(text)
-        self.query_one("#data-more", Static).update(below(self._preview, width, height))
         gallery = self.query_one(Gallery)
-        used = sum(max(1, -(-len(line) // width)) for line in text.plain.splitlines())
+        used = _rows(text, width)
+        self._put("#data-body", text, used)
+        more = below(self._preview, width, height)
+        self._put("#data-more", more, _rows(more, width))
         rows = max(height - used - 1, 5)
         preview = self._preview
         samples = () if preview is None else self._turned or preview.samples
@@ -155,6 +158,13 @@ class DataPane(Pane):
         gallery.show(samples, preview.source.columns if preview else (), width, rows, label=label)
         self.border_subtitle = self._page_text()
 
+    def _put(self, selector: str, text: Text, rows: int) -> None:
+        """Show a text; only one of another height has Textual lay out the whole studio anew, which takes 30 ms."""
+        place = self.query_one(selector, Static)
+        broken = rows > len(text.plain.splitlines())  # where lines are broken between words, rows are a guess
+        place.update(text, layout=broken or rows != self._heights.get(selector))
+        self._heights[selector] = -1 if broken else rows
+
     def _page_text(self) -> str:
         if self._preview is None or not self._preview.samples:
             return ""
@@ -162,3 +172,8 @@ class DataPane(Pane):
             return "n more · v all"
         last = self._first + len(self._turned)
         return f"{self._first + 1:,}–{last:,} of {self._sizes.get('train', 0):,} · n p"
+
+
+def _rows(text: Text, width: int) -> int:
+    """The rows that a text takes."""
+    return sum(max(1, -(-len(line) // width)) for line in text.plain.splitlines())
