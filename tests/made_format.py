@@ -116,6 +116,7 @@ def open_made(
 def recipe_of(path: Path, kind: str = "pictures", **more: Any) -> Recipe:
     """A recipe on data of that kind; `more` are keys of [data]."""
     options = {"kind": kind, **more.pop("options", {})}
+    more.setdefault("on_bad_sample", "skip")  # there is a bad one among the pictures
     path.mkdir(parents=True, exist_ok=True)
     layers: list[dict[str, Any]] = [{"name": "Flatten"}, {"name": "Linear", "out_features": "classes"}]
     if kind == "text":

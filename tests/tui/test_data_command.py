@@ -41,7 +41,7 @@ def test_a_dataset_is_told_with_ten_samples(run: Run) -> None:
 def test_bad_samples_are_named_with_their_files_and_end_with_2_unless_they_are_skipped(
     tmp_path: Path, run: Run
 ) -> None:
-    file = recipe_file(tmp_path)
+    file = recipe_file(tmp_path, on_bad_sample="stop")
     (tmp_path / "p" / "red-0000.png").write_bytes(b"")
     told = run("data", str(file))
     assert told.status == 2
@@ -61,7 +61,7 @@ def test_what_is_nowhere_is_said_with_what_was_meant(run: Run) -> None:
 
 
 def test_check_finds_bad_data_before_it_takes_a_step(tmp_path: Path, run: Run) -> None:
-    file = recipe_file(tmp_path)
+    file = recipe_file(tmp_path, on_bad_sample="stop")
     (tmp_path / "p" / "blue-0001.png").write_bytes(b"")
     told = run("check", str(file))
     assert told.status == 2

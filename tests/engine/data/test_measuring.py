@@ -124,7 +124,7 @@ def test_sound_data_have_nothing_wrong() -> None:
 def test_a_torn_file_ends_a_training_unless_the_recipe_skips_it(tmp_path: Path) -> None:
     folder = pictures(tmp_path / "p")
     (folder / "red-0000.png").write_bytes(b"")
-    found = findings(View(recipe_of(folder)), quiet).findings
+    found = findings(View(recipe_of(folder, on_bad_sample="stop")), quiet).findings
     assert [(each.count, each.places, each.fatal) for each in found] == [
         (1, ("torn.png: is cut off",), True),
         (1, ("red-0000.png: is no picture",), True),
