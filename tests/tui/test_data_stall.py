@@ -76,7 +76,7 @@ async def test_opening_slow_data_never_holds_the_studio_up(tmp_path: Path) -> No
         async with watched() as usual:  # what it takes this machine to lay out and paint the studio once
             screen.refresh(layout=True)
             await opened.pilot.pause(0.1)
-        assert stalls.computing < max(_STALL_S, 1.5 * usual.computing)
+        assert stalls.computing < max(_STALL_S, 3 * usual.computing)
         assert stalls.waiting < _SLOW_S, "a sample was read in the screen's own thread"
 
         async with watched() as stalls:
