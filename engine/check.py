@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from engine.data.prepare import Facts, check_trainable, describe, part_sizes
+from engine.data.samples import Progress
 from engine.data.sources import Source
 from engine.devices.device import choose
 from engine.errors import ModelError, NotDownloaded, RecipeError, StudioError, first_line
@@ -55,9 +56,10 @@ class Checked:
         return sum(row.parameters for row in self.rows if row.outermost)
 
 
-def check(recipe: Recipe, *, aside: bool = False) -> Checked:
-    """Look at every part of a recipe without loading its data or making a weight. Raises nothing.
+def check(recipe: Recipe, *, aside: bool = False, reading: Progress = lambda what, done, total: None) -> Checked:
+    """Look at every part of a recipe without making a weight. Raises nothing.
 
+    Of the data only a person's own files are read, and `reading` told so; what it raises is one of the problems.
     `aside` says that a training may be running in another thread, whose random numbers must not be touched.
     """
     problems: list[StudioError] = []
@@ -72,7 +74,7 @@ def check(recipe: Recipe, *, aside: bool = False) -> Checked:
             problems.append(ModelError("recipe", f"{type(error).__name__}: {text}", "Mend the code that it names."))
         return None
 
-    described = attempt(lambda: describe(recipe, aside=aside))
+    described = attempt(lambda: describe(recipe, aside=aside, reading=reading))
     loss = attempt(lambda: make_loss(recipe))
     if described is None:
         attempt(lambda: _check_optimizer(recipe, _two_layers()))

@@ -15,6 +15,7 @@ import torch
 
 from engine.checkpoints.checkpoint import Checkpoints, Loaded
 from engine.checkpoints.manifest import prove
+from engine.data.telling import reading_text
 from engine.devices.device import choose, describe
 from engine.devices.monitor import Monitor
 from engine.errors import RunError, StudioError, TrainingError
@@ -216,8 +217,8 @@ class Job:
     def _downloading(self, recorder: Recorder, what: str, done: int, total: int) -> None:
         if self.control.stopping:
             raise Stopped
-        megabytes = f"{done / 1e6:.1f} of {total / 1e6:.1f} MB" if total else f"{done / 1e6:.1f} MB"
-        recorder.progress(state="downloading", text=f"{what}: {megabytes}", fraction=done / total if total else None)
+        text = reading_text(self.recipe.data, what, done, total)
+        recorder.progress(state="downloading", text=text, fraction=done / total if total else None)
 
     def _fail_early(self, error: BaseException) -> None:
         """The run directory itself can't be written."""

@@ -133,6 +133,9 @@ def check(
     recipe: RecipeName,
     changes: Changes = None,
     download: Annotated[bool, typer.Option("--download", help="Download the data if they are not here.")] = False,
+    seconds: Annotated[
+        float, typer.Option("--read-for", metavar="SECONDS", min=0, help="How long samples are read to find bad ones.")
+    ] = 20.0,
     drawn: Annotated[bool, typer.Option("--diagram", help="Draw the model in place of the table.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -140,7 +143,26 @@ def check(
     from tui.commands import trials
 
     chosen = _changed(_find_recipe(recipe)[1], changes)
-    raise typer.Exit(trials.check(chosen, recipe, download=download, as_json=as_json, drawn=drawn))
+    raise typer.Exit(trials.check(chosen, recipe, download=download, as_json=as_json, drawn=drawn, seconds=seconds))
+
+
+@app.command()
+def data(
+    what: Annotated[
+        str, typer.Argument(metavar="DATA", help="A file or folder, a dataset's name, a preset, or a .toml file.")
+    ],
+    task: Annotated[
+        str | None, typer.Option(metavar="TASK", help="What is learned of files: classification, regression, …")
+    ] = None,
+    changes: Changes = None,
+    download: Annotated[bool, typer.Option("--download", help="Download the data if they are not here.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Look at data: format, sizes, classes, bad samples."""
+    from tui.commands import data as looking
+
+    chosen = looking.recipe_of(what, task, _find_recipe)
+    raise typer.Exit(looking.show(_changed(chosen, changes), what, download=download, as_json=as_json))
 
 
 @app.command("find-lr")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.data.sources import Source
-from engine.recipe import Loss, Optimizer, Part, Recipe, Scheduler
+from engine.recipe import Loss, Optimizer, Part, Recipe, Scheduler, TaskName
 from engine.recipe.tree import Tree
 from engine.runs.directory import RunDirectory
 
@@ -98,20 +99,43 @@ class Draft:
         return source.task in _DEFAULT_LOSS
 
     def choose_dataset(self, source: Source) -> None:
-        """Train on another dataset; the task, the loss and the last layer follow what it is for."""
+        """Train on another dataset of the catalog; the task, the loss and the last layer follow what it is for."""
+        self._choose_data(source, {"name": source.name})
+
+    def choose_files(self, source: Source, path: Path, format: str, options: Mapping[str, Any]) -> None:
+        """Train on files of a person's own, which `source` describes as they were read. Classes are split alike."""
+        self._choose_data(source, {"path": str(path), "format": format, "options": dict(options)})
+
+    def choose_function(self, reference: str, task: TaskName) -> None:
+        """Train on what a function of a person's own makes."""
+        self._choose_data(Source(reference, "", task, (), 0, {}, "yours"), {"python": reference})
+
+    def _choose_data(self, source: Source, where: Mapping[str, Any]) -> None:
         values = self.recipe.values()
         before = self.recipe.task
-        data = {**values["data"], "name": source.name, "python": "", "options": {}}
-        table = len(source.shape) == 1
-        kept = [part for part in data["transforms"] if part["name"] not in ("Normalize", "Standardize")]
-        data["transforms"] = [{"name": "Standardize"}] if table else kept  # constants of other data are not this one's
-        if table:
+        data = {**values["data"], "name": "", "path": "", "format": "auto", "python": "", "options": {}, **where}
+        data["mix"] = ()  # what was trained on beside the other dataset
+        table = len(source.shape) == 1 and not source.vocabulary and not source.rate
+        measured = ("Normalize", "Standardize")  # constants of other data are not this one's
+        kept = [part for part in data["transforms"] if part["name"] not in measured]
+        pictures = len(source.shape) == 3 or not source.shape  # of a function nothing is known yet
+        data["transforms"] = [{"name": "Standardize"}] if table else kept if pictures else []
+        if not pictures:
             data["augment"] = []
+        if where.get("path"):
+            how = "stratified" if source.task == "classification" else "random"
+            data["split"] = {**data["split"], "how": how, "by": ""}
+        elif data["split"]["by"]:
+            data["split"] = {**data["split"], "how": "random", "by": ""}
+        if source.task != "classification":
+            data["sampler"] = "shuffle"
         if source.task != before:
             values["task"] = source.task
-            values["loss"] = {"name": _DEFAULT_LOSS[source.task]}
-            data["standardize_target"] = source.task == "regression"
-            values["model"]["layers"] = _renamed(values["model"]["layers"], _OUTPUTS[before], _OUTPUTS[source.task])
+            values["loss"] = {"name": _DEFAULT_LOSS.get(source.task, "CrossEntropyLoss")}
+            data["standardize_target"] = source.task == "regression" and not where.get("python")
+            values["model"]["layers"] = _renamed(
+                values["model"]["layers"], _OUTPUTS.get(before, "classes"), _OUTPUTS.get(source.task, "classes")
+            )
         values["data"] = data
         self._become(Recipe.from_values(values, self.name))
 

@@ -10,8 +10,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from engine.data.telling import reading_text
 from engine.devices.monitor import Monitor
-from engine.errors import DataError, RunError, StudioError, first_line
+from engine.errors import DataError, RunError, StudioError
 from engine.insight.facts import HEALTH, Checkup, LayerHealth
 from engine.recipe import Recipe, TaskName
 from engine.runs.directory import RunDirectory
@@ -20,12 +21,13 @@ from engine.runs.metrics import read_last
 from engine.start import importing, load_the_rest
 from engine.training.control import Control, Stopped
 from tui.draft import Origin
+from tui.looking import Errand, Looking
 
 if TYPE_CHECKING:
     from engine.catalog import Entry
     from engine.check import Checked
     from engine.checkpoints.checkpoint import Checkpoint
-    from engine.data.preview import Preview
+    from engine.data.samples import Progress
     from engine.job import Job
     from engine.models.zoo.catalogue import ZooModel, ZooWeights
     from engine.recipe.tree import Tree
@@ -57,9 +59,11 @@ class Desk:
         self.history: History | None = None
         self.name = ""
         self.download = ""
-        """How far the download of a dataset for its preview is; empty while there is none."""
+        """How far the reading of a dataset for a trial is; empty while there is none."""
         self.average = ""
         """The kind of averaged weights that the run which is shown has: ema or swa, or none."""
+        self.data = Looking()
+        """The way to a recipe's data."""
         self._closed = False
         self._trial: Control | None = None
         self._job: Job | None = None
@@ -98,7 +102,14 @@ class Desk:
         return kinds[kind]()
 
     def own_entry(self, recipe: Recipe, section: str) -> Entry:
-        """What the person's own function in `[model]` or `[data]` takes. Raises RecipeError."""
+        """What the person's own function in `[model]` or `[data]` takes, or the format of his files.
+
+        Raises StudioError.
+        """
+        if section == "data" and recipe.data.path:
+            from engine.data.formats.catalog import find_format
+
+            return find_format(recipe.data.format, Path(recipe.data.path))
         from engine.models.build import OFFERED
         from engine.python_file.entry import own_entry
 
@@ -106,9 +117,11 @@ class Desk:
         return own_entry(reference, f"{section}.python", OFFERED if section == "model" else ())
 
     def reload(self) -> Sequence[Path]:
-        """Have the person's own files run anew when they are next asked for; those that changed since they were."""
+        """Have the person's own files run and read anew when they are next asked for; the Python that has changed."""
+        from engine.data.formats.opening import forget
         from engine.python_file import reload
 
+        forget()
         return reload()
 
     def zoo(self, task: TaskName) -> Sequence[ZooModel]:
@@ -133,11 +146,11 @@ class Desk:
         model = weightless_model(recipe, describe(recipe, aside=self.live)[1])
         return [(block.name, sum(each.numel() for each in block.parameters())) for block in blocks(model)]
 
-    def check(self, recipe: Recipe) -> Checked:
-        """Everything that is known of a recipe before a step is run."""
+    def check(self, recipe: Recipe, errand: Errand | None = None) -> Checked:
+        """Everything that is known of a recipe before a step is run; a person's files are read for it first."""
         from engine.check import check
 
-        return check(recipe, aside=self.live)
+        return check(recipe, aside=self.live, reading=(errand or Errand(recipe.data)).progress)
 
     def fitted(self, recipe: Recipe) -> Tree:
         """The recipe's layers mended until they fit its data, as far as that goes. Raises StudioError."""
@@ -145,30 +158,17 @@ class Desk:
 
         return fit_to_data(recipe, aside=self.live)
 
-    def preview(self, recipe: Recipe) -> Preview:
-        """Load a recipe's data and look at it. Raises StudioError."""
-        from engine.data.preview import preview
-
-        try:
-            return preview(recipe, self._progress)
-        except StudioError:
-            raise
-        except BaseException as error:  # a person's own dataset may raise anything, SystemExit included
-            raise DataError("data", f"{type(error).__name__}: {first_line(error)}", "Mend the dataset.") from error
-        finally:
-            self.download = ""
-
     def find_lr(self, recipe: Recipe, control: Control, look: Callable[[float, float], None]) -> RateRange:
         """The learning rate range test. Raises StudioError, or Stopped by `control`."""
         from engine.trials.lr_finder import find_lr
 
-        return self._try(control, lambda: find_lr(recipe, self._progress, control=control, look=look))
+        return self._try(control, lambda: find_lr(recipe, self._progress(recipe), control=control, look=look))
 
     def find_batch_size(self, recipe: Recipe, control: Control, look: Callable[[Size], None]) -> BatchSizes:
         """How large a batch may be. Raises StudioError, or Stopped by `control`."""
         from engine.trials.batch_finder import find_batch_size
 
-        return self._try(control, lambda: find_batch_size(recipe, self._progress, control=control, look=look))
+        return self._try(control, lambda: find_batch_size(recipe, self._progress(recipe), control=control, look=look))
 
     @property
     def trying(self) -> bool:
@@ -308,6 +308,7 @@ class Desk:
     def close(self) -> None:
         """The studio is being left: downloads for a look at a dataset end, and so do trials."""
         self._closed = True
+        self.data.cancel()
         if self._trial is not None:
             self._trial.stop()
 
@@ -339,11 +340,15 @@ class Desk:
             self._trial = None
             self.download = ""
 
-    def _progress(self, what: str, done: int, total: int) -> None:
-        """How far a download is."""
-        if self._closed or (self._trial is not None and self._trial.stopping):
-            raise DataError("data", "the download was cancelled")
-        self.download = f"{what}: {done / 1e6:.1f} of {total / 1e6:.1f} MB" if total else f"{what}: {done / 1e6:.1f} MB"
+    def _progress(self, recipe: Recipe) -> Progress:
+        """Told how far the reading of a recipe's data is."""
+
+        def tell(what: str, done: int, total: int) -> None:
+            if self._closed or (self._trial is not None and self._trial.stopping):
+                raise DataError("data", "the reading was cancelled")
+            self.download = reading_text(recipe.data, what, done, total)
+
+        return tell
 
 
 def last_checkup(directory: RunDirectory) -> Checkup | None:

@@ -86,7 +86,9 @@ class Prepared:
             self.skipped.close()
 
 
-def describe(recipe: Recipe, progress: Progress | None = None, *, aside: bool = False) -> tuple[Source, Facts]:
+def describe(
+    recipe: Recipe, progress: Progress | None = None, *, aside: bool = False, reading: Progress = _untold
+) -> tuple[Source, Facts]:
     """What is known of the data before it is loaded; one's own dataset is asked for its first sample.
 
     `aside` says that a training may be running in another thread: then nothing draws from the random number generators
@@ -98,7 +100,7 @@ def describe(recipe: Recipe, progress: Progress | None = None, *, aside: bool = 
     data = recipe.data
     encoded, loaded = False, None
     if data.path:
-        found = _opened(data, recipe.task, _untold, None)
+        found = _opened(data, recipe.task, reading, None)
         source, encoded = found.source, found.encoder is not None
     else:
         loaded = load(data, recipe.task) if data.python else None

@@ -102,7 +102,7 @@ def test_help_names_every_command_without_cutting_a_word(tmp_path: Path) -> None
     assert done.returncode == 0
     commands = ("presets", "train", "check", "find-lr", "find-batch-size", "resume", "branch", "checkpoints", "runs")
     commands = (*commands, "export")
-    for command in (*commands, "show", "doctor"):
+    for command in (*commands, "show", "doctor", "data"):
         assert re.search(rf"^  {command} +\S", done.stdout, re.MULTILINE), command
     assert "..." not in done.stdout.partition("Commands:")[2]
 

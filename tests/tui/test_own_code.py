@@ -127,6 +127,6 @@ async def test_a_dataset_that_fails_says_so_in_its_own_pane_until_it_is_mended(t
 async def test_what_is_not_a_persons_own_is_not_offered_for_reloading(tmp_path: Path) -> None:
     async with studio(tmp_path / "runs") as opened:
         assert not opened.screen.check_action("reload", ())
-        assert not opened.screen.query_one(DataPane).check_action("options", ())
+        assert not opened.screen.query_one(DataPane).check_action("ask", ("options",))
         await opened.press("R")
         assert not opened.app._notifications

@@ -9,7 +9,8 @@ import pytest
 from rich.style import Style
 from studio_driver import studio
 
-from tui.widgets.picture import beside, fit, half_blocks, shades
+from tui.widgets.gallery import Gallery
+from tui.widgets.picture import beside, fit, half_blocks, row_width, shades
 
 
 def test_shrinking_averages_and_keeps_the_shape() -> None:
@@ -25,8 +26,8 @@ def test_shrinking_averages_and_keeps_the_shape() -> None:
 def test_a_cell_holds_the_upper_pixel_over_the_lower() -> None:
     picture = np.array([[[255, 0, 0]], [[0, 0, 255]], [[9, 9, 9]]], np.uint8)
     lines = half_blocks(picture)
-    assert [line.plain for line in lines] == ["▀", "▀"]
-    style = lines[0].spans[0].style
+    assert [[cell.text for cell in line] for line in lines] == [["▀"], ["▀"]]
+    style = lines[0][0].style
     assert isinstance(style, Style)
     assert style.color is not None
     assert style.bgcolor is not None
@@ -36,14 +37,14 @@ def test_a_cell_holds_the_upper_pixel_over_the_lower() -> None:
 def test_without_colour_brighter_cells_have_heavier_characters() -> None:
     picture = np.array([[0, 128, 255], [0, 128, 255]], np.uint8)
     (line,) = shades(picture)
-    assert line.plain[0] == " "
-    assert line.plain[2] == "@"
-    assert line.plain[1] not in " @"
+    assert line[0].text == " "
+    assert line[2].text == "@"
+    assert line[1].text not in " @"
 
 
 def test_blocks_stand_beside_each_other_whatever_their_heights() -> None:
     lines = beside([half_blocks(np.zeros((4, 3), np.uint8)), half_blocks(np.zeros((2, 2), np.uint8))])
-    assert [line.cell_len for line in lines] == [7, 7]
+    assert [row_width(line) for line in lines] == [7, 7]
 
 
 async def test_the_studio_draws_samples_without_colour_where_it_is_not_wanted(
@@ -51,8 +52,8 @@ async def test_the_studio_draws_samples_without_colour_where_it_is_not_wanted(
 ) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     async with studio(tmp_path) as opened:
-        assert "▀" not in opened.text("#data-body")
-        assert "@" in opened.text("#data-body")
+        await opened.until(lambda: "@" in opened.screen.query_one(Gallery).text, "the samples")
+        assert "▀" not in opened.screen.query_one(Gallery).text
     monkeypatch.delenv("NO_COLOR", raising=False)
     async with studio(tmp_path) as opened:
-        assert "▀" in opened.text("#data-body")
+        await opened.until(lambda: "▀" in opened.screen.query_one(Gallery).text, "the samples")

@@ -33,7 +33,15 @@ async def test_every_key_of_the_recipe_has_a_row(tmp_path: Path) -> None:
         wanted = set()
         for section in ("training", "data", "loss", "optimizer", "scheduler"):
             wanted |= flat(recipe.values()[section], f"{section}.")
-        elsewhere = {"data.name", "data.python", "data.options", "data.standardize_target", "scheduler.schedulers"}
+        elsewhere = {
+            "data.path",
+            "data.format",
+            "data.name",
+            "data.python",
+            "data.options",
+            "data.standardize_target",
+            "scheduler.schedulers",
+        }
         elsewhere |= {f"{section}.name" for section in ("loss", "optimizer", "scheduler")}
         assert wanted - elsewhere <= shown
         assert {"optimizer.weight_decay", "optimizer.warmup", "loss.label_smoothing", "scheduler.every"} <= shown

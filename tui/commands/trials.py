@@ -9,9 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, TypeVar
 
+from engine.data.telling import reading_text
 from engine.durations import clock
-from engine.errors import RecipeError, StudioError, TrainingError
+from engine.errors import DataError, RecipeError, StudioError, TrainingError
 from tui.commands.complaints import complain
+from tui.commands.data import examined_values, print_examined
 from tui.commands.json_report import to_json
 from tui.commands.rows import colourful, print_rows, width
 from tui.commands.signals import Signals
@@ -19,8 +21,10 @@ from tui.commands.tables import download_text, part_text, print_checked
 
 if TYPE_CHECKING:
     from engine.check import Checked
+    from engine.data.preview import Examination, Finding
+    from engine.data.samples import Progress
     from engine.models.rows import LayerRow
-    from engine.recipe import Recipe
+    from engine.recipe import Dataset, Recipe
     from engine.trials.batch_finder import BatchSizes, Size
     from engine.trials.lr_finder import RateRange
     from engine.trials.trial import TriedOut
@@ -33,10 +37,13 @@ _CHART_WIDTH, _CHART_HEIGHT = 100, 16
 _CEILING = 1.5
 
 
-def check(recipe: Recipe, where: str, *, download: bool, as_json: bool, drawn: bool = False) -> int:
+def check(
+    recipe: Recipe, where: str, *, download: bool, as_json: bool, drawn: bool = False, seconds: float = 20.0
+) -> int:
     """Say all that is known of a recipe, and take two real steps with it; the exit status, 2 where it has problems.
 
-    The steps are left out where the data would have to be downloaded for them, unless `download` says so. The model is
+    Before the steps its samples are read for some `seconds`, to find those that are bad. Both are left out where the
+    data would have to be downloaded for them, unless `download` says so. The model is
     a table of layers, or `drawn` as blocks.
     """
     from engine.check import check as look  # torch takes 1.7 s to import
@@ -56,6 +63,13 @@ def check(recipe: Recipe, where: str, *, download: bool, as_json: bool, drawn: b
             if missing and not problems:
                 print(f"\nThe data are not here: {download_text(recipe)}. For two steps with them: --download.")
         tried = None
+        examined: list[Examination] = []
+        if (recipe.data.path or not problems) and not missing and not signals.status:
+            examined = _examined(recipe, seconds, signals, problems)
+            problems += [_problem(finding) for each in examined for finding in each.findings if finding.fatal]
+            problems = list({str(problem): problem for problem in problems}.values())  # what can't be read, twice
+            if not as_json:
+                print_examined(examined)
         if not problems and not missing and not signals.status:
             tried = _attempt(lambda: _try_out(recipe, signals), problems)
         if tried is not None and not as_json:
@@ -63,7 +77,7 @@ def check(recipe: Recipe, where: str, *, download: bool, as_json: bool, drawn: b
         for problem in problems:
             complain(f"{where}: {problem}")
         if as_json:
-            print(to_json(_known(checked, problems, tried)))
+            print(to_json(_known(checked, problems, tried, examined)))
         return signals.status or (_REFUSED if problems else _DONE)
 
 
@@ -83,7 +97,15 @@ def find_lr(recipe: Recipe, command: Sequence[str], *, lowest: float, highest: f
         waiting.say(f"learning rate {rate:.1e}, loss {loss:.4g}")
 
     def search() -> RateRange:
-        return find(recipe, waiting.download, lowest=lowest, highest=highest, steps=steps, control=control, look=look)
+        return find(
+            recipe,
+            waiting.reading(recipe.data),
+            lowest=lowest,
+            highest=highest,
+            steps=steps,
+            control=control,
+            look=look,
+        )
 
     def show(found: RateRange) -> None:
         waiting.end()
@@ -116,7 +138,7 @@ def find_batch_size(recipe: Recipe, command: Sequence[str], *, largest: int, as_
     def search() -> BatchSizes:
         if not as_json:
             print(f"{'size':>6}  {'ms a step':>10}  {'samples/s':>11}  memory")
-        return find(recipe, waiting.download, largest=largest, control=control, look=look)
+        return find(recipe, waiting.reading(recipe.data), largest=largest, control=control, look=look)
 
     def show(found: BatchSizes) -> None:
         best, keeps = {"data.batch_size": found.recommended}, found.settings(batch_size)
@@ -178,7 +200,7 @@ def _try_out(recipe: Recipe, signals: Signals) -> TriedOut | None:
     waiting = _Waiting()
     signals.told = stop
     try:
-        return try_out(recipe, waiting.download)
+        return try_out(recipe, waiting.reading(recipe.data))
     except Stopped:
         return None
     finally:
@@ -209,8 +231,41 @@ def _print_tried(tried: TriedOut, recipe: Recipe) -> None:
     print_rows((), rows)
 
 
-def _known(checked: Checked, problems: Sequence[StudioError], tried: TriedOut | None) -> dict[str, object]:
-    """What `check --json` prints; `tried` is null where no step was taken."""
+def _problem(finding: Finding) -> DataError:
+    return DataError("data", str(finding).removesuffix(finding.remedy).strip(), finding.remedy)
+
+
+def _examined(recipe: Recipe, seconds: float, signals: Signals, problems: list[StudioError]) -> list[Examination]:
+    """What is wrong with the data; nothing when they can't be opened, of which `problems` tells, or a signal comes."""
+    from engine.data.preview import View, findings
+    from engine.training.control import Stopped
+
+    waiting = _Waiting()
+    tell = waiting.reading(recipe.data)
+
+    def progress(what: str, done: int, total: int) -> None:
+        if signals.status:
+            raise Stopped
+        tell(what, done, total)
+
+    def read(what: str, done: int, total: int) -> None:
+        if signals.status:
+            raise Stopped
+        waiting.say(f"{what}: {done:,} of {total:,}")
+
+    try:
+        found = _attempt(lambda: findings(View(recipe, progress), read, seconds), problems)
+    except Stopped:
+        return []
+    finally:
+        waiting.end()
+    return [] if found is None else [found]
+
+
+def _known(
+    checked: Checked, problems: Sequence[StudioError], tried: TriedOut | None, examined: Sequence[Examination]
+) -> dict[str, object]:
+    """What `check --json` prints; `tried` and `examined` are null where no step was taken and no sample read."""
     source = checked.source
     return {
         "title": checked.recipe.title,
@@ -221,6 +276,7 @@ def _known(checked: Checked, problems: Sequence[StudioError], tried: TriedOut | 
         "layers": [_known_layer(row) for row in checked.rows],
         "parameters": checked.parameters,
         "optimizer": part_text(checked.recipe.optimizer),
+        "examined": next((examined_values(each) for each in examined), None),
         "tried": tried and {**asdict(tried), "estimate": tried.estimate},
     }
 
@@ -289,9 +345,11 @@ class _Waiting:
             self._shown = time.monotonic()
             print(f"\r{text[: width() - 1]}\x1b[K", end="", file=sys.stderr, flush=True)
 
-    def download(self, what: str, done: int, total: int) -> None:
-        """How much of the data is here."""
-        text = f"{what}: {done / 1e6:.1f} MB" + (f" of {total / 1e6:.1f} MB" if total else "")
+    def reading(self, data: Dataset) -> Progress:
+        """Told how much of the data is here."""
+        return lambda what, done, total: self._tell(reading_text(data, what, done, total))
+
+    def _tell(self, text: str) -> None:
         if self._live:
             self.say(text)
         elif time.monotonic() - self._shown > _TELL_S:

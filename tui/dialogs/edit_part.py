@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.text import Text
 from textual import on
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class EditPartScreen(ModalScreen[dict[str, Any] | None]):
     """Returns the parameters as the person left them, or None when they leave with escape."""
 
-    CSS_PATH = "dialogs.tcss"
+    CSS_PATH: ClassVar[Any] = "dialogs.tcss"
     BINDINGS = [Binding("escape", "dismiss(None)", "Cancel", tooltip="Change nothing", id="edit.cancel")]
 
     def __init__(self, entry: Entry, values: Mapping[str, Any]) -> None:
@@ -51,9 +51,14 @@ class EditPartScreen(ModalScreen[dict[str, Any] | None]):
                 if not offered:
                     yield Static(f"{self._entry.name} has nothing to set.", classes="about")
             yield Static(id="edit-help", markup=False)
+            yield from self.extra()
             with Horizontal(classes="buttons"):
                 yield Button("OK", variant="success", id="ok", compact=True)
                 yield Button("Cancel", id="cancel", compact=True)
+
+    def extra(self) -> Sequence[Widget]:
+        """What else the dialog shows, below the help."""
+        return ()
 
     def on_mount(self) -> None:
         """Begin in the first field that must be filled, else in the first."""

@@ -46,12 +46,18 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "data.augment",
         "data.options",
         "data.standardize_target",
-        *(f"data.split.{key}" for key in ("train", "val", "test", "seed")),
+        "data.subset",
+        "data.sampler",
+        "data.on_bad_sample",
+        "data.mix",
+    ),
+    "which samples are what": tuple(
+        f"data.split.{key}" for key in ("train", "val", "test", "how", "by", "folds", "fold", "seed")
     ),
 }  # fmt: skip
 FIRST = ("how long", "batches")
 """Groups that stand before loss, optimizer and scheduler."""
-_ELSEWHERE = ("data.name", "data.python")  # the data pane chooses them
+_ELSEWHERE = ("data.name", "data.path", "data.format", "data.python")  # the data pane chooses them
 
 HELP = {
     "training.epochs": "How often every training sample is seen.",
@@ -91,6 +97,14 @@ HELP = {
     "data.split.train": "Share of the samples to train on.",
     "data.split.val": "Share held out to choose by, after every epoch.",
     "data.split.test": "Share held out to the very end.",
+    "data.split.how": "How samples are drawn: each class by the same shares, groups kept together, or in order.",
+    "data.split.by": "The column that groups samples, or orders them; a folder or a date, for example.",
+    "data.split.folds": "Validation is one of so many equal parts of all that is not test; 0 is off.",
+    "data.split.fold": "Which of the folds is validation, counted from 0.",
+    "data.subset": "Train on a share of the training samples, up to 1, or on so many of them.",
+    "data.sampler": "balanced draws each class as often as the others; shuffle draws each sample once.",
+    "data.on_bad_sample": "What becomes of one that can't be read: stop the run, or skip, count and list it.",
+    "data.mix": 'Trained on as well, such as [{name = "USPS", weight = 0.5}].',
     "data.split.seed": "Decides which samples go where; the same seed gives the same split.",
     "loss.class_weights": "balanced lets a rare class count as much as a common one.",
     "optimizer.weight_decay_on_norms": "Decay norms and biases too; without it only weights shrink.",

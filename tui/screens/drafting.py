@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING
 from textual import on, work
 from textual.notifications import SeverityLevel
 
-from engine.data.sources import find as find_source
-from engine.data.sources import glimpse, sources, unknown, unread
-from engine.errors import RecipeError, StudioError
-from engine.recipe import Recipe
+from engine.data.sources import glimpse, unread
+from engine.errors import RecipeError
 from engine.start import link_torch, load_deferred
 from tui.dialogs.pick import Choice, PickScreen
 from tui.draft import Draft
@@ -20,18 +18,17 @@ from tui.panes.data import DataPane
 from tui.panes.log import LogPane
 from tui.panes.model import ModelPane
 from tui.panes.settings import PARTS, SettingsPane
-from tui.screens.modelling import ModellingScreen
+from tui.screens.data_choice import DataChoiceScreen
 from tui.training import Desk
 from tui.widgets.field import Field
 
 if TYPE_CHECKING:
     from engine.check import Checked
-    from engine.data.preview import Preview
 
 _SETTLES_S = 0.1
 
 
-class DraftScreen(ModellingScreen):
+class DraftScreen(DataChoiceScreen):
     """A screen with panes for model, data, settings and log, on one draft.
 
     What needs torch waits until `load_engine` has loaded it. Every check runs in a worker; the newest wins.
@@ -44,8 +41,6 @@ class DraftScreen(ModellingScreen):
         self.ready = False
         """Whether torch is loaded."""
         self.checked: Checked | None = None
-        self.preview: Preview | None = None
-        self._previewed: object = None
 
     def notify(
         self,
@@ -58,11 +53,6 @@ class DraftScreen(ModellingScreen):
     ) -> None:
         """Tell something; brackets are text, as errors quote recipes."""
         super().notify(message, title=title, severity=severity, timeout=timeout, markup=markup)
-
-    def show_download(self, text: str) -> None:
-        """Show how far a download of the dataset on the desk is."""
-        if text:
-            self.query_one(DataPane).note(text)
 
     def draft_note(self) -> str:
         """What is said of the draft as a whole: where a branch comes from."""
@@ -96,32 +86,6 @@ class DraftScreen(ModellingScreen):
         parameters = [parameter.name for parameter in entries[chosen].parameters]
         self.edit(lambda: self.draft.choose_part(event.section, chosen, parameters))
 
-    @on(DataPane.Choose)
-    @work
-    async def _choose_dataset(self) -> None:
-        titles = {"bundled": "ships with torch-tui", "made": "made on the spot", "download": "downloaded once"}
-        choices = [
-            Choice(
-                source.name,
-                titles[source.origin] if source.known else "unknown to us: what its class in torchvision tells",
-                "×".join(map(str, source.shape)) + (f" · ↓ {source.download_text}" if not source.ready else ""),
-                f"{source.about}\n\n{source.task}\nsamples: "
-                + ", ".join(f"{name} {size:,}" for name, size in source.sizes.items() if size)
-                + (f"\nclasses: {', '.join(source.classes)}" if source.classes else "")
-                + (f"\noptions: {', '.join(source.options)}" if source.options else ""),
-            )
-            for source in (*sources().values(), *unknown().values())
-            if self.draft.takes(source)
-        ]
-        chosen = await self.app.push_screen_wait(PickScreen("Choose a dataset", choices, self.draft.recipe.data.name))
-        if chosen is not None:
-            self.edit(lambda: self.draft.choose_dataset(find_source(chosen)))
-
-    @on(DataPane.Download)
-    def _download(self) -> None:
-        if self.ready:
-            self._load_preview(self.draft.recipe)
-
     def action_undo(self) -> None:
         """Take the last edit back."""
         if self.draft.undo():
@@ -152,16 +116,6 @@ class DraftScreen(ModellingScreen):
         self.show_data()
         self._show_settings()
         self.refresh_bindings()
-
-    def show_data(self) -> None:
-        """What is known of the recipe's dataset."""
-        recipe = self.draft.recipe
-        source = glimpse(recipe.data.name)
-        if self._previewed != recipe.data:
-            self.preview = self._previewed = None
-        if source is not None:
-            sizes = self.checked.sizes if self.checked and self.checked.recipe == recipe else source.sizes
-            self.query_one(DataPane).show(source, sizes, self.preview)
 
     @work(exclusive=True, group="settings")
     async def _show_settings(self) -> None:
@@ -194,7 +148,10 @@ class DraftScreen(ModellingScreen):
     @work(exclusive=True, group="check", exit_on_error=False)
     async def _check_recipe(self) -> None:
         recipe = self.draft.recipe
-        checked = await asyncio.to_thread(self.desk.check, recipe)
+        errand = await self.free(recipe)
+        checked = await self.read(errand, lambda: self.desk.check(recipe, errand))
+        if errand.cancelled or recipe is not self.draft.recipe:
+            return
         self.checked = checked
         problem = next(iter(checked.problems), None)
         model = self.query_one(ModelPane)
@@ -208,29 +165,15 @@ class DraftScreen(ModellingScreen):
             batch=max(1, recipe.data.batch_size // recipe.training.accumulate),
         )
         if checked.source is not None:
-            self.query_one(DataPane).show(checked.source, checked.sizes, self.preview)
-            # A person's own dataset may draw from the random numbers that a running training uses.
-            disturbing = self.desk.live and checked.source.origin == "yours"
-            if self._previewed != recipe.data and checked.source.ready and not disturbing:
-                self._load_preview(recipe)
-        elif problem is not None and recipe.data.python:
-            self.query_one(DataPane).show(unread(recipe.data, recipe.task), {}, None, str(problem))
+            if self._previewed != recipe.data or self.preview is None:
+                self.query_one(DataPane).show(checked.source, checked.sizes, None)
+                if self.readable(recipe):
+                    self.load_preview(recipe)
         elif problem is not None and (source := glimpse(recipe.data.name)) is not None and source.read:
             self.query_one(DataPane).show(source, {}, None, str(problem))
-
-    @work(exclusive=True, group="preview", exit_on_error=False)
-    async def _load_preview(self, recipe: Recipe) -> None:
-        pane = self.query_one(DataPane)
-        source = glimpse(recipe.data.name) or (self.checked.source if self.checked else None)
-        sizes = self.checked.sizes if self.checked else {}
-        if source is not None and not source.ready:
-            pane.show(source, sizes, None, "downloading…")
-        try:
-            preview = await asyncio.to_thread(self.desk.preview, recipe)
-        except StudioError as error:
-            if recipe.data == self.draft.recipe.data:
-                pane.show(source, sizes, None, str(error))
-            return
-        if recipe.data == self.draft.recipe.data:
-            self.preview, self._previewed = preview, recipe.data
-            pane.show(preview.source, preview.sizes, preview)
+        elif problem is not None:
+            if not recipe.data.name:
+                self.query_one(DataPane).show(unread(recipe.data, recipe.task), {}, None, str(problem))
+            steps = problem.where.startswith(("data.transforms", "data.augment"))
+            if (steps or recipe.data.path) and self._previewed != recipe.data and self.readable(recipe):
+                self.load_preview(recipe)  # what does not fit is mended beside the samples that it does not fit

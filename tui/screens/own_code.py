@@ -7,7 +7,6 @@ import asyncio
 from textual import on, work
 
 from engine.errors import StudioError
-from tui.panes.data import DataPane
 from tui.panes.model import ModelPane
 from tui.screens.drafting import DraftScreen
 
@@ -18,15 +17,16 @@ class OwnCodeScreen(DraftScreen):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Only what is a person's own can be loaded anew."""
         if action == "reload":
-            return bool(self.draft.recipe.model.python or self.draft.recipe.data.python)
+            recipe = self.draft.recipe
+            return bool(recipe.model.python or recipe.data.python or recipe.data.path)
         return super().check_action(action, parameters)
 
     @on(ModelPane.Options)
     def _edit_model_options(self) -> None:
         self._edit_options("model")
 
-    @on(DataPane.Options)
-    def _edit_data_options(self) -> None:
+    def edit_data_options(self) -> None:
+        """What a function of one's own is given, or how files of one's own are read."""
         self._edit_options("data")
 
     @work(exclusive=True, group="dialog")
@@ -53,8 +53,10 @@ class OwnCodeScreen(DraftScreen):
             return
         changed = await asyncio.to_thread(self.desk.reload)
         names = ", ".join(path.name for path in changed) or "no file has changed"
+        if self.draft.recipe.data.path:
+            names = f"{names}; your data is read anew"
         kept = " The run that trains goes on with the code it began with." if self.desk.live else ""
         self.notify(f"Your Python is loaded anew: {names}.{kept}")
-        if self.draft.recipe.data.python:
+        if not self.draft.recipe.data.name:
             self.preview = self._previewed = None
         self.recipe_changed()

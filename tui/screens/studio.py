@@ -174,6 +174,7 @@ class StudioScreen(ExportingScreen):
 
     def run_started(self) -> None:
         """Look at the curves."""
+        self.release_samples()
         if self._one_at_a_time:
             self._go_to("curves")
         else:

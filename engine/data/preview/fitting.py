@@ -1,0 +1,109 @@
+"""Which transforms fit a dataset, and what they make of its samples."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine.catalog import Entry
+from engine.data.augmentation.augment import Augment
+from engine.data.preview.drawn import Sample
+from engine.data.preview.view import View, tried
+from engine.data.serving.batches import Finish
+from engine.data.transforms import Standardize, is_random, transforms
+from engine.errors import RecipeError
+from engine.recipe import Part
+
+# What a transform is tried with where it needs a parameter; a person fills in his own.
+_TRIED: Mapping[str, Any] = {
+    "mean": [0.5],
+    "std": [0.5],
+    "size": [8, 8],
+    "degrees": 10,
+    "padding": 1,
+    "kernel_size": 3,
+    "bits": 4,
+    "threshold": 0.5,
+    "sharpness_factor": 2.0,
+    "min_size": 8,
+    "max_size": 16,
+    "scale_range": [0.5, 1.0],
+    "target_size": [8, 8],
+    "num_output_channels": 1,
+}
+_OTHERS = ("meta", "temporal")  # torchvision's groups for boxes and for films
+
+
+def fitting(view: View, *, aside: bool = False) -> list[tuple[Entry, bool]]:
+    """The transforms that take the dataset's samples, each with whether it is random.
+
+    Each is tried on a batch of noise: random ones on samples as they are, the others on what the recipe's transforms
+    make of them. `aside` says that a training may be running: then nothing draws, and random ones are taken to fit.
+    torchvision's are for pictures, though some turn a table's rows around without complaint.
+    """
+    from torchvision.transforms import v2  # torchvision takes a second to import
+
+    source = view.source
+    generator = torch.Generator().manual_seed(0)
+    if source.vocabulary:
+        noise = torch.randint(1, max(2, source.vocabulary), (2, *source.shape), generator=generator)
+    else:
+        noise = torch.rand(2, *source.shape, generator=generator)
+    transformed = noise
+    with contextlib.suppress(RecipeError):
+        present = Finish(view.prepared(view.recipe.data.transforms))
+        transformed = tried(lambda: present.inputs(noise))
+    found = []
+    for entry in transforms().values():
+        random = is_random(entry)
+        taken = noise if random else transformed
+        if entry.target is Standardize:  # measured for each column, before which it changes nothing
+            fits = noise.ndim == 2 and not source.vocabulary
+        elif taken.ndim != 4 and hasattr(v2, entry.name):
+            fits = False
+        else:
+            fits = (random and aside) or _takes(entry, taken, random=random)
+        if fits:
+            found.append((entry, random))
+    return found
+
+
+def before_after(
+    view: View, augment: Sequence[Part], fixed: Sequence[Part], positions: Sequence[int], draw: int
+) -> list[tuple[Sample, Sample]]:
+    """Training samples as they are, and as these steps would show them to the model. Raises RecipeError."""
+    recipe = view.recipe.override({"data.augment": _plain(augment), "data.transforms": _plain(fixed)}, "data")
+    after = view.with_recipe(recipe).page("train", positions, seen=True, draw=draw)
+    return list(zip(view.page("train", positions), after, strict=True))
+
+
+def _plain(parts: Sequence[Part]) -> list[dict[str, Any]]:
+    return [part.model_dump() for part in parts]
+
+
+def _values(entry: Entry) -> dict[str, Any] | None:
+    """Values for the parameters that it needs; None where one is not known."""
+    needed = [parameter.name for parameter in entry.parameters if parameter.required]
+    return {name: _TRIED[name] for name in needed} if all(name in _TRIED for name in needed) else None
+
+
+def _takes(entry: Entry, noise: Tensor, *, random: bool) -> bool:
+    """Whether it makes another batch of numbers of `noise` (2, …)."""
+    values = _values(entry)
+    if values is None:
+        return noise.ndim == 4 and entry.group not in _OTHERS
+    part = Part.model_validate({"name": entry.name, **values})
+    try:
+        with warnings.catch_warnings(action="ignore"):  # torchvision's deprecated ones say so
+            result = Augment([part])(noise, 0) if random else Finish([entry.make(values, "")]).inputs(noise)
+    except Exception:  # torchvision raises whatever it likes for what does not fit
+        return False
+    if not isinstance(result, Tensor) or len(result) != len(noise):
+        return False
+    # What leaves every number alone is for boxes and other kinds of data.
+    return random or not (result.dtype == noise.dtype and torch.equal(result, noise))

@@ -1,0 +1,150 @@
+"""Samples in cells: tiles, texts, tables; masks and boxes that need no colour; pixels where terminals have them."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine.data.preview import Box, Sample
+from tui.widgets import graphics
+from tui.widgets.picture import Row, boxed, fit, legend, masked, row_width, wave
+from tui.widgets.samples import capacity, draw_page, whole
+
+
+def text(rows: Any) -> list[str]:
+    return ["".join(segment.text for segment in row) for row in rows]
+
+
+def pictures(count: int, height: int = 28, width: int = 28) -> list[Sample]:
+    blank = np.zeros((height, width), np.uint8)
+    return [Sample(f"kind {n}", n, f"a/very/long/path/of/file-{n}.png", picture=blank) for n in range(count)]
+
+
+@pytest.mark.parametrize("size", [(78, 20), (118, 36), (198, 56), (30, 8)])
+@pytest.mark.parametrize("shape", [(28, 28), (480, 640), (200, 20), (20, 400)])
+def test_as_many_tiles_as_are_said_to_fit_do_fit(size: tuple[int, int], shape: tuple[int, int]) -> None:
+    width, height = size
+    count = capacity(pictures(1, *shape)[0], width, height)
+    page = draw_page(pictures(count, *shape), (), width, height, colour=True)
+    assert len(page.places) == count
+    assert max(map(row_width, page.rows)) <= width + 1
+    assert len(page.rows) <= max(height, 8)
+    for left, top, wide, tall in page.places:
+        assert left + wide <= width
+        assert top + tall <= len(page.rows)
+
+
+def test_a_tile_has_its_label_its_number_and_the_end_of_its_path() -> None:
+    rows = text(draw_page(pictures(3), (), 100, 40, colour=True, selected=1).rows)
+    assert rows[0].split("  ")[0].strip() == "kind 0"
+    assert "▸kind 1" in rows[0], "what is marked is seen without colour"
+    assert "#2 …" in rows[1]
+    assert "file-2.png" in rows[1]
+
+
+def test_a_sample_that_can_not_be_read_stands_among_the_others() -> None:
+    torn = Sample("?", 7, "torn.png", trouble="is cut off")
+    rows = text(draw_page([torn, *pictures(2)], (), 100, 40, colour=True).rows)
+    assert any("✗ is cut off" in row for row in rows)
+    assert any("▀" in row for row in rows)
+
+
+def test_a_table_names_its_columns_and_says_how_many_are_left_out() -> None:
+    cells = [{f"column {n}": f"{n * 1000}" for n in range(40)} for _ in range(3)]
+    samples = [Sample("yes", n, f"line {n}", cells=row) for n, row in enumerate(cells)]
+    rows = text(draw_page(samples, (), 60, 20, colour=True, label="bought").rows)
+    assert "bought" in rows[0]
+    assert "column 0" in rows[0]
+    assert "+3" in rows[0]
+    assert all(len(row) <= 60 for row in rows)
+    assert rows[1].index("0") <= rows[0].index("column 0") + 7
+    assert any("column 39" in row for row in text(whole(samples[0], (), 60, 20, colour=True)))
+
+
+def test_a_text_is_wrapped_and_its_tokens_can_be_told_apart() -> None:
+    sample = Sample("spam", 3, "line 4", text="a long word " * 20, tokens=("a", "long", "word"))
+    page = draw_page([sample], (), 40, 20, colour=True)
+    assert text(page.rows)[0] == "spam  #3 line 4"
+    assert all(row_width(row) <= 40 for row in page.rows)
+    tokens = [segment for segment in page.rows[-1] if segment.text.strip()]
+    assert [token.text for token in tokens] == ["a", "long", "word"]
+    assert [bool(token.style and token.style.underline) for token in tokens] == [True, False, True]
+
+
+def test_sound_is_drawn_around_the_middle() -> None:
+    rows = text(wave(np.array([[-1.0, -0.5], [1.0, 0.5]]), 2, 4))
+    assert [row[0] for row in rows] == ["█"] * 4
+    assert [row[1] for row in rows] == [" ", "█", "█", "▀"]
+
+
+def test_a_mask_is_read_by_its_signs_where_there_is_no_colour() -> None:
+    picture, mask = np.full((20, 20, 3), 128, np.uint8), np.zeros((20, 20), np.int64)
+    mask[:, 10:] = 2
+    for colour in (True, False):
+        rows = text(masked(picture, mask, 20, 10, colour=colour, enlarge=False))
+        assert all("2" not in row[:10] for row in rows)
+        assert sum("2" in row[10:] for row in rows) >= 4
+    assert text([legend([(2, "cat")], colour=False)]) == ["2 cat  "]
+
+
+def test_a_box_is_a_frame_with_the_name_of_what_is_in_it() -> None:
+    picture = np.zeros((40, 40, 3), np.uint8)
+    rows: list[Row] = boxed(picture, [Box(10, 10, 30, 30, "dog")], 40, 20, colour=False, enlarge=False)
+    drawn = text(rows)
+    assert drawn[5][10:30] == "┌dog────────────────┐"[:19] + "┐"
+    assert drawn[14][10] == "└"
+    assert drawn[8][10] == drawn[8][29] == "│"
+    outside = Box(-5, -5, 500, 500, "all")
+    assert "all" in text(boxed(picture, [outside], 40, 20, colour=True, enlarge=False))[0]
+
+
+def test_a_small_picture_is_enlarged_by_whole_pixels() -> None:
+    picture = np.arange(4, dtype=np.uint8).reshape(2, 2)
+    assert fit(picture, 7, 3, enlarge=True).tolist() == [[0] * 3 + [1] * 3] * 3 + [[2] * 3 + [3] * 3] * 3
+
+
+@pytest.mark.parametrize(
+    ("environment", "kind"),
+    [
+        ({"TERM": "xterm-kitty"}, "kitty"),
+        ({"TERM": "xterm-256color", "TERM_PROGRAM": "WezTerm"}, "sixel"),
+        ({"TERM": "xterm-256color", "LC_TERMINAL": "iTerm2"}, "sixel"),
+        ({"TERM": "xterm-256color"}, ""),
+        ({"TERM": "tmux-256color", "TERM_PROGRAM": "WezTerm"}, ""),
+        ({"TERM": "xterm-kitty", "TMUX": "/tmp/tmux"}, ""),
+        ({"TERM": "xterm-kitty", "TORCH_TUI_GRAPHICS": "off"}, ""),
+        ({"TERM": "xterm", "TORCH_TUI_GRAPHICS": "sixel"}, "sixel"),
+    ],
+)
+def test_the_environment_says_what_a_terminal_can(environment: dict[str, str], kind: str) -> None:
+    assert graphics.known(environment) == kind
+
+
+def test_the_library_is_imported_without_a_question_to_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("textual_image")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(graphics, "cell_size", lambda: (9, 18))
+    asked: list[str] = []
+
+    class Terminal:
+        """A terminal that would have to be asked."""
+
+        def isatty(self) -> bool:
+            return True
+
+        def write(self, text: str) -> None:
+            asked.append(text)
+
+        def flush(self) -> None: ...
+
+    monkeypatch.setattr(sys, "__stdout__", Terminal())
+    from textual.geometry import Size
+
+    make = graphics.picture_widgets("kitty")
+    widget = make(np.zeros((28, 28), np.uint8), Size(60, 20))
+    assert asked == []
+    assert type(widget).__name__ == "TGPImage"
+    assert (str(widget.styles.width), str(widget.styles.height)) == ("38", "19")  # 12 times as large: 336 pixels
