@@ -172,7 +172,7 @@ def stop_within_a_write(victim: Victim) -> None:
 
 
 class TestAnyMoment:
-    @pytest.mark.parametrize("number", range(10))
+    @pytest.mark.parametrize("number", range(6))
     def test_a_killed_run_loses_a_second_at_most_and_ends_with_the_same_bits_and_rows(
         self, number: int, nursery: Nursery, whole: RunDirectory, tmp_path: Path
     ) -> None:

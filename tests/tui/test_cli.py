@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from said import Run
 
 import presets as shipped
 from engine.recipe import Recipe
@@ -198,34 +199,36 @@ def test_presets_are_listed_by_family_with_what_they_need(tmp_path: Path) -> Non
         assert ("MB" in line) == (preset.recipe.data.name in ("MNIST", "FashionMNIST", "CIFAR10"))
 
 
-def test_ones_own_presets_are_listed_first_and_trained_by_name_and_a_broken_one_says_why(tmp_path: Path) -> None:
+def test_ones_own_presets_are_listed_first_and_trained_by_name_and_a_broken_one_says_why(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "config" / "presets"
     folder.mkdir(parents=True)
     text = shipped.load("line-fit").path.read_text(encoding="utf-8")
     (folder / "mine.toml").write_text(text.replace('about = "', 'about = "Mine: '), encoding="utf-8")
     (folder / "bad.toml").write_text("[data]\nnames = 3\n", encoding="utf-8")
-    environment = {"TORCH_TUI_CONFIG": str(tmp_path / "config")}
+    monkeypatch.setenv("TORCH_TUI_CONFIG", str(tmp_path / "config"))
 
-    listed = run("presets", folder=tmp_path, environment=environment)
-    assert listed.returncode == 0
-    lines = [line for line in listed.stdout.splitlines() if line]
+    listed = run("presets")
+    assert listed.status == 0
+    lines = [line for line in listed.out.splitlines() if line]
     assert [line.split()[0] for line in lines[1:5]] == ["yours", "bad", "mine", "vision"]
     assert re.search(r"broken +data\.names: is not a setting\. Did you mean 'name'\?$", lines[2])
     assert "Mine: y = 2x" in lines[3]
 
-    assert run("presets", "mine", folder=tmp_path, environment=environment).stdout.startswith(text[:40])
-    assert run("train", "mine", "--epochs", "1", folder=tmp_path, environment=environment).returncode == 0
+    assert run("presets", "mine").out.startswith(text[:40])
+    assert run("train", "mine", "--epochs", "1").status == 0
     assert [path.name.startswith("mine-") for path in (tmp_path / "runs").iterdir()] == [True]
-    refused = run("train", "bad", folder=tmp_path, environment=environment)
-    assert refused.returncode == 2
-    assert "bad.toml: data.names: is not a setting" in refused.stderr
+    refused = run("train", "bad")
+    assert refused.status == 2
+    assert "bad.toml: data.names: is not a setting" in refused.err
     # The twin: without that folder there is no such preset.
-    assert run("train", "mine", folder=tmp_path).returncode == 2
+    monkeypatch.setenv("TORCH_TUI_CONFIG", str(tmp_path / "elsewhere"))
+    assert run("train", "mine").status == 2
 
 
-def test_a_presets_file_is_shown_as_it_is_with_its_shapes(tmp_path: Path) -> None:
-    done = run("presets", "digits-mlp", folder=tmp_path)
-    file, _, rest = done.stdout.partition("\ndata ")
+def test_a_presets_file_is_shown_as_it_is_with_its_shapes(run: Run) -> None:
+    file, _, rest = run("presets", "digits-mlp").out.partition("\ndata ")
     assert Recipe.from_values(tomllib.loads(file)) == shipped.load("digits-mlp").recipe
     assert re.search(r"^Flatten +784 +0$", rest, re.MULTILINE)
     assert re.search(r"^in all +101,770 +203 k +233 kB$", rest, re.MULTILINE)

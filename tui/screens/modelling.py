@@ -39,6 +39,7 @@ _SECTIONS = {
     "transformer": "Transformer layers",
     "sequence": "Sequences",
     "sparse": "Sparse layers",
+    "table": "Tables",
     "padding": "Padding layers",
     "pixelshuffle": "Vision layers",
     "upsampling": "Vision layers",
