@@ -113,7 +113,7 @@ def open_made(
     return Loaded(source, {"all": Samples(tones[:, None], targets, places)})
 
 
-def recipe_of(path: Path, kind: str = "pictures", **more: Any) -> Recipe:
+def recipe_of(path: Path, kind: str = "pictures", task: str = "classification", **more: Any) -> Recipe:
     """A recipe on data of that kind; `more` are keys of [data]."""
     options = {"kind": kind, **more.pop("options", {})}
     more.setdefault("on_bad_sample", "skip")  # there is a bad one among the pictures
@@ -126,7 +126,11 @@ def recipe_of(path: Path, kind: str = "pictures", **more: Any) -> Recipe:
             {"name": "Linear", "out_features": "classes"},
         ]
     return Recipe.from_values(
-        {"data": {"path": str(path), "format": "made", "options": options, **more}, "model": {"layers": layers}}
+        {
+            "task": task,
+            "data": {"path": str(path), "format": "made", "options": options, **more},
+            "model": {"layers": layers},
+        }
     )
 
 

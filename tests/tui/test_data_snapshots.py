@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from made_format import made_format, pictures, recipe_of
 from test_snapshots import SIZES, StillApp, settle
 from textual.pilot import Pilot
 from textual.widgets import Input
@@ -45,3 +47,16 @@ def test_dialogs_of_data(snap_compare: Callable[..., bool], keys: str, size: tup
         await _still(pilot)
 
     assert snap_compare(StillApp(), terminal_size=size, run_before=before)
+
+
+@pytest.mark.parametrize("kind", ["masks", "boxes", "table", "text", "sound"])
+def test_samples_of_every_kind(snap_compare: Callable[..., bool], kind: str, tmp_path: Path) -> None:
+    recipe = recipe_of(pictures(tmp_path / "made"), kind, task={"masks": "segmentation"}.get(kind, "classification"))
+
+    async def before(pilot: Pilot[Any]) -> None:
+        await settle(pilot)
+        await pilot.press("3", "v")
+        await _still(pilot)
+
+    with made_format():
+        assert snap_compare(StillApp(recipe=recipe), terminal_size=(100, 30), run_before=before)

@@ -189,8 +189,8 @@ async def settle(pilot: Pilot[Any]) -> None:
 class StillApp(StudioApp):
     """The studio on a desk that stands still."""
 
-    def __init__(self, history: History | None = None, *, gpu: bool = False) -> None:
-        super().__init__(Path("runs"))
+    def __init__(self, history: History | None = None, *, gpu: bool = False, recipe: Recipe | None = None) -> None:
+        super().__init__(Path("runs"), recipe, "made" if recipe else "")
         self.desk = StillDesk(history, gpu=gpu)
 
 
