@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,8 +28,8 @@ from engine.data.samples import (
 from engine.data.sources import Source, described
 from engine.data.splits import main_part
 from engine.data.transforms import as_floats
-from engine.errors import DataError
-from engine.recipe import Data, Mixed, TaskName
+from engine.errors import DataError, RecipeError
+from engine.recipe import Data, Dataset, Mixed, TaskName
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ def check_mix(data: Data, source: Source, *, encoded: bool) -> None:
 
     Where samples must be `encoded` their shape is known when they are, and checked then.
     """
+    _check_others(data)
     for number, other in enumerate(mixed_sources(data, source.task)):
         _check_kind(source, other, f"data.mix.{number}: {other.name}", encoded=encoded)
 
@@ -78,7 +80,22 @@ def mixed_pieces(data: Data, source: Source, encoder: Encoder | None, progress: 
 
     Raises RecipeError or DataError.
     """
+    _check_others(data)
     return [_piece(each, source, encoder, progress, f"data.mix.{number}") for number, each in enumerate(data.mix)]
+
+
+def _check_others(data: Data) -> None:
+    """Raises RecipeError for a dataset in `mix` that is the one of `[data]`, of which a part is held out."""
+    ours = _identity(data)
+    for number, each in enumerate(data.mix):
+        if _identity(each) == ours:
+            what = "is the dataset of [data] itself, whose validation and test samples would be trained on"
+            raise RecipeError(f"data.mix.{number}", what, "Remove it. data.sampler draws some samples more often.")
+
+
+def _identity(data: Dataset) -> tuple[object, ...]:
+    """What tells datasets apart. Files are the same however they are read."""
+    return (os.path.realpath(data.path),) if data.path else (data.name, data.python, data.options)
 
 
 def _piece(

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from small_runs import digits, line, resume, same, stop_at, train, weights
@@ -157,12 +158,16 @@ def test_a_dataset_of_another_task_is_refused() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"data.mix": [{"name": "mnist5k", "weight": 0.02}]},
+        {"data.mix": [{"path": "more.npz", "weight": 0.5}]},
         {"data.sampler": "balanced"},
-        {"data.sampler": "balanced", "data.mix": [{"name": "mnist5k", "weight": 0.02}], "data.subset": 0.6},
+        {"data.sampler": "balanced", "data.mix": [{"path": "more.npz", "weight": 0.5}], "data.subset": 0.6},
     ],
 )
 def test_tensors_and_loader_serve_the_same_bits_and_a_run_is_resumed(changes: dict[str, Any], tmp_path: Path) -> None:
+    file = tmp_path / "more.npz"
+    np.savez(file, x=np.arange(100, dtype=np.uint8).repeat(784).reshape(100, 28, 28), y=np.arange(100) % 10)
+    if "data.mix" in changes:
+        changes = {**changes, "data.mix": [{**each, "path": str(file)} for each in changes["data.mix"]]}
     recipe = digits(changes)
     one, other = ready(recipe).train, ready(recipe.override({"data.in_memory": False})).train
     assert (type(one), type(other)) == (TensorBatches, LoaderBatches)
@@ -174,6 +179,25 @@ def test_tensors_and_loader_serve_the_same_bits_and_a_run_is_resumed(changes: di
     resume(cut.directory)
     assert whole.history.error is None
     assert same(weights(whole.directory), weights(cut.directory))
+
+
+def test_what_data_holds_out_is_not_trained_on_by_mixing_it_in(own: Any, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"data\.mix\.0: is the dataset of \[data\] itself"):
+        ready(own({"count": 40}))
+    assert any(str(each).startswith("data.mix.0: is the dataset") for each in check(own({"count": 40})).problems)
+    ready(own({"count": 41}))  # another one of the same function
+
+
+def test_balanced_weights_count_what_is_drawn(own: Any) -> None:
+    alone, beside = (ready(own(*mix)).facts.class_counts for mix in ((), ({"count": 100, "weight": 0.1},)))
+    assert alone is None  # a person's own dataset is only read for it where the loss asks
+    assert beside is None
+    balanced = own({"count": 100, "weight": 0.1}).override({"loss.class_weights": "balanced"})
+    plain = own().override({"loss.class_weights": "balanced"})
+    counts, before = (ready(each).facts.class_counts for each in (balanced, plain))
+    assert counts is not None
+    assert before is not None
+    assert [now - then for now, then in zip(counts, before, strict=True)] == [9, 1]
 
 
 def test_balanced_classes_come_equally_often_as_many_samples_an_epoch(own: Any) -> None:
