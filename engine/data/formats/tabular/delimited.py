@@ -16,6 +16,7 @@ import numpy as np
 
 from engine.data.formats.tabular.cells import Cells
 from engine.data.samples import BadSample, Progress
+from engine.data.telling import Bytes
 from engine.errors import DataError, RecipeError, first_line, nearest
 
 DELIMITERS = ",;\t|"
@@ -83,7 +84,8 @@ def read_delimited(file: Path, dialect: Dialect, place: str, progress: Progress)
                 batches.append(batch)
                 rows += batch.num_rows
                 # Blocks are read ahead of the rows that are made of them.
-                progress(f"reading {file.name}", min(stream.read_so_far, len(batches) * _BLOCK, total), total)
+                read = min(stream.read_so_far, len(batches) * _BLOCK, total)
+                progress(f"reading {file.name}", Bytes(read), total)
         except pa.ArrowInvalid as error:
             # Nothing after the header's lines: the file ends there, or with them.
             if not any(each in str(error) for each in ("Empty CSV", "Could not skip")):
