@@ -186,6 +186,8 @@ class TensorBatches:
         for first in range(start, self.samples, size):
             index = order[first : first + size]
             left = len(index)
+            if self._order.seed is None and self._good is not None and not self._good[index].any():
+                continue  # the sample that would stand in for these would be counted twice
             index = self._readable(index).to(self._inputs.device)  # they may have been moved since
             inputs, targets = self._inputs.index_select(0, index), self._targets.index_select(0, index)
             yield self._made(inputs, _numbers(targets), self._order.batch_seed(epoch, first), left - len(index))
