@@ -24,6 +24,7 @@ from typing import IO, Any
 
 from engine.data.downloads import alone
 from engine.data.samples import BadSample, Progress
+from engine.data.telling import Bytes
 from engine.errors import DataError, first_line
 from engine.paths import archives_root
 
@@ -82,7 +83,8 @@ def extract(path: Path, folder: Path, progress: Progress) -> list[BadSample]:
 
     What lies in the folder already stays, unless it has the name of a file of the archive. Raises DataError, OSError.
     """
-    aside = (folder if folder.is_dir() else folder.parent) / f".{path.name}.unpacking"  # on the same disk
+    # On the same disk; archives of one name may be unpacked at the same time, each into a folder of its own.
+    aside = folder / f".{path.name}.unpacking" if folder.is_dir() else folder.with_name(f".{folder.name}.unpacking")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     try:
@@ -166,7 +168,7 @@ class _Taking:
                 self._written += len(chunk)
                 self._check(self._written)
                 target.write(chunk)
-        self.progress(self.path.name, self._written, self.total)
+        self.progress(self.path.name, Bytes(self._written), self.total)
 
     def _check(self, size: int) -> None:
         if size > self._most:

@@ -134,7 +134,7 @@ class View:
 
     def prepared(self, transforms: Sequence[Part]) -> list[Any]:
         """Fixed transforms, those that are measured measured on the training samples. Raises RecipeError."""
-        made = fixed(transforms)
+        made = fixed(transforms, rate=self.source.rate)
         for position, transform in enumerate(made):
             part, index = self.part("train")
             if isinstance(transform, Standardize) and isinstance(part, Samples):

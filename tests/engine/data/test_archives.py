@@ -301,3 +301,19 @@ def test_a_recipes_path_may_be_an_archive(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "numbers.zip").write_bytes(b"no")
     with pytest.raises(DataError, match="is cut short or damaged"):
         open_files(Data(**data), "classification", quiet)
+
+
+def test_two_archives_of_one_name_are_unpacked_at_the_same_time(tmp_path: Path) -> None:
+    first, second = tmp_path / "a" / "photos.zip", tmp_path / "b" / "photos.zip"
+    for path in (first, second):
+        path.parent.mkdir()
+        pack_zip(path, {f"{path.parent.name}{number}.txt": b"x" for number in range(4)})
+    inner: list[dict[str, bytes]] = []
+
+    def meanwhile(what: str, done: int, total: int) -> None:
+        if not inner:
+            inner.append({})
+            inner[0] = contents(opened(second, quiet)[0])
+
+    assert sorted(contents(opened(first, meanwhile)[0])) == [f"a{number}.txt" for number in range(4)]
+    assert sorted(inner[0]) == [f"b{number}.txt" for number in range(4)]
