@@ -75,13 +75,18 @@ def check_mix(data: Data, source: Source, *, encoded: bool) -> None:
         _check_kind(source, other, f"data.mix.{number}: {other.name}", encoded=encoded)
 
 
-def mixed_pieces(data: Data, source: Source, encoder: Encoder | None, progress: Progress) -> list[tuple[Loaded, Piece]]:
+def mixed_pieces(
+    data: Data, main: Loaded, source: Source, encoder: Encoder | None, progress: Progress
+) -> list[tuple[Loaded, Piece]]:
     """The datasets in `mix` with all that is trained on of them, encoded as `[data]` is: all but their test sets.
+
+    `main` is the dataset of `[data]`, `source` what is known of it when it is encoded.
 
     Raises RecipeError or DataError.
     """
     _check_others(data)
-    return [_piece(each, source, encoder, progress, f"data.mix.{number}") for number, each in enumerate(data.mix)]
+    kind = type(main_part(main)) if encoder is not None else None
+    return [_piece(each, kind, source, encoder, progress, f"data.mix.{number}") for number, each in enumerate(data.mix)]
 
 
 def _check_others(data: Data) -> None:
@@ -99,13 +104,13 @@ def _identity(data: Dataset) -> tuple[object, ...]:
 
 
 def _piece(
-    mixed: Mixed, source: Source, encoder: Encoder | None, progress: Progress, where: str
+    mixed: Mixed, kind: type | None, source: Source, encoder: Encoder | None, progress: Progress, where: str
 ) -> tuple[Loaded, Piece]:
     loaded = load(mixed, source.task, progress, where)
     where = f"{where}: {loaded.source.name}"
     part = main_part(loaded)
     measured = isinstance(part, Measured)
-    if measured != (encoder is not None):
+    if measured != (encoder is not None) or (measured and type(part) is not kind):
         what = f"is not read as {source.name} is: their samples can't be encoded alike"
         raise DataError(where, what, "Mix datasets of one format.")
     _check_kind(source, loaded.source, where, encoded=measured)
@@ -127,6 +132,9 @@ def _check_kind(source: Source, other: Source, where: str, *, encoded: bool) -> 
         raise DataError(where, what, "Mix datasets of one task.")
     if not encoded and other.shape != source.shape:
         raise _other_shape(source, other.shape, where)
+    if not encoded and source.columns and other.columns and other.columns != source.columns:
+        what = f"has the columns {', '.join(other.columns[:8])}, and {source.name} {', '.join(source.columns[:8])}"
+        raise DataError(where, what, "Mix datasets of the same columns in the same order.")
     if other.classes != source.classes or other.outputs != source.outputs:
         what = f"has {_outputs(other)}, and {source.name} has {_outputs(source)}"
         raise DataError(where, what, "Mix datasets of the same classes in the same order.")

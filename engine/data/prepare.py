@@ -149,7 +149,7 @@ def prepare(
     _check_classes(recipe, source)
     finish, facts = _fit(source, parts["train"], recipe, progress)
     pieces = [Piece(*parts["train"])]
-    for loaded, piece in mixed_pieces(data, source, found.encoder, progress):
+    for loaded, piece in mixed_pieces(data, found.loaded, source, found.encoder, progress):
         _face_bad(loaded, data, notes)
         pieces.append(piece)
         notes.append(

@@ -256,13 +256,9 @@ def test_classes_that_must_be_read_leave_bad_samples_to_the_recipe(tmp_path: Pat
     data = ready(recipe)
     assert not isinstance(data.train, TensorBatches)
     assert 7 not in {number for batch in epochs(data.train) for number in numbers(batch)}
+    whole = {"data.split.train": 1.0, "data.split.val": 0.0, "data.split.test": 0.0}
     with pytest.raises(DataError, match=r"photos/7\.jpg: is cut off"):
-        data = ready(
-            recipe.override(
-                {"data.on_bad_sample": "stop", "data.split.train": 1.0, "data.split.val": 0.0, "data.split.test": 0.0}
-            )
-        )
-        list(data.train.epoch(0))
+        list(ready(recipe.override({"data.on_bad_sample": "stop", **whole})).train.epoch(0))
 
 
 def test_evaluation_counts_no_sample_twice_for_a_batch_without_any(make: Any) -> None:
