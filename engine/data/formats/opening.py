@@ -38,7 +38,7 @@ def open_files(data: Dataset, task: TaskName, progress: Progress, where: str = "
     """
     path = Path(data.path)
     try:
-        signed = _signature(path)
+        signed = _signature(path), _beside(path, data.options)
     except OSError as error:
         what = "does not exist" if isinstance(error, FileNotFoundError) else str(error.strerror or error)
         raise DataError(f"{where}.path: {path}", what, "Check the path.") from error
@@ -123,3 +123,20 @@ def _signature(path: Path) -> tuple[object, ...]:
                 break
         level = sorted(below)
     return tuple(sorted(found))
+
+
+def _beside(path: Path, options: dict[str, Any]) -> tuple[object, ...]:
+    """The same of files that lie beside a path and are read with it: labels of pictures, targets of arrays."""
+    folder = path.parent
+    if path.is_dir():
+        files = [folder / f"{path.name}.csv", folder / "labels.csv"]
+    else:
+        files = sorted(folder.glob("*.npy")) if path.suffix.lower() == ".npy" else []
+    said = [value for value in options.values() if isinstance(value, str) and value]
+    files += [each / value for value in said for each in (path, folder)]
+    found: list[tuple[str, int, int]] = []
+    for file in files:
+        with contextlib.suppress(OSError, ValueError):  # most of them are not there, or no names of files
+            about = file.stat()
+            found.append((str(file), about.st_size, about.st_mtime_ns))
+    return tuple(found)

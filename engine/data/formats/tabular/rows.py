@@ -122,13 +122,12 @@ class Encoding:
         Raises DataError for a column that is not there, and where they take more memory than there is.
         """
         numeric = [name for name in self.fills if name not in self.known]
-        for kind, names, there in (
-            ("numbers", numeric, part.numeric),
-            ("categories", list(self.known), part.categorical),
-        ):
-            if lacking := [name for name in names if name not in there]:
-                what = f"is not among the columns of {kind} of each table"
-                raise DataError(f"column '{lacking[0]}'", what, "Name it alike in all, and in numeric or categorical.")
+        lacking = [(name, "numbers") for name in numeric if name not in part.numeric]
+        lacking += [(name, "categories") for name in self.known if name not in part.categorical]
+        if lacking:
+            name, kind = lacking[0]
+            what = f"is not among the columns of {kind} of each table"
+            raise DataError(f"column '{name}'", what, "Name it alike in all, and in numeric or categorical.")
         size, free = len(part) * len(self.columns) * 4, psutil.virtual_memory().available
         if size > free:
             what = f"{len(self.columns):,} columns take {size / 1e9:.1f} GB, {free / 1e9:.1f} GB of memory are free"

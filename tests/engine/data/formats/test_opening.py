@@ -6,12 +6,14 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from engine.data.formats import opening
 from engine.data.formats.opening import open_files
 from engine.data.prepare import describe, forget
-from engine.data.samples import Loaded
+from engine.data.samples import Loaded, Samples
 from engine.data.telling import Bytes, reading_text
 from engine.data.turns import turn
 from engine.recipe import Data, Recipe
@@ -46,6 +48,23 @@ def test_a_table_written_again_in_its_folder_is_read_again(tmp_path: Path) -> No
     assert read(tmp_path / "data") is first
     file.write_text(ROWS + "9.5,1,1\n")
     assert read(tmp_path / "data").source.sizes == {"all": 4}
+
+
+def test_labels_and_targets_beside_the_data_are_read_again(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.arange(8.0).reshape(4, 2))
+    for targets in ([0, 1, 0, 1], [1, 1, 0, 0]):
+        np.save(tmp_path / "y.npy", np.array(targets))
+        part = read(tmp_path / "x.npy").parts["all"]
+        assert isinstance(part, Samples)
+        assert part.targets.tolist() == targets
+    first = read(tmp_path / "x.npy")
+    table(tmp_path / "another.csv")
+    assert read(tmp_path / "x.npy") is first
+    for number in range(2):
+        Image.new("L", (4, 4)).save(table(tmp_path / "photos" / f"{number}.png"))
+    for labels in ("cat", "cow"):
+        table(tmp_path / "photos.csv", f"file,label\n0.png,{labels}\n1.png,dog\n")
+        assert read(tmp_path / "photos").source.classes == (labels, "dog")
 
 
 def test_a_file_that_comes_or_goes_far_down_is_seen(tmp_path: Path) -> None:
