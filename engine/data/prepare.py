@@ -32,6 +32,8 @@ from engine.errors import DataError, NotDownloaded, RecipeError, first_line
 from engine.recipe import Data, Recipe, TaskName
 
 PARTS = ("train", "val", "test")
+_LARGE = 1 << 26  # bytes of pictures that are measured piece by piece
+_TOGETHER = 1024
 
 
 def _untold(what: str, done: int, total: int) -> None:
@@ -303,7 +305,11 @@ def _fit(
     for position, transform in enumerate(transforms):
         if isinstance(transform, Standardize):
             before = Finish(transforms[:position])
-            if isinstance(part, Samples):
+            if isinstance(part, Samples) and part.inputs.dtype == torch.uint8 and part.inputs.numel() > _LARGE:
+                # As floats all at once, and what is computed of them, they would take ten times their memory.
+                numbers = torch.arange(len(part)) if index is None else index
+                transform.fit_batches(before.inputs(part.inputs[some]) for some in torch.split(numbers, _TOGETHER))
+            elif isinstance(part, Samples):
                 inputs = before.inputs(part.inputs if index is None else part.inputs[index])
                 transform.fit(inputs, len(source.cardinalities))
             else:

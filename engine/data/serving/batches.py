@@ -17,7 +17,7 @@ from engine.data.augmentation.augment import Augment
 from engine.data.samples import Samples
 from engine.data.serving.mixing import Mixing
 from engine.data.serving.order import Drawing, Order
-from engine.data.transforms import Normalize, as_floats
+from engine.data.transforms import Normalize, Standardize, as_floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class Finish:
     def _transformed(self, inputs: Tensor, raw: Tensor) -> Tensor:
         ours = raw.dtype == torch.uint8  # the floats are new; others may be the dataset itself
         for transform in self.transforms:
-            if ours and isinstance(transform, Normalize):
+            if ours and isinstance(transform, (Normalize, Standardize)):
                 inputs = transform.in_place(inputs)
             else:
                 inputs, ours = transform(inputs), False
