@@ -280,7 +280,7 @@ def _unzipped_name(info: zipfile.ZipInfo) -> str:
 
 def _taped(tar: tarfile.TarFile) -> Iterator[_Entry]:
     for member in tar:
-        tar.members.clear()  # it would keep them all
+        tar.members.clear()  # type: ignore[attr-defined]  # it would keep them all
         name = _written_name(member.name)
         link = unfit = ""
         if member.issym():
