@@ -217,7 +217,7 @@ class Job:
     def _downloading(self, recorder: Recorder, what: str, done: int, total: int) -> None:
         if self.control.stopping:
             raise Stopped
-        text = reading_text(self.recipe.data, what, done, total)
+        text = reading_text(what, done, total)
         recorder.progress(state="downloading", text=text, fraction=done / total if total else None)
 
     def _fail_early(self, error: BaseException) -> None:

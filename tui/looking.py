@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from engine.data.telling import reading_text
 from engine.errors import DataError, StudioError, first_line
-from engine.recipe import Data, Dataset, Recipe, TaskName
+from engine.recipe import Data, Recipe, TaskName
 
 if TYPE_CHECKING:
     from engine.catalog import Entry
@@ -34,12 +34,11 @@ class CalledOff(DataError):  # noqa: N818 - nothing went wrong
 class Errand:
     """Something a thread does with data for the screen. `cancel` ends it when the thread next says how far it is."""
 
-    def __init__(self, data: Dataset | None = None) -> None:
+    def __init__(self) -> None:
         self.text = ""
         """How far it is; written by the thread."""
         self.busy = False
         """Whether a thread is at it; written by that thread."""
-        self._data = data or Dataset(path="samples")
         self._off = threading.Event()
 
     def cancel(self) -> None:
@@ -63,7 +62,7 @@ class Errand:
         """Called by the thread. Raises CalledOff."""
         if self._off.is_set():
             raise CalledOff
-        self.text = reading_text(self._data, what, done, total)
+        self.text = reading_text(what, done, total)
 
 
 class Looking:

@@ -118,7 +118,7 @@ class Desk:
 
     def reload(self) -> Sequence[Path]:
         """Have the person's own files run and read anew when they are next asked for; the Python that has changed."""
-        from engine.data.formats.opening import forget
+        from engine.data.prepare import forget
         from engine.python_file import reload
 
         forget()
@@ -150,7 +150,7 @@ class Desk:
         """Everything that is known of a recipe before a step is run; a person's files are read for it first."""
         from engine.check import check
 
-        return check(recipe, aside=self.live, reading=(errand or Errand(recipe.data)).progress)
+        return check(recipe, aside=self.live, reading=(errand or Errand()).progress)
 
     def fitted(self, recipe: Recipe) -> Tree:
         """The recipe's layers mended until they fit its data, as far as that goes. Raises StudioError."""
@@ -162,13 +162,13 @@ class Desk:
         """The learning rate range test. Raises StudioError, or Stopped by `control`."""
         from engine.trials.lr_finder import find_lr
 
-        return self._try(control, lambda: find_lr(recipe, self._progress(recipe), control=control, look=look))
+        return self._try(control, lambda: find_lr(recipe, self._progress(), control=control, look=look))
 
     def find_batch_size(self, recipe: Recipe, control: Control, look: Callable[[Size], None]) -> BatchSizes:
         """How large a batch may be. Raises StudioError, or Stopped by `control`."""
         from engine.trials.batch_finder import find_batch_size
 
-        return self._try(control, lambda: find_batch_size(recipe, self._progress(recipe), control=control, look=look))
+        return self._try(control, lambda: find_batch_size(recipe, self._progress(), control=control, look=look))
 
     @property
     def trying(self) -> bool:
@@ -340,13 +340,13 @@ class Desk:
             self._trial = None
             self.download = ""
 
-    def _progress(self, recipe: Recipe) -> Progress:
+    def _progress(self) -> Progress:
         """Told how far the reading of a recipe's data is."""
 
         def tell(what: str, done: int, total: int) -> None:
             if self._closed or (self._trial is not None and self._trial.stopping):
                 raise DataError("data", "the reading was cancelled")
-            self.download = reading_text(recipe.data, what, done, total)
+            self.download = reading_text(what, done, total)
 
         return tell
 

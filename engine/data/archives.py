@@ -24,6 +24,7 @@ from typing import IO, Any
 
 from engine.data.downloads import alone
 from engine.data.samples import BadSample, Progress
+from engine.data.telling import Bytes
 from engine.errors import DataError, first_line
 from engine.paths import archives_root
 
@@ -32,6 +33,8 @@ _CHUNK = 1 << 20
 _GROWS = 200  # times its size, which no photos, sounds or tables do
 _SMALL = 1 << 28  # bytes that may come of the smallest archive
 _ENTRIES = 5_000_000
+_LEFT_OUT = 10_000  # entries: where more can't be taken, nobody packed files for us
+_TOLD_EVERY = 1024  # entries
 _LEFT_FREE = 1 << 28
 _YOURSELF = "If you trust it, unpack it yourself, and give the folder."
 _DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError, IndexError)
@@ -82,7 +85,8 @@ def extract(path: Path, folder: Path, progress: Progress) -> list[BadSample]:
 
     What lies in the folder already stays, unless it has the name of a file of the archive. Raises DataError, OSError.
     """
-    aside = (folder if folder.is_dir() else folder.parent) / f".{path.name}.unpacking"  # on the same disk
+    # On the same disk; archives of one name may be unpacked at the same time, each into a folder of its own.
+    aside = folder / f".{path.name}.unpacking" if folder.is_dir() else folder.with_name(f".{folder.name}.unpacking")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     try:
@@ -113,6 +117,7 @@ class _Taking:
     _links: list[tuple[str, _Entry]] = field(default_factory=list)
     _seen: set[str] = field(default_factory=set)
     _written: int = 0
+    _looked_at: int = 0
 
     def __post_init__(self) -> None:
         packed = self.path.stat().st_size
@@ -120,6 +125,11 @@ class _Taking:
         self._room = shutil.disk_usage(self.folder).free - _LEFT_FREE
 
     def take(self, entry: _Entry) -> None:
+        self._looked_at += 1  # a few kilobytes may hold a million entries of one name
+        if self._looked_at > _ENTRIES:
+            raise _refusal(self.path, f"holds more than {_ENTRIES:,} entries", _YOURSELF)
+        if self._looked_at % _TOLD_EVERY == 0:
+            self.progress(self.path.name, Bytes(self._written), self.total)
         name = _inside(entry.name)
         if name is None:
             self._leave_out(entry, "lies outside the archive's folder")
@@ -131,8 +141,6 @@ class _Taking:
             self._leave_out(entry, "is there twice: the first is taken")
         else:
             self._seen.add(name)
-            if len(self._seen) > _ENTRIES:
-                raise _refusal(self.path, f"holds more than {_ENTRIES:,} files", _YOURSELF)
             if entry.link:
                 self._links.append((name, entry))
             else:
@@ -166,7 +174,7 @@ class _Taking:
                 self._written += len(chunk)
                 self._check(self._written)
                 target.write(chunk)
-        self.progress(self.path.name, self._written, self.total)
+        self.progress(self.path.name, Bytes(self._written), self.total)
 
     def _check(self, size: int) -> None:
         if size > self._most:
@@ -179,6 +187,9 @@ class _Taking:
             raise _refusal(self.path, what, "Make room, or set TORCH_TUI_DATA to a larger disk.")
 
     def _leave_out(self, entry: _Entry, what: str) -> None:
+        if len(self.left_out) == _LEFT_OUT:
+            what = f"holds more than {_LEFT_OUT:,} entries that can't be taken, such as {self.left_out[0]}"
+            raise _refusal(self.path, what, _YOURSELF)
         self.left_out.append(BadSample(f"{self.path.name}: {entry.name}", what))
 
 
@@ -269,6 +280,7 @@ def _unzipped_name(info: zipfile.ZipInfo) -> str:
 
 def _taped(tar: tarfile.TarFile) -> Iterator[_Entry]:
     for member in tar:
+        tar.members.clear()  # type: ignore[attr-defined]  # it would keep them all
         name = _written_name(member.name)
         link = unfit = ""
         if member.issym():

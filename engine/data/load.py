@@ -17,9 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engine.data.formats import opening
 from engine.data.formats.opening import open_files
 from engine.data.samples import BadSample, Loaded, MapDataset, Progress, Samples, as_tensor
 from engine.data.sources import HUGGING_FACE, Source, check_options, described, find, row_of, unread
+from engine.data.turns import turn
 from engine.errors import DataError
 from engine.paths import bundled, data_root
 from engine.python_file import call, line_of, load_function, said
@@ -58,14 +60,25 @@ def _load_vision(source: Source, options: dict[str, Any], progress: Progress) ->
     if not source.read:
         return load_vision(source, row, options, progress)
     key = json.dumps([source.name, str(data_root()), options], sort_keys=True)
-    with _reading:
-        if not _last or _last[0][0] != key:
-            _last[:] = [(key, load_vision(source, row, options, progress))]
-        return _last[0][1]
+    with turn(_reading, source.name, progress):
+        last = next(iter(_last), None)
+        if last is None or last[0] != key:
+            last = key, load_vision(source, row, options, progress)
+            _last[:] = [last]
+        return last[1]
 
 
 _last: list[tuple[str, Loaded]] = []
 _reading = threading.Lock()
+
+
+def forget() -> None:
+    """Read every dataset anew when it is next asked for."""
+    from engine.data.formats import huggingface  # it is one of many formats
+
+    opening.forget()
+    huggingface.forget()
+    _last.clear()
 
 
 def _load_bundled(source: Source) -> Loaded:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,8 +28,8 @@ from engine.data.samples import (
 from engine.data.sources import Source, described
 from engine.data.splits import main_part
 from engine.data.transforms import as_floats
-from engine.errors import DataError
-from engine.recipe import Data, Mixed, TaskName
+from engine.errors import DataError, RecipeError
+from engine.recipe import Data, Dataset, Mixed, TaskName
 
 
 @dataclass(frozen=True)
@@ -69,26 +70,47 @@ def check_mix(data: Data, source: Source, *, encoded: bool) -> None:
 
     Where samples must be `encoded` their shape is known when they are, and checked then.
     """
+    _check_others(data)
     for number, other in enumerate(mixed_sources(data, source.task)):
         _check_kind(source, other, f"data.mix.{number}: {other.name}", encoded=encoded)
 
 
-def mixed_pieces(data: Data, source: Source, encoder: Encoder | None, progress: Progress) -> list[tuple[Loaded, Piece]]:
+def mixed_pieces(
+    data: Data, main: Loaded, source: Source, encoder: Encoder | None, progress: Progress
+) -> list[tuple[Loaded, Piece]]:
     """The datasets in `mix` with all that is trained on of them, encoded as `[data]` is: all but their test sets.
+
+    `main` is the dataset of `[data]`, `source` what is known of it when it is encoded.
 
     Raises RecipeError or DataError.
     """
-    return [_piece(each, source, encoder, progress, f"data.mix.{number}") for number, each in enumerate(data.mix)]
+    _check_others(data)
+    kind = type(main_part(main)) if encoder is not None else None
+    return [_piece(each, kind, source, encoder, progress, f"data.mix.{number}") for number, each in enumerate(data.mix)]
+
+
+def _check_others(data: Data) -> None:
+    """Raises RecipeError for a dataset in `mix` that is the one of `[data]`, of which a part is held out."""
+    ours = _identity(data)
+    for number, each in enumerate(data.mix):
+        if _identity(each) == ours:
+            what = "is the dataset of [data] itself, whose validation and test samples would be trained on"
+            raise RecipeError(f"data.mix.{number}", what, "Remove it. data.sampler draws some samples more often.")
+
+
+def _identity(data: Dataset) -> tuple[object, ...]:
+    """What tells datasets apart. Files are the same however they are read."""
+    return (os.path.realpath(data.path),) if data.path else (data.name, data.python, data.options)
 
 
 def _piece(
-    mixed: Mixed, source: Source, encoder: Encoder | None, progress: Progress, where: str
+    mixed: Mixed, kind: type | None, source: Source, encoder: Encoder | None, progress: Progress, where: str
 ) -> tuple[Loaded, Piece]:
     loaded = load(mixed, source.task, progress, where)
     where = f"{where}: {loaded.source.name}"
     part = main_part(loaded)
     measured = isinstance(part, Measured)
-    if measured != (encoder is not None):
+    if measured != (encoder is not None) or (measured and type(part) is not kind):
         what = f"is not read as {source.name} is: their samples can't be encoded alike"
         raise DataError(where, what, "Mix datasets of one format.")
     _check_kind(source, loaded.source, where, encoded=measured)
@@ -110,6 +132,9 @@ def _check_kind(source: Source, other: Source, where: str, *, encoded: bool) -> 
         raise DataError(where, what, "Mix datasets of one task.")
     if not encoded and other.shape != source.shape:
         raise _other_shape(source, other.shape, where)
+    if not encoded and source.columns and other.columns and other.columns != source.columns:
+        what = f"has the columns {', '.join(other.columns[:8])}, and {source.name} {', '.join(source.columns[:8])}"
+        raise DataError(where, what, "Mix datasets of the same columns in the same order.")
     if other.classes != source.classes or other.outputs != source.outputs:
         what = f"has {_outputs(other)}, and {source.name} has {_outputs(source)}"
         raise DataError(where, what, "Mix datasets of the same classes in the same order.")

@@ -12,7 +12,9 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from engine.data import load as loading
 from engine.data.augmentation.augment import Augment, check_for_masks
+from engine.data.formats.opening import make_room
 from engine.data.kept_split import KeptSplit
 from engine.data.load import load
 from engine.data.mixture import Piece, check_mix, mixed_pieces, mixed_sources
@@ -25,10 +27,13 @@ from engine.data.serving.server import Server
 from engine.data.sources import HUGGING_FACE, Source, described
 from engine.data.splits import Drawn, Parts, check_split, labels, shared_out, split, subset_size
 from engine.data.transforms import Standardize, fixed
+from engine.data.turns import turn
 from engine.errors import DataError, NotDownloaded, RecipeError, first_line
 from engine.recipe import Data, Recipe, TaskName
 
 PARTS = ("train", "val", "test")
+_LARGE = 1 << 26  # bytes of pictures that are measured piece by piece
+_TOGETHER = 1024
 
 
 def _untold(what: str, done: int, total: int) -> None:
@@ -98,6 +103,7 @@ def describe(
     Raises RecipeError or DataError.
     """
     data = recipe.data
+    make_room(1 + len(data.mix))
     encoded, loaded = False, None
     if data.path:
         found = _opened(data, recipe.task, reading, None)
@@ -138,13 +144,14 @@ def prepare(
     """
     check_trainable(recipe)
     data = recipe.data
+    make_room(1 + len(data.mix))
     found = _opened(data, recipe.task, progress, kept)
     source, parts, notes = found.source, found.parts, [*found.notes]
     _check_task(recipe, source)
     _check_classes(recipe, source)
     finish, facts = _fit(source, parts["train"], recipe, progress)
     pieces = [Piece(*parts["train"])]
-    for loaded, piece in mixed_pieces(data, source, found.encoder, progress):
+    for loaded, piece in mixed_pieces(data, found.loaded, source, found.encoder, progress):
         _face_bad(loaded, data, notes)
         pieces.append(piece)
         notes.append(
@@ -225,13 +232,19 @@ _last: list[_Opened] = []
 _measuring = threading.Lock()
 
 
+def forget() -> None:
+    """Read and measure every dataset anew when it is next asked for."""
+    loading.forget()
+    _last.clear()
+
+
 def _opened(data: Data, task: TaskName, progress: Progress, kept: KeptSplit | None) -> _Opened:
     loaded = load(data, task, progress)
     how = data.split, data.subset, data.on_bad_sample
     keep = bool(data.path) or data.name.startswith(HUGGING_FACE)
     # A dataset of a person's own code may be read whole here: others need not wait for it.
-    with _measuring if keep else contextlib.nullcontext():
-        last = _last[0] if keep and _last and _last[0].loaded is loaded else None
+    with turn(_measuring, loaded.source.name, progress) if keep else contextlib.nullcontext():
+        last = next((each for each in tuple(_last) if keep and each.loaded is loaded), None)
         if last is not None and kept is None and last.how == how:
             return last
         notes: list[str] = []
@@ -292,7 +305,11 @@ def _fit(
     for position, transform in enumerate(transforms):
         if isinstance(transform, Standardize):
             before = Finish(transforms[:position])
-            if isinstance(part, Samples):
+            if isinstance(part, Samples) and part.inputs.dtype == torch.uint8 and part.inputs.numel() > _LARGE:
+                # As floats all at once, and what is computed of them, they would take ten times their memory.
+                numbers = torch.arange(len(part)) if index is None else index
+                transform.fit_batches(before.inputs(part.inputs[some]) for some in torch.split(numbers, _TOGETHER))
+            elif isinstance(part, Samples):
                 inputs = before.inputs(part.inputs if index is None else part.inputs[index])
                 transform.fit(inputs, len(source.cardinalities))
             else:
@@ -322,7 +339,7 @@ def _raw_batches(part: MapDataset, index: Tensor | None, progress: Progress, siz
 
 
 def _class_counts(recipe: Recipe, pieces: Sequence[Piece], classes: int) -> tuple[int, ...] | None:
-    """How many training samples each class has; targets that are no class (an `ignore_index`) are left out.
+    """How many training samples each class has in an epoch; targets that are no class (an `ignore_index`) are left out.
 
     A dataset of one's own is only read for it, once and whole, where the loss asks for it. It may raise anything.
     """
@@ -331,9 +348,12 @@ def _class_counts(recipe: Recipe, pieces: Sequence[Piece], classes: int) -> tupl
     told = all(isinstance(piece.part, (Samples, Listed)) for piece in pieces)
     if not told and recipe.loss.class_weights != "balanced":
         return None
-    targets = torch.cat([labels(piece.part, piece.index) for piece in pieces])
-    known = targets[(targets >= 0) & (targets < classes)]
-    return tuple(torch.bincount(known, minlength=classes).tolist())
+    stop, counts = recipe.data.on_bad_sample == "stop", torch.zeros(classes, dtype=torch.float64)
+    for piece in pieces:
+        targets = labels(piece.part, piece.index, stop=stop)
+        known = targets[(targets >= 0) & (targets < classes)]
+        counts += piece.weight * torch.bincount(known, minlength=classes)
+    return tuple(counts.ceil().long().tolist())  # one that is drawn in few epochs is there
 
 
 def _check_task(recipe: Recipe, source: Source) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from engine.data.sources import Source
 
 Progress = Callable[[str, int, int], None]
-"""Told (what, so far, in all or 0), bytes or samples; may raise to cancel."""
+"""Told (what, so far, in all or 0), telling.Bytes or numbers of samples; may raise to cancel."""
 Columns = Mapping[str, np.ndarray]
 """Values by which samples can be grouped or put in order, each (N,): a column of a table, the folder of a file."""
 

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from engine.data.samples import Listed, Loaded, Measured, Part, Readable, Samples
+from engine.data.samples import BadSample, Listed, Loaded, MapDataset, Measured, Part, Readable, Samples
+from engine.data.serving.fetching import refused
 from engine.errors import DataError, RecipeError, nearest
 from engine.recipe import Data, Split, TaskName
 from engine.seeds import derive
@@ -114,12 +115,24 @@ def subset_size(count: int, subset: float) -> int:
     return max(1, round(count * subset)) if subset < 1 else min(int(subset), count)
 
 
-def labels(part: Part, index: Tensor | None) -> Tensor:
-    """The classes (N,) of the samples of these numbers. A dataset of one's own is read for it, once and whole."""
+def labels(part: Part, index: Tensor | None, *, stop: bool = False) -> Tensor:
+    """The classes (N,) of the samples of these numbers. A dataset of one's own is read for it, once and whole.
+
+    A sample of it that can't be read is of class -1, or, to `stop` at it, raised as a DataError.
+    """
     if isinstance(part, (Samples, Listed, Measured)):
         return part.targets if index is None else part.targets[index]
     numbers = range(len(part)) if index is None else index.tolist()
-    return torch.tensor([int(part[number][1]) for number in numbers], dtype=torch.long)
+    return torch.tensor([_label(part, number, stop) for number in numbers], dtype=torch.long)
+
+
+def _label(part: MapDataset, number: int, stop: bool) -> int:
+    try:
+        return int(part[number][1])
+    except BadSample as error:
+        if stop:
+            raise refused(error) from error
+        return -1
 
 
 def apportioned(counts: Tensor, total: int, most: Tensor) -> Tensor:
@@ -170,7 +183,7 @@ def _stratified(
     check_split(shares, loaded.source.task)
     found, classes = _told_apart(labels(main, None))
     counts = torch.bincount(classes, minlength=len(found))
-    if (alone := found[counts == 1].tolist()) and sizes.val + sizes.test:
+    if (alone := found[(counts == 1) & (found >= 0)].tolist()) and sizes.val + sizes.test:
         names = ", ".join(_class_name(loaded, number) for number in alone[:_SHOWN])
         more = f" and {len(alone) - _SHOWN} more" if len(alone) > _SHOWN else ""
         have = "has one sample, which is" if len(alone) == 1 else "have one sample each, which is"

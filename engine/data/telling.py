@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from engine.recipe import Dataset
+
+class Bytes(int):
+    """A number of bytes among those that Progress is told; a plain number counts samples, files or rows."""
 
 
-def reading_text(data: Dataset, what: str, done: int, total: int) -> str:
-    """`MNIST: 3.2 of 11.6 MB` of a dataset of the catalog, which is downloaded; `photos: 3 of 20` of files."""
-    if data.name:
+def reading_text(what: str, done: int, total: int) -> str:
+    """`train-images: 3.2 of 11.6 MB` of Bytes, else `photos: 3 of 20`; while it waits or can't say, `photos`."""
+    if isinstance(done, Bytes) or isinstance(total, Bytes):
         return f"{what}: {done / 1e6:.1f} of {total / 1e6:.1f} MB" if total else f"{what}: {done / 1e6:.1f} MB"
+    if not done and not total:
+        return what
     return f"{what}: {done:,} of {total:,}" if total else f"{what}: {done:,}"

@@ -65,9 +65,9 @@ def show(recipe: Recipe, where: str, *, download: bool, as_json: bool) -> int:
                 print(f"\r{line[: width() - 1]}\x1b[K", end="", file=sys.stderr, flush=True)
 
         try:
-            found = preview(recipe, lambda *news: tell(reading_text(recipe.data, *news)))
+            found = preview(recipe, lambda *news: tell(reading_text(*news)))
             assert found.view is not None
-            examined = findings(found.view, lambda what, done, total: tell(f"{what}: {done:,} of {total:,}"), _SECONDS)
+            examined = findings(found.view, lambda *news: tell(reading_text(*news)), _SECONDS)
         except StudioError as error:
             complain(f"{where}: {error}")
             return _REFUSED

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from engine.data.preview import Examination, Finding
     from engine.data.samples import Progress
     from engine.models.rows import LayerRow
-    from engine.recipe import Dataset, Recipe
+    from engine.recipe import Recipe
     from engine.trials.batch_finder import BatchSizes, Size
     from engine.trials.lr_finder import RateRange
     from engine.trials.trial import TriedOut
@@ -99,7 +99,7 @@ def find_lr(recipe: Recipe, command: Sequence[str], *, lowest: float, highest: f
     def search() -> RateRange:
         return find(
             recipe,
-            waiting.reading(recipe.data),
+            waiting.reading(),
             lowest=lowest,
             highest=highest,
             steps=steps,
@@ -138,7 +138,7 @@ def find_batch_size(recipe: Recipe, command: Sequence[str], *, largest: int, as_
     def search() -> BatchSizes:
         if not as_json:
             print(f"{'size':>6}  {'ms a step':>10}  {'samples/s':>11}  memory")
-        return find(recipe, waiting.reading(recipe.data), largest=largest, control=control, look=look)
+        return find(recipe, waiting.reading(), largest=largest, control=control, look=look)
 
     def show(found: BatchSizes) -> None:
         best, keeps = {"data.batch_size": found.recommended}, found.settings(batch_size)
@@ -200,7 +200,7 @@ def _try_out(recipe: Recipe, signals: Signals) -> TriedOut | None:
     waiting = _Waiting()
     signals.told = stop
     try:
-        return try_out(recipe, waiting.reading(recipe.data))
+        return try_out(recipe, waiting.reading())
     except Stopped:
         return None
     finally:
@@ -241,7 +241,7 @@ def _examined(recipe: Recipe, seconds: float, signals: Signals, problems: list[S
     from engine.training.control import Stopped
 
     waiting = _Waiting()
-    tell = waiting.reading(recipe.data)
+    tell = waiting.reading()
 
     def progress(what: str, done: int, total: int) -> None:
         if signals.status:
@@ -345,9 +345,9 @@ class _Waiting:
             self._shown = time.monotonic()
             print(f"\r{text[: width() - 1]}\x1b[K", end="", file=sys.stderr, flush=True)
 
-    def reading(self, data: Dataset) -> Progress:
+    def reading(self) -> Progress:
         """Told how much of the data is here."""
-        return lambda what, done, total: self._tell(reading_text(data, what, done, total))
+        return lambda what, done, total: self._tell(reading_text(what, done, total))
 
     def _tell(self, text: str) -> None:
         if self._live:

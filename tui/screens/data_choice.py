@@ -115,7 +115,7 @@ class DataChoiceScreen(LookingScreen):
                     return
                 options = given
             data = Data(path=str(path), format=entry.name, options=options)
-            errand = self.desk.data.begin("files", Errand(data))
+            errand = self.desk.data.begin("files", Errand())
 
             def read(data: Data = data, errand: Errand = errand) -> Source:
                 return self.desk.data.opened(data, task, errand)

@@ -44,7 +44,7 @@ class LookingScreen(ModellingScreen):
     def errand(self, recipe: Recipe) -> Errand:
         """The reading of a recipe's data; that of other data is called off."""
         if self._errand is None or self._read_for != recipe.data:
-            self._errand, self._read_for = self.desk.data.begin("read", Errand(recipe.data)), recipe.data
+            self._errand, self._read_for = self.desk.data.begin("read", Errand()), recipe.data
         return self._errand
 
     async def free(self, recipe: Recipe) -> Errand:
@@ -52,7 +52,7 @@ class LookingScreen(ModellingScreen):
 
         What is not read by both check and preview can be done at the same time.
         """
-        errand = self.errand(recipe) if recipe.data.path else Errand(recipe.data)
+        errand = self.errand(recipe) if recipe.data.path else Errand()
         while errand.busy and not errand.cancelled:
             await asyncio.sleep(_LOOK_S)
         return errand

@@ -241,6 +241,7 @@ class _Search:
                 raise DataError(str(path), what, f"Set {missing} in data.options.")
         found.bad.extend(records.bad)
         cells = {name: values for name, values in records.columns.items() if name not in (file, label)}
+        taken: dict[Path, str] = {}
         for number, place in enumerate(records.places):
             if number % _TOLD_EVERY == 0:
                 self.progress(f"looking at the sounds of {path.name}", number, len(records.places))
@@ -248,6 +249,8 @@ class _Search:
             sound = sounds.find(name, path.parent)
             if sound is None:
                 found.refuse(place, f"names {name or 'no file'}, which is not there once")
+            elif taken.setdefault(sound, place) != place:  # it could be trained on and tested with
+                found.refuse(place, f"names {name} again, as {taken[sound]} does")
             else:
                 value = cell_text(records.columns[label][number]).strip()
                 self._add(sound, value, {each: values[number] for each, values in cells.items()}, found)

@@ -22,11 +22,13 @@ from torch import Tensor
 
 from engine.data.formats.catalog import format_entry
 from engine.data.formats.text import Texts, Tokenizing
-from engine.data.pictures.decoding import Channels, Fit
+from engine.data.pictures.decoding import GREY, Channels, Fit
 from engine.data.pictures.given import as_picture
 from engine.data.samples import BadSample, Columns, Loaded, Part, Progress, Samples
 from engine.data.sources import HUGGING_FACE, Source, find
+from engine.data.telling import Bytes
 from engine.data.tokenizers import Kind
+from engine.data.turns import turn
 from engine.data.vision.table import USUAL
 from engine.errors import DataError, first_line, nearest
 from engine.paths import data_root
@@ -36,7 +38,6 @@ _CALLED = {"train": ("train", "training"), "val": ("validation", "valid", "val",
 _LABELS = ("label", "labels", "class", "target", "fine_label", "category", "y")
 _LOOKED_AT = 32
 _OWN = 1024  # pictures of one size keep it up to this side
-_GREY = ("1", "L", "LA", "I", "I;16")
 _last: list[tuple[str, Loaded]] = []
 _reading = threading.Lock()
 
@@ -106,15 +107,22 @@ def open_hub(data: Dataset, task: TaskName, progress: Progress) -> Loaded:
     entry = format_entry("huggingface")
     entry.check(data.options, "data.options")
     key = json.dumps([data.name, task, data.options], sort_keys=True)
-    with _reading:
-        if not _last or _last[0][0] != key:
+    with turn(_reading, data.name, progress):
+        last = next(iter(_last), None)
+        if last is None or last[0] != key:
             values = {name: entry.ready(name, value) for name, value in data.options.items()}
             loaded = open_huggingface(Path(data.name), task, progress, **values)
             with contextlib.suppress(OSError):
                 data_root().mkdir(parents=True, exist_ok=True)
                 loaded.source.marker.touch()
-            _last[:] = [(key, loaded)]
-        return _last[0][1]
+            last = key, loaded
+            _last[:] = [last]
+        return last[1]
+
+
+def forget() -> None:
+    """Read it anew when it is next asked for."""
+    _last.clear()
 
 
 @dataclass(frozen=True)
@@ -151,11 +159,17 @@ def _loaded(read: Callable[[Any], Any], source: Source, wanted: _Wanted, progres
     label = _label(first, wanted)
     classes = _class_names(splits, label) if wanted.task == "classification" else ()
     targets = {part: _targets(split, label, classes, wanted) for part, split in splits.items()}
-    kept = {part: split for part, split in splits.items() if not _hidden(targets[part])}
-    if not kept:
+    labelled = {part: _labelled(split, targets[part]) for part, split in splits.items()}
+    kept = {part: each for part, each in labelled.items() if len(each.rows)}
+    if "all" not in kept and "train" not in kept:
         raise DataError(wanted.where, f"has no value in the column '{label}'", "Set options.label.")
     columns = _inputs(first, label, wanted)
-    parts, shape = _parts(kept, targets, columns, wanted)
+    parts, shape = _parts(kept, columns, wanted)
+    bad = [
+        BadSample(f"{part} {row}", f"has no value in the column '{label}'")
+        for part, each in kept.items()
+        for row in np.setdiff1d(np.arange(len(splits[part])), each.rows).tolist()
+    ]
     numbers = shape == (len(columns),) and len(columns) > 1
     made = replace(
         source,
@@ -165,7 +179,7 @@ def _loaded(read: Callable[[Any], Any], source: Source, wanted: _Wanted, progres
         classes=classes,
         columns=columns if numbers else (),
     )
-    return Loaded(made, parts)
+    return Loaded(made, parts, bad)
 
 
 @contextlib.contextmanager
@@ -180,7 +194,12 @@ def _telling(progress: Progress) -> Iterator[None]:
     def update(bar: Any, count: float | None = 1) -> None:
         bar.n = getattr(bar, "n", 0) + (count or 0)
         try:
-            progress("Hugging Face", int(bar.n), int(getattr(bar, "total", 0) or 0))
+            done = int(bar.n)
+            progress(
+                "Hugging Face",
+                Bytes(done) if getattr(bar, "unit", "") == "B" else done,
+                int(getattr(bar, "total", 0) or 0),
+            )
         except BaseException as error:
             cancelled.append(error)
             if threading.get_ident() == ours:
@@ -287,8 +306,9 @@ def _class_names(splits: Mapping[str, Any], label: str) -> tuple[str, ...]:
     named = getattr(next(iter(splits.values())).features[label], "names", None)
     if named:
         return tuple(named)
-    values = {value for split in splits.values() for value in _array(split, label).tolist()}
-    return tuple(str(value) for value in sorted(values, key=lambda value: (isinstance(value, str), value)))
+    values = {value for split in splits.values() for value in _array(split, label).tolist() if not _absent(value)}
+    plain = {_plain(value) for value in values}
+    return tuple(str(value) for value in sorted(plain, key=lambda value: (isinstance(value, str), value)))
 
 
 def _targets(split: Any, label: str, classes: Sequence[str], wanted: _Wanted) -> Tensor:
@@ -305,34 +325,58 @@ def _targets(split: Any, label: str, classes: Sequence[str], wanted: _Wanted) ->
     if hasattr(feature, "names"):
         return torch.from_numpy(np.nan_to_num(values.astype(np.float64), nan=-1).astype(np.int64))
     numbers = {name: number for number, name in enumerate(classes)}
-    return torch.tensor([numbers[str(value)] for value in values.tolist()], dtype=torch.long)
+    found = [-1 if _absent(value) else numbers[str(_plain(value))] for value in values.tolist()]
+    return torch.tensor(found, dtype=torch.long)
 
 
-def _hidden(targets: Tensor) -> bool:
-    """Whether the labels are kept back, as of many a test set: all -1."""
-    return not targets.is_floating_point() and bool((targets < 0).all())
+def _absent(value: Any) -> bool:
+    """Whether a cell has nothing in it: NumPy knows that of numbers as NaN, which is not even itself."""
+    return value is None or value != value
+
+
+def _plain(value: Any) -> Any:
+    """A whole number that became a float, as numbers do beside empty cells, as it was."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+@dataclass(frozen=True)
+class _Labelled:
+    """The samples of a part that have a label: their numbers there, and their targets."""
+
+    split: Any
+    rows: np.ndarray
+    targets: Tensor
+
+
+def _labelled(split: Any, targets: Tensor) -> _Labelled:
+    """A part without the samples whose labels are missing, or kept back (-1), as all of many a test set are."""
+    there = ~torch.isnan(targets).any(1) if targets.is_floating_point() else targets >= 0
+    rows = there.nonzero().flatten()
+    return _Labelled(split if bool(there.all()) else split.select(rows.numpy()), rows.numpy(), targets[rows])
 
 
 # Inputs
 
 
 def _parts(
-    splits: Mapping[str, Any], targets: Mapping[str, Tensor], columns: Sequence[str], wanted: _Wanted
+    found: Mapping[str, _Labelled], columns: Sequence[str], wanted: _Wanted
 ) -> tuple[dict[str, Part], tuple[int, ...]]:
+    splits = {part: each.split for part, each in found.items()}
+    targets = {part: each.targets for part, each in found.items()}
+    places = {part: [f"{part} {row}" for row in each.rows.tolist()] for part, each in found.items()}
     features = next(iter(splits.values())).features
     if len(columns) == 1 and _is_picture(features[columns[0]]):
         shape = _shape(splits, columns[0], wanted)
-        pictures = {part: HubPictures(split, columns[0], targets[part], shape, wanted.fit, part)
+        pictures = {part: HubPictures(split, columns[0], targets[part], shape, wanted.fit, places[part])
                     for part, split in splits.items()}  # fmt: skip
         return cast(dict[str, Part], pictures), shape
     if len(columns) == 1 and _is_text(features[columns[0]]):
         texts = {part: [text or "" for text in _array(split, columns[0]).tolist()] for part, split in splits.items()}
-        places = {part: [f"{part} {row}" for row in range(len(texts[part]))] for part in splits}
         return {part: Texts(texts[part], targets[part], places[part], {}, wanted.how) for part in splits}, ()
     made: dict[str, Part] = {}
     for part, split in splits.items():
         inputs = _numbers(split, columns, wanted)
-        made[part] = Samples(inputs, targets[part])
+        made[part] = Samples(inputs, targets[part], places[part])
     return made, tuple(cast(Samples, next(iter(made.values()))).inputs.shape[1:])
 
 
@@ -364,7 +408,7 @@ def _shape(splits: Mapping[str, Any], column: str, wanted: _Wanted) -> tuple[int
             with contextlib.suppress(Exception):  # a damaged one is found when it is read
                 image = split[number][column]
                 sizes.add((image.height, image.width))
-                grey = grey and image.mode in _GREY
+                grey = grey and image.mode in GREY
     if not sizes:
         raise DataError(wanted.where, f"no picture in the column '{column}' can be read", "Look at its files.")
     own = next(iter(sizes)) if len(sizes) == 1 and max(max(sizes)) <= _OWN else (USUAL, USUAL)
@@ -378,12 +422,12 @@ class HubPictures:
     """Pictures of a dataset of Hugging Face, decoded when they are asked for: bytes (C, H, W), and the target."""
 
     def __init__(
-        self, split: Any, column: str, targets: Tensor, shape: tuple[int, int, int], fit: Fit, part: str
+        self, split: Any, column: str, targets: Tensor, shape: tuple[int, int, int], fit: Fit, places: Sequence[str]
     ) -> None:
         self._pictures, self._column = split.select_columns([column]), column
         self._shape, self._fit = shape, fit
         self.targets = targets
-        self.places = [f"{part} {number}" for number in range(len(targets))]
+        self.places = places
         self.columns: Columns = {}
 
     def __len__(self) -> int:

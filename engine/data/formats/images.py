@@ -21,6 +21,7 @@ from engine.data.pictures.framing import MAX_PIXELS, frame_of
 from engine.data.pictures.labels import TABLES, find_labels, labelled
 from engine.data.pictures.names import Names, shown
 from engine.data.pictures.scanning import Scan, scan
+from engine.data.reading.decoding import check_encoding
 from engine.data.samples import BadSample, Columns, Loaded, Progress
 from engine.data.sources import Source
 from engine.errors import DataError
@@ -71,6 +72,7 @@ def open_images(
     labels: str = "",
     file_column: str = "",
     label_column: str | tuple[str, ...] = "",
+    encoding: str = "utf-8",
     max_pixels: int = MAX_PIXELS,
     verify: bool = False,
 ) -> Loaded:
@@ -85,6 +87,7 @@ def open_images(
         labels: the CSV of labels, in the folder or beside it; empty finds the only one.
         file_column: its column of file names; empty finds it.
         label_column: its column of labels, or a list of columns of numbers to predict; empty finds it.
+        encoding: that of the CSV, such as "cp1252".
         max_pixels: a picture of more pixels is bad; its size is read before it is decoded.
         verify: look at the header of every picture when the folder is first opened, to list bad ones before training.
 
@@ -92,6 +95,7 @@ def open_images(
         DataError, RecipeError: there is nothing to learn from in the folder, or an option makes no sense.
     """
     where = f"data.path: {path}"
+    check_encoding(encoding)
     if not path.is_dir():
         raise DataError(where, "is no folder of pictures", "Name the folder; a CSV of labels is options.labels.")
     found = scan(path, progress)
@@ -101,7 +105,7 @@ def open_images(
     parts: Mapping[str, _Part]
     if labels or task == "regression" or _by_table(found, _folders_in(found, b"")):
         file = find_labels(path, labels, found.others.get(b"", ()))
-        parts, classes, bad = _from_table(file, found, task, file_column, wanted)
+        parts, classes, bad = _from_table(file, found, task, file_column, wanted, encoding)
     else:
         parts, classes, bad = _from_folders(found, where)
     frame, unreadable = frame_of(
@@ -157,8 +161,10 @@ _Found = tuple[Mapping[str, _Part], tuple[str, ...], list[BadSample]]
 """Parts, classes, and what is wrong."""
 
 
-def _from_table(file: Path, found: Scan, task: TaskName, file_column: str, label_columns: Sequence[str]) -> _Found:
-    rows = labelled(file, found.names, task, file_column, label_columns)
+def _from_table(
+    file: Path, found: Scan, task: TaskName, file_column: str, label_columns: Sequence[str], encoding: str
+) -> _Found:
+    rows = labelled(file, found.names, task, file_column, label_columns, encoding)
     names = found.names.take(rows.numbers)
     if isinstance(rows.labels, np.ndarray):
         targets = torch.from_numpy(rows.labels).float()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import threading
@@ -14,12 +15,18 @@ from typing import Any
 from engine.data.archives import is_archive, opened
 from engine.data.formats.catalog import find_format
 from engine.data.samples import BadSample, Loaded, Progress
+from engine.data.turns import turn
 from engine.errors import DataError, first_line
 from engine.recipe import Dataset, TaskName
 
-_KEPT = 3
+_KEPT = 2
+_room = [_KEPT]
 _kept: OrderedDict[tuple[object, ...], Loaded] = OrderedDict()
+_forgotten = [0]  # how often
 _reading = threading.Lock()
+_LOOKED_AT = 4096
+"""Entries that a signature costs at most: a few milliseconds, at every edit."""
+_WRITTEN_AGAIN = frozenset({".csv", ".tsv", ".parquet", ".npy", ".npz", ".jsonl", ".json", ".txt", ".arrow"})
 
 
 def open_files(data: Dataset, task: TaskName, progress: Progress, where: str = "data") -> Loaded:
@@ -31,7 +38,7 @@ def open_files(data: Dataset, task: TaskName, progress: Progress, where: str = "
     """
     path = Path(data.path)
     try:
-        signed = _signature(path)
+        signed = _signature(path), _beside(path, data.options)
     except OSError as error:
         what = "does not exist" if isinstance(error, FileNotFoundError) else str(error.strerror or error)
         raise DataError(f"{where}.path: {path}", what, "Check the path.") from error
@@ -45,10 +52,12 @@ def open_files(data: Dataset, task: TaskName, progress: Progress, where: str = "
     entry = find_format(data.format, path, where)
     entry.check(data.options, f"{where}.options")
     key = (os.path.abspath(given), entry.name, task, json.dumps(data.options, sort_keys=True, default=str), signed)
-    with _reading:  # the studio asks for shapes and for samples at the same time: once is enough
-        if key in _kept:
-            _kept.move_to_end(key)
-            return _kept[key]
+    # The studio asks for shapes and for samples at the same time: once is enough.
+    with turn(_reading, path.name, progress):
+        if (known := _kept.pop(key, None)) is not None:
+            _kept[key] = known  # the last one again
+            return known
+        begun = _forgotten[0]
         try:
             loaded: Loaded = entry.target(path, task, progress, **_ready(entry, data.options))
         except OSError as error:
@@ -59,16 +68,25 @@ def open_files(data: Dataset, task: TaskName, progress: Progress, where: str = "
         if given != path:
             source = replace(loaded.source, name=given.name, path=str(given))
             loaded = replace(loaded, source=source, bad=(*left_out, *loaded.bad))
-        _kept[key] = loaded
-        while len(_kept) > _KEPT:
-            _kept.popitem(last=False)
+        if begun == _forgotten[0]:
+            _kept[key] = loaded
+            while len(_kept) > _room[0]:
+                _kept.popitem(last=False)
         return loaded
 
 
+def make_room(datasets: int) -> None:
+    """Keep as many as a recipe has, which are all asked for at every edit, and no more: they may take gigabytes."""
+    _room[0] = max(_KEPT, datasets)
+
+
 def forget() -> None:
-    """Read everything anew when it is next asked for: files may have changed without their folder showing it."""
-    with _reading:
-        _kept.clear()
+    """Read everything anew when it is next asked for: files may have changed without their folder showing it.
+
+    What is being read at this moment is not waited for, and not kept.
+    """
+    _forgotten[0] += 1
+    _kept.clear()
 
 
 def _ready(entry: Any, options: dict[str, Any]) -> dict[str, Any]:
@@ -76,14 +94,49 @@ def _ready(entry: Any, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _signature(path: Path) -> tuple[object, ...]:
-    """What changes when files come or go: of a file its size and time, of a folder the times of all folders in it."""
+    """What changes when files come or go: of a file its size and time, of a folder the times of the folders in it.
+
+    Of tables and texts beside these folders also sizes and times: they are written again in place. Folders are looked
+    into from the top on, as far as a look may cost; what lies deeper is read anew after `forget`.
+    """
     own = path.stat()
     if not path.is_dir():
         return own.st_ino, own.st_size, own.st_mtime_ns
-    found: list[tuple[str, int]] = [("", own.st_mtime_ns)]
-    with os.scandir(path) as entries:
-        for entry in entries:
-            with contextlib.suppress(OSError):
-                if entry.is_dir(follow_symlinks=False):
-                    found.append((entry.name, entry.stat(follow_symlinks=False).st_mtime_ns))
+    found: list[tuple[str, int, int]] = [("", 0, own.st_mtime_ns)]
+    level, left = [str(path)], _LOOKED_AT
+    while level and left > 0:
+        below: list[str] = []
+        for folder in level:
+            with contextlib.suppress(OSError), os.scandir(folder) as entries:
+                # Those of a folder in the disk's order, which stays the same while nothing comes or goes.
+                for entry in itertools.islice(entries, left):
+                    left -= 1
+                    if entry.is_dir(follow_symlinks=False):
+                        about = entry.stat(follow_symlinks=False)
+                        found.append((entry.path, 0, about.st_mtime_ns))
+                        if about.st_nlink != 2:  # else it has no folders, on disks that count them
+                            below.append(entry.path)
+                    elif os.path.splitext(entry.name)[1].lower() in _WRITTEN_AGAIN:
+                        about = entry.stat()
+                        found.append((entry.path, about.st_size, about.st_mtime_ns))
+            if left <= 0:
+                break
+        level = sorted(below)
     return tuple(sorted(found))
+
+
+def _beside(path: Path, options: dict[str, Any]) -> tuple[object, ...]:
+    """The same of files that lie beside a path and are read with it: labels of pictures, targets of arrays."""
+    folder = path.parent
+    if path.is_dir():
+        files = [folder / f"{path.name}.csv", folder / "labels.csv"]
+    else:
+        files = sorted(folder.glob("*.npy")) if path.suffix.lower() == ".npy" else []
+    said = [value for value in options.values() if isinstance(value, str) and value]
+    files += [each / value for value in said for each in (path, folder)]
+    found: list[tuple[str, int, int]] = []
+    for file in files:
+        with contextlib.suppress(OSError, ValueError):  # most of them are not there, or no names of files
+            about = file.stat()
+            found.append((str(file), about.st_size, about.st_mtime_ns))
+    return tuple(found)

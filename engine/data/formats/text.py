@@ -16,6 +16,7 @@ from engine.data.reading.labelled import Gathered, as_targets, files_below, lead
 from engine.data.reading.records import RECORDS, Records, cell_text, column_named, read_records
 from engine.data.samples import Columns, Loaded, Part, Progress, Samples
 from engine.data.sources import Source
+from engine.data.telling import Bytes
 from engine.data.tokenizers import FEWEST, Kind, Tokenizer, measure
 from engine.errors import DataError, RecipeError
 from engine.recipe import TaskName
@@ -219,7 +220,7 @@ class _Reader:
         if leads_out(self.root, path, self.found.refuse):
             return
         place = place_in(self.root, path)
-        self.progress(f"reading {path.name}", 0, path.stat().st_size)
+        self.progress(f"reading {path.name}", Bytes(0), path.stat().st_size)
         if path.suffix.lower() in RECORDS:
             self._read_rows(path, read_records(path, place, self.encoding))
             return

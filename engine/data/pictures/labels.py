@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.data.pictures.names import Names, shown
+from engine.data.reading.decoding import WrongEncoding, decode
 from engine.data.samples import BadSample
 from engine.errors import DataError, nearest
 from engine.recipe import TaskName
@@ -34,12 +36,14 @@ class Labelled:
     bad: Sequence[BadSample]
 
 
-def labelled(file: Path, names: Names, task: TaskName, file_column: str, label_columns: Sequence[str]) -> Labelled:
+def labelled(
+    file: Path, names: Names, task: TaskName, file_column: str, label_columns: Sequence[str], encoding: str = "utf-8"
+) -> Labelled:
     """Read the table `file` and find its pictures among `names`. Raises DataError for a table that can't be used.
 
     A row without a picture or a label, a picture without a row and one with two are told of one by one.
     """
-    header, rows = _table(file)
+    header, rows = _table(file, encoding)
     known = _by_name(names)
     files = (
         _column(file, header, file_column, "data.options.file_column")
@@ -90,18 +94,16 @@ def labelled(file: Path, names: Names, task: TaskName, file_column: str, label_c
     )
 
 
-def _table(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+def _table(file: Path, encoding: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """The first line, and all others with their numbers. Raises DataError."""
     try:
-        with open(file, encoding="utf-8-sig", newline="") as text:
-            sample = text.read(4096)
-            text.seek(0)
-            line = sample.partition("\n")[0]
-            delimiter = max(",;\t", key=line.count)
-            reader = csv.reader(text, delimiter=delimiter)
-            rows = [(reader.line_num, cells) for cells in reader if cells]
-    except UnicodeDecodeError as error:
-        raise DataError(str(file), f"is no UTF-8: {error.reason} at byte {error.start}", "Save it as UTF-8.") from error
+        text = decode(file.read_bytes(), encoding)
+        line = text.partition("\n")[0]
+        delimiter = max(",;\t", key=line.count)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        rows = [(reader.line_num, cells) for cells in reader if cells]
+    except WrongEncoding as error:
+        raise error.error(file) from error
     except csv.Error as error:
         raise DataError(str(file), f"can't be read as a table: {error}", "Save it as CSV.") from error
     if len(rows) < 2:

@@ -15,7 +15,7 @@ from engine.data.augmentation.augment import Augment
 from engine.data.preview.drawn import Sample
 from engine.data.preview.view import View, tried
 from engine.data.serving.batches import Finish
-from engine.data.transforms import Standardize, is_random, transforms
+from engine.data.transforms import Standardize, fixed, is_random, transforms
 from engine.errors import RecipeError
 from engine.recipe import Part
 
@@ -62,12 +62,12 @@ def fitting(view: View, *, aside: bool = False) -> list[tuple[Entry, bool]]:
     for entry in transforms().values():
         random = is_random(entry)
         taken = noise if random else transformed
-        if entry.target is Standardize:  # measured for each column, before which it changes nothing
-            fits = noise.ndim == 2 and not source.vocabulary
+        if entry.target is Standardize:  # measured for each column or band, before which it changes nothing
+            fits = (noise.ndim == 2 or source.rate > 0) and not source.vocabulary
         elif taken.ndim != 4 and hasattr(v2, entry.name):
             fits = False
         else:
-            fits = (random and aside) or _takes(entry, taken, random=random)
+            fits = (random and aside) or _takes(entry, taken, source.rate, random=random)
         if fits:
             found.append((entry, random))
     return found
@@ -92,7 +92,7 @@ def _values(entry: Entry) -> dict[str, Any] | None:
     return {name: _TRIED[name] for name in needed} if all(name in _TRIED for name in needed) else None
 
 
-def _takes(entry: Entry, noise: Tensor, *, random: bool) -> bool:
+def _takes(entry: Entry, noise: Tensor, rate: int, *, random: bool) -> bool:
     """Whether it makes another batch of numbers of `noise` (2, …)."""
     values = _values(entry)
     if values is None:
@@ -100,7 +100,7 @@ def _takes(entry: Entry, noise: Tensor, *, random: bool) -> bool:
     part = Part.model_validate({"name": entry.name, **values})
     try:
         with warnings.catch_warnings(action="ignore"):  # torchvision's deprecated ones say so
-            result = Augment([part])(noise, 0) if random else Finish([entry.make(values, "")]).inputs(noise)
+            result = Augment([part])(noise, 0) if random else Finish(fixed([part], rate=rate)).inputs(noise)
     except Exception:  # torchvision raises whatever it likes for what does not fit
         return False
     if not isinstance(result, Tensor) or len(result) != len(noise):

@@ -18,6 +18,7 @@ from engine.data.preview.oddness import features, oddness
 from engine.data.samples import BadSample, Listed, Progress, Readable, Samples, as_tensor
 from engine.data.serving.batches import Finish
 from engine.data.serving.fetching import collate
+from engine.data.sources import HUGGING_FACE
 from engine.data.transforms import Standardize, fixed
 from engine.errors import RecipeError, first_line
 from engine.recipe import Part, Recipe
@@ -44,7 +45,8 @@ class View:
         data = recipe.data.model_copy(update={"on_bad_sample": "skip"})
         self.source, self.opened = opened(data, recipe.task, [], progress)
         # What was read last is kept, so this reads nothing again.
-        self.bad: Sequence[BadSample] = load(recipe.data, recipe.task, progress).bad if recipe.data.path else ()
+        kept = bool(recipe.data.path) or recipe.data.name.startswith(HUGGING_FACE)
+        self.bad: Sequence[BadSample] = load(recipe.data, recipe.task, progress).bad if kept else ()
         self.sizes = {name: len(part) if index is None else len(index) for name, (part, index) in self.opened.items()}
         self._orders: dict[tuple[str, int | None, bool], list[int]] = {}
         self._read_labels: dict[str, Tensor | None] = {}
@@ -134,7 +136,7 @@ class View:
 
     def prepared(self, transforms: Sequence[Part]) -> list[Any]:
         """Fixed transforms, those that are measured measured on the training samples. Raises RecipeError."""
-        made = fixed(transforms)
+        made = fixed(transforms, rate=self.source.rate)
         for position, transform in enumerate(made):
             part, index = self.part("train")
             if isinstance(transform, Standardize) and isinstance(part, Samples):

@@ -79,7 +79,7 @@ def _wide(raw: bytes) -> str:
 
 def _fits(raw: bytes, encoding: str) -> bool:
     try:
-        raw.decode(encoding)
+        codecs.getincrementaldecoder(encoding)().decode(raw)  # a character may be cut at the end
     except UnicodeError:
         return False
     return True

@@ -17,7 +17,7 @@ from engine.data.augmentation.augment import Augment
 from engine.data.samples import Samples
 from engine.data.serving.mixing import Mixing
 from engine.data.serving.order import Drawing, Order
-from engine.data.transforms import Normalize, as_floats
+from engine.data.transforms import Normalize, Standardize, as_floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class Finish:
     def _transformed(self, inputs: Tensor, raw: Tensor) -> Tensor:
         ours = raw.dtype == torch.uint8  # the floats are new; others may be the dataset itself
         for transform in self.transforms:
-            if ours and isinstance(transform, Normalize):
+            if ours and isinstance(transform, (Normalize, Standardize)):
                 inputs = transform.in_place(inputs)
             else:
                 inputs, ours = transform(inputs), False
@@ -186,6 +186,8 @@ class TensorBatches:
         for first in range(start, self.samples, size):
             index = order[first : first + size]
             left = len(index)
+            if self._order.seed is None and self._good is not None and not self._good[index].any():
+                continue  # the sample that would stand in for these would be counted twice
             index = self._readable(index).to(self._inputs.device)  # they may have been moved since
             inputs, targets = self._inputs.index_select(0, index), self._targets.index_select(0, index)
             yield self._made(inputs, _numbers(targets), self._order.batch_seed(epoch, first), left - len(index))

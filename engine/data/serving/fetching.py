@@ -17,6 +17,7 @@ from torch.utils.data import Dataset, default_collate, get_worker_info
 
 from engine.data.samples import BadSample, Listed, MapDataset, Progress, Samples, as_tensor
 from engine.data.serving.workers import Failed, Slots, unreadable
+from engine.data.telling import Bytes
 from engine.errors import DataError, first_line
 from engine.python_file import Packed
 from engine.seeds import derive
@@ -31,13 +32,14 @@ NAMED = 20
 class Partial:
     """A raw batch without its samples that can't be read: `lacking` positions of the order, `bad` as (number, why).
 
-    Where none can be read it has the next one of the dataset.
+    Where none can be read it has the next one of the dataset, which `stands_in`: training has no step without a sample.
     """
 
     inputs: Tensor
     targets: Tensor
     lacking: int
     bad: Sequence[tuple[int, BadSample]]
+    stands_in: bool = False
 
 
 class Skipped:
@@ -111,7 +113,8 @@ class Fetch(Dataset[Any]):
         if not bad:
             return self._collated(pairs, keys)
         lacking = len(keys) - len(pairs)
-        if not pairs:
+        stands_in = not pairs
+        if stands_in:
             epoch, last = keys[-1]
             count = len(self._data) if self._index is None else len(self._index)
             for step in range(1, count + 1):
@@ -121,7 +124,7 @@ class Fetch(Dataset[Any]):
             else:
                 raise DataError(bad[0][1].place, f"{bad[0][1].what}, and no other sample can be read", "Mend the data.")
             lacking = len(keys) - 1
-        return Partial(*self._collated(pairs, keys), lacking, bad)
+        return Partial(*self._collated(pairs, keys), lacking, bad, stands_in)
 
     def _read(self, keys: Sequence[tuple[int, int]], bad: list[tuple[int, BadSample]]) -> list[Any]:
         """Samples of these keys; those that can't be read and are skipped are put into `bad`."""
@@ -194,11 +197,11 @@ def read_all(
 
     with ThreadPoolExecutor(min(8, cores()), "reading") as pool:
         for start in range(0, len(numbers), _AT_ONCE):
-            list(pool.map(read, range(start, min(start + _AT_ONCE, len(numbers)))))
-            if skipped is None and (first_bad := next(filter(None, bad), None)):
-                raise refused(first_bad) from first_bad
             done = min(start + _AT_ONCE, len(numbers))
-            progress(f"reading {name}", done * part.sample_bytes, len(numbers) * part.sample_bytes)
+            list(pool.map(read, range(start, done)))
+            if skipped is None and (first_bad := next(filter(None, bad[start:done]), None)):
+                raise refused(first_bad) from first_bad
+            progress(f"reading {name}", Bytes(done * part.sample_bytes), len(numbers) * part.sample_bytes)
     if skipped is not None:
         skipped.note(filter(None, bad))
     good = torch.tensor([each is None for each in bad])

@@ -76,6 +76,9 @@ class LoaderBatches:
         if self._streams:
             raws = self._ahead = Ahead(raws, self._streams)
         for first, raw in zip(range(start, self.samples, self.batch_size), raws, strict=True):
+            if isinstance(raw, Partial) and raw.stands_in and self._order.seed is None:
+                self._note(raw)  # evaluation would count the sample that stands in twice
+                continue
             yield self._finished(raw, epoch, first)
 
     def indices(self, epoch: int, start: int) -> list[int]:

@@ -77,11 +77,15 @@ class Mixing:
         return bool(self._steps)
 
     def __call__(self, inputs: Tensor, targets: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """Inputs (B, …) and class numbers (B,) → mixed inputs, and the share (B, K) that each class has in them."""
+        """Inputs (B, …) and class numbers (B,) → mixed inputs, and the share (B, K) that each class has in them.
+
+        A number below 0 is of no class, as torch's `ignore_index` is: it has no share.
+        """
         inputs = as_floats(inputs)
         # Not one_hot: on a GPU it waits for the greatest class.
         shares = torch.zeros(len(targets), self._classes, device=targets.device)
-        shares.scatter_(1, targets.unsqueeze(1), 1.0)
+        rows = targets.unsqueeze(1)
+        shares.scatter_(1, rows.clamp_min(0), (rows >= 0).float())
         for position, mix, alpha in self._steps:
             inputs, shares = mix(inputs, shares, alpha, np.random.default_rng(derive(seed, position)))
         return inputs, shares

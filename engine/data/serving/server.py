@@ -79,7 +79,8 @@ class Server:
         """How training samples are drawn; None for each once an epoch."""
         sizes, weights = [len(piece) for piece in pieces], [piece.weight for piece in pieces]
         if self._data.sampler == "balanced":
-            known = torch.cat([labels(piece.part, piece.index) for piece in pieces])
+            stop = self._skipped is None
+            known = torch.cat([labels(piece.part, piece.index, stop=stop) for piece in pieces])
             each = torch.tensor(weights, dtype=torch.float64).repeat_interleave(torch.tensor(sizes))
             return Balanced(known, classes, mixed_samples(sizes, weights), each)
         return Mixture(sizes, weights) if len(pieces) > 1 else None

@@ -58,7 +58,13 @@ class Standardize:
     def __call__(self, inputs: Tensor) -> Tensor:
         if self.mean is None or self.std is None:
             return inputs
-        return (inputs - self.mean.to(inputs.device)) / self.std.to(inputs.device)
+        return (inputs - self.mean.to(inputs.device)).div_(self.std.to(inputs.device))
+
+    def in_place(self, inputs: Tensor) -> Tensor:
+        """The same, into the memory of `inputs`."""
+        if self.mean is None or self.std is None:
+            return inputs
+        return inputs.sub_(self.mean.to(inputs.device)).div_(self.std.to(inputs.device))
 
 
 def _steps_as_samples(sound: Tensor) -> Tensor:

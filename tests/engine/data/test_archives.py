@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import shutil
@@ -301,3 +302,34 @@ def test_a_recipes_path_may_be_an_archive(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "numbers.zip").write_bytes(b"no")
     with pytest.raises(DataError, match="is cut short or damaged"):
         open_files(Data(**data), "classification", quiet)
+
+
+def test_two_archives_of_one_name_are_unpacked_at_the_same_time(tmp_path: Path) -> None:
+    first, second = tmp_path / "a" / "photos.zip", tmp_path / "b" / "photos.zip"
+    for path in (first, second):
+        path.parent.mkdir()
+        pack_zip(path, {f"{path.parent.name}{number}.txt": b"x" for number in range(4)})
+    inner: list[dict[str, bytes]] = []
+
+    def meanwhile(what: str, done: int, total: int) -> None:
+        if not inner:
+            inner.append({})
+            inner[0] = contents(opened(second, quiet)[0])
+
+    assert sorted(contents(opened(first, meanwhile)[0])) == [f"a{number}.txt" for number in range(4)]
+    assert sorted(inner[0]) == [f"b{number}.txt" for number in range(4)]
+
+
+def test_one_that_holds_a_multitude_of_entries_can_be_called_off_and_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = tarfile.TarInfo("a.txt").tobuf()
+    with gzip.open(tmp_path / "many.tar.gz", "wb") as packed:
+        packed.write(entry * 3000 + bytes(tarfile.RECORDSIZE))
+    told: list[str] = []
+    assert len(opened(tmp_path / "many.tar.gz", lambda what, done, total: told.append(what))[1]) == 2999
+    assert told.count("many.tar.gz") == 3  # twice for what it looks through, once for the file
+    another = tmp_path / "many2.tar.gz"
+    shutil.copy(tmp_path / "many.tar.gz", another)
+    monkeypatch.setattr(archives, "_LEFT_OUT", 100)
+    assert "holds more than 100 entries that can't be taken, such as many2.tar.gz: a.txt" in refusal(another)

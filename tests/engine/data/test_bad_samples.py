@@ -240,3 +240,32 @@ def test_held_and_streamed_samples_are_the_same_bits(make: Any) -> None:
 
     for one, two in zip(inputs(False), inputs(True), strict=True):
         assert torch.equal(one, two)
+
+
+PLAIN = FILE.replace("    columns = {}\n", "").replace("    sample_bytes = BYTES\n", "")
+"""A dataset whose classes are only known by reading it."""
+
+
+@pytest.mark.parametrize("more", [{"sampler": "balanced"}, {"split": {"how": "stratified"}}])
+def test_classes_that_must_be_read_leave_bad_samples_to_the_recipe(tmp_path: Path, more: dict[str, Any]) -> None:
+    file = tmp_path / "plain.py"
+    file.write_text(PLAIN)
+    layers = [{"name": "Flatten"}, {"name": "Linear", "out_features": "classes"}]
+    values = {"python": f"{file}:make", "options": {"bad": [7]}, "num_workers": 0, **more}
+    recipe = Recipe.from_values({"data": {**values, "on_bad_sample": "skip"}, "model": {"layers": layers}})
+    data = ready(recipe)
+    assert not isinstance(data.train, TensorBatches)
+    assert 7 not in {number for batch in epochs(data.train) for number in numbers(batch)}
+    whole = {"data.split.train": 1.0, "data.split.val": 0.0, "data.split.test": 0.0}
+    with pytest.raises(DataError, match=r"photos/7\.jpg: is cut off"):
+        list(ready(recipe.override({"data.on_bad_sample": "stop", **whole})).train.epoch(0))
+
+
+def test_evaluation_counts_no_sample_twice_for_a_batch_without_any(make: Any) -> None:
+    part = opened(make([2, 3, 9], count=12).data, "classification", [])[1]["train"][0]
+    assert isinstance(part, Listed)
+    order, skipped = torch.arange(10), Skipped(lambda text: None)
+    held, good = read_all(part, order, "photos", lambda what, done, total: None, skipped)
+    loader = LoaderBatches(part, order, Finish(()), 2, CPU, skipped=skipped)
+    for batches in (loader, TensorBatches(held, Finish(()), 2, good=good)):
+        assert [numbers(batch) for batch in batches.epoch(0)] == [[0, 1], [4, 5], [6, 7], [8]]

@@ -271,3 +271,18 @@ def test_what_is_not_here_yet_hinders_no_training_which_downloads_it(
     job = train(wanted, root)
     assert job.history.error is None
     assert not check(wanted).problems
+
+
+@pytest.mark.parametrize("labels", [["a", None, "b"], [0, None, 1]])
+def test_a_sample_without_a_label_is_bad_and_of_no_class(tmp_path: Path, labels: list[Any]) -> None:
+    import datasets
+
+    rows = {"text": [f"word{number}" for number in range(6)], "label": labels * 2}
+    datasets.Dataset.from_dict(rows).save_to_disk(str(tmp_path / "saved"))
+    loaded = read(tmp_path / "saved")
+    assert loaded.source.classes == tuple(str(each) for each in labels if each is not None)
+    assert [bad.place for bad in loaded.bad] == ["all 1", "all 4"]
+    part: Any = loaded.parts["all"]
+    assert part.targets.tolist() == [0, 1, 0, 1]
+    assert list(part.texts) == ["word0", "word2", "word3", "word5"]
+    assert list(part.places) == ["all 0", "all 2", "all 3", "all 5"]

@@ -197,3 +197,10 @@ def test_a_loader_mixes_too() -> None:
     data = prepare(digits({"data.augment": [MIXUP], "data.in_memory": False}), CPU, lambda what, done, total: None)
     assert isinstance(data.train, LoaderBatches)
     assert next(iter(data.train.epoch(0))).targets.shape == (64, 10)
+
+
+def test_a_sample_of_no_class_has_no_share() -> None:
+    mixing = Mixing([Part(name="MixUp")], 3)
+    _, shares = mixing(torch.rand(2, 1, 4, 4), torch.tensor([1, -100]), 0)
+    assert shares[:, [0, 2]].eq(0).all()
+    assert float(shares.sum()) == pytest.approx(1.0)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from small_runs import digits, line, resume, same, stop_at, train, weights
@@ -137,11 +138,11 @@ def test_what_must_be_measured_is_encoded_as_data_is(monkeypatch: pytest.MonkeyP
     ours = encoder.describe(words("mine").source)
     monkeypatch.setattr(mixture, "load", lambda *given: words("theirs", 2, 9))
     data = Data.model_validate({"path": "mine", "mix": [{"path": "theirs", "weight": 3.0}]})
-    ((_, piece),) = mixture.mixed_pieces(data, ours, encoder, lambda what, done, total: None)
+    ((_, piece),) = mixture.mixed_pieces(data, words("mine", 1, 7, 3), ours, encoder, lambda what, done, total: None)
     assert isinstance(piece.part, Samples)
     assert (piece.part.inputs.shape, piece.weight) == ((2, 7), 3.0)
     with pytest.raises(DataError, match=r"data\.mix\.0: theirs: is not read as mine is"):
-        mixture.mixed_pieces(data, ours, None, lambda what, done, total: None)
+        mixture.mixed_pieces(data, words("mine", 1, 7, 3), ours, None, lambda what, done, total: None)
 
 
 def test_a_dataset_of_another_task_is_refused() -> None:
@@ -157,12 +158,16 @@ def test_a_dataset_of_another_task_is_refused() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"data.mix": [{"name": "mnist5k", "weight": 0.02}]},
+        {"data.mix": [{"path": "more.npz", "weight": 0.5}]},
         {"data.sampler": "balanced"},
-        {"data.sampler": "balanced", "data.mix": [{"name": "mnist5k", "weight": 0.02}], "data.subset": 0.6},
+        {"data.sampler": "balanced", "data.mix": [{"path": "more.npz", "weight": 0.5}], "data.subset": 0.6},
     ],
 )
 def test_tensors_and_loader_serve_the_same_bits_and_a_run_is_resumed(changes: dict[str, Any], tmp_path: Path) -> None:
+    file = tmp_path / "more.npz"
+    np.savez(file, x=np.arange(100, dtype=np.uint8).repeat(784).reshape(100, 28, 28), y=np.arange(100) % 10)
+    if "data.mix" in changes:
+        changes = {**changes, "data.mix": [{**each, "path": str(file)} for each in changes["data.mix"]]}
     recipe = digits(changes)
     one, other = ready(recipe).train, ready(recipe.override({"data.in_memory": False})).train
     assert (type(one), type(other)) == (TensorBatches, LoaderBatches)
@@ -174,6 +179,51 @@ def test_tensors_and_loader_serve_the_same_bits_and_a_run_is_resumed(changes: di
     resume(cut.directory)
     assert whole.history.error is None
     assert same(weights(whole.directory), weights(cut.directory))
+
+
+def test_what_data_holds_out_is_not_trained_on_by_mixing_it_in(own: Any, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"data\.mix\.0: is the dataset of \[data\] itself"):
+        ready(own({"count": 40}))
+    assert any(str(each).startswith("data.mix.0: is the dataset") for each in check(own({"count": 40})).problems)
+    ready(own({"count": 41}))  # another one of the same function
+
+
+def test_columns_of_tables_are_mixed_by_their_names(tmp_path: Path) -> None:
+    rows = [(number * 0.5, 1000 + number * 0.7, number % 2) for number in range(20)]
+    texts = {
+        "first": ["x,y,target", *(f"{x},{y},{t}" for x, y, t in rows)],
+        "turned": ["y,x,target", *(f"{y},{x},{t}" for x, y, t in rows)],
+        "strange": ["x,z,target", *(f"{x},{y},{t}" for x, y, t in rows)],
+        "words": ["text,label", *(f"a{x} b,{t}" for x, _, t in rows)],
+    }
+    for name, lines in texts.items():
+        (tmp_path / f"{name}.csv").write_text("\n".join(lines))
+
+    def mixed(name: str, kind: str = "auto") -> Prepared:
+        mix = [{"path": str(tmp_path / f"{name}.csv"), "format": kind}]
+        data = {"path": str(tmp_path / "first.csv"), "mix": mix}
+        layers = [{"name": "Linear", "out_features": "classes"}]
+        return ready(Recipe.from_values({"data": data, "model": {"layers": layers}}))
+
+    inputs = torch.cat([batch.inputs for batch in mixed("turned").train.epoch(0)])
+    assert bool((inputs[:, 0] < 100).all())
+    assert bool((inputs[:, 1] >= 1000).all())
+    with pytest.raises(DataError, match="column 'y': is not among the columns of numbers of each table"):
+        mixed("strange")
+    with pytest.raises(DataError, match="their samples can't be encoded alike"):
+        mixed("words", "text")
+
+
+def test_balanced_weights_count_what_is_drawn(own: Any) -> None:
+    alone, beside = (ready(own(*mix)).facts.class_counts for mix in ((), ({"count": 100, "weight": 0.1},)))
+    assert alone is None  # a person's own dataset is only read for it where the loss asks
+    assert beside is None
+    balanced = own({"count": 100, "weight": 0.1}).override({"loss.class_weights": "balanced"})
+    plain = own().override({"loss.class_weights": "balanced"})
+    counts, before = (ready(each).facts.class_counts for each in (balanced, plain))
+    assert counts is not None
+    assert before is not None
+    assert [now - then for now, then in zip(counts, before, strict=True)] == [9, 1]
 
 
 def test_balanced_classes_come_equally_often_as_many_samples_an_epoch(own: Any) -> None:

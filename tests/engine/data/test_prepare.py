@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -307,3 +308,22 @@ def test_describing_loads_no_download() -> None:
     found, facts = describe(preset("mnist-cnn").recipe)
     assert found == find("MNIST")
     assert facts == Facts((1, 28, 28), 10, found.classes)
+
+
+def test_many_pictures_are_measured_piece_by_piece_to_the_same_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = torch.randint(0, 255, (50, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    np.savez(tmp_path / "made.npz", x=pictures.numpy(), y=np.arange(50) % 2)
+    layers = [{"name": "Flatten"}, {"name": "Linear", "out_features": "classes"}]
+    data = {"path": str(tmp_path / "made.npz"), "transforms": [{"name": "Standardize"}]}
+    recipe = Recipe.from_values({"data": data, "model": {"layers": layers}})
+
+    def first() -> torch.Tensor:
+        batches = prepare(recipe, torch.device("cpu"), lambda what, done, total: None).train
+        return next(iter(batches.epoch(0))).inputs
+
+    whole = first()
+    monkeypatch.setattr("engine.data.prepare._LARGE", 1)
+    monkeypatch.setattr("engine.data.prepare._TOGETHER", 7)
+    assert torch.allclose(first(), whole, atol=1e-5)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from made_format import made_format, pictures, recipe_of
 
-from engine.data.preview import View, preview
+from engine.data.preview import View, fitting, preview
 from engine.errors import RecipeError
 from presets import load as preset
 
@@ -176,3 +176,16 @@ def test_what_reading_labels_takes_can_be_called_off(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         look.labels("train", off)
     assert look.labels("train") is not None
+
+
+def test_the_model_sees_sound_as_the_recipe_transforms_it(tmp_path: Path) -> None:
+    seen = view(tmp_path, "sound", transforms=[{"name": "LogMelSpectrogram", "n_mels": 8, "n_fft": 64}])
+    picture = seen.page("train", [0], seen=True)[0].picture
+    assert picture is not None
+    assert picture.shape[0] == 8
+
+
+def test_transforms_of_sound_fit_sound_and_nothing_else(tmp_path: Path) -> None:
+    own = {"Standardize", "LogMelSpectrogram"}
+    assert own <= {entry.name for entry, _ in fitting(view(tmp_path, "sound"))}
+    assert not own & {entry.name for entry, _ in fitting(view(tmp_path, "pictures"))}

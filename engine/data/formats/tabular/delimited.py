@@ -15,7 +15,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from engine.data.formats.tabular.cells import Cells
+from engine.data.reading.decoding import likely
 from engine.data.samples import BadSample, Progress
+from engine.data.telling import Bytes
 from engine.errors import DataError, RecipeError, first_line, nearest
 
 DELIMITERS = ",;\t|"
@@ -83,7 +85,8 @@ def read_delimited(file: Path, dialect: Dialect, place: str, progress: Progress)
                 batches.append(batch)
                 rows += batch.num_rows
                 # Blocks are read ahead of the rows that are made of them.
-                progress(f"reading {file.name}", min(stream.read_so_far, len(batches) * _BLOCK, total), total)
+                read = min(stream.read_so_far, len(batches) * _BLOCK, total)
+                progress(f"reading {file.name}", Bytes(read), total)
         except pa.ArrowInvalid as error:
             # Nothing after the header's lines: the file ends there, or with them.
             if not any(each in str(error) for each in ("Empty CSV", "Could not skip")):
@@ -237,23 +240,6 @@ def _encodings(file: Path, offset: int, refused: str = "utf-8") -> str:
         head = opened.read(_HEAD)
         opened.seek(max(0, offset - _HEAD // 2))
         around = opened.read(_HEAD)
-    for guess in _GUESSES:
-        wide = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        name = guess
-        if guess == "utf-16" and not wide and head.count(b"\0") > len(head) // 4:
-            name, wide = ("utf-16-be" if head[:1] == b"\0" else "utf-16-le"), True
-        if guess == refused or (guess == "utf-16") != wide:
-            continue
-        if all(_decodes(part, name) for part in ((head,) if wide else (head, around))):
-            return f'Set encoding = "{name}".'
-    return "Set encoding to the one that it was written in."
-
-
-def _decodes(data: bytes, encoding: str) -> bool:
-    if encoding == "utf-8":  # the window may begin within a character
-        data = data.lstrip(bytes(range(0x80, 0xC0)))
-    try:
-        codecs.getincrementaldecoder(encoding)().decode(data)
-    except UnicodeError:
-        return False
-    return True
+    if offset >= len(head) and not likely(head, refused).startswith("utf-16"):
+        head = around.lstrip(bytes(range(0x80, 0xC0)))  # it may begin within a character
+    return f'Set encoding = "{likely(head, refused)}".'

@@ -117,21 +117,32 @@ class Encoding:
         return tuple(len(names) + 1 for names in self.known.values()) if embedded else ()
 
     def encode(self, part: Rows) -> Samples:
-        """(N, columns) float32. Raises DataError where they take more memory than there is."""
+        """(N, columns) float32, in the order of the rows that were measured, whatever that of this file is.
+
+        Raises DataError for a column that is not there, and where they take more memory than there is.
+        """
+        numeric = [name for name in self.fills if name not in self.known]
+        lacking = [(name, "numbers") for name in numeric if name not in part.numeric]
+        lacking += [(name, "categories") for name in self.known if name not in part.categorical]
+        if lacking:
+            name, kind = lacking[0]
+            what = f"is not among the columns of {kind} of each table"
+            raise DataError(f"column '{name}'", what, "Name it alike in all, and in numeric or categorical.")
         size, free = len(part) * len(self.columns) * 4, psutil.virtual_memory().available
         if size > free:
             what = f"{len(self.columns):,} columns take {size / 1e9:.1f} GB, {free / 1e9:.1f} GB of memory are free"
             raise DataError("data", what, 'Set categories = "embedding" in data.options, or lower most_categories.')
         inputs = np.zeros((len(part), len(self.columns)), dtype=np.float32)
         at = 0
-        for name, values in part.numeric.items():
+        for name in numeric:
+            values = part.numeric[name]
             inputs[:, at] = np.where(np.isnan(values), self.fills[name], values)
             at += 1
         for name in self.indicated:
             inputs[:, at] = np.isnan(part.numeric[name])
             at += 1
-        for name, coded in part.categorical.items():
-            codes = self._codes(name, coded)  # (N,), 0 is unknown
+        for name in self.known:
+            codes = self._codes(name, part.categorical[name])  # (N,), 0 is unknown
             if self.settings.categories == "embedding":
                 inputs[:, at] = codes
                 at += 1

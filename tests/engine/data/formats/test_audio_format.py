@@ -247,3 +247,12 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, Any], tmp_pat
 def test_samples_go_to_the_processes_that_read_them(tmp_path: Path) -> None:
     found = sounds(read(two_classes(tmp_path)))
     assert torch.equal(pickle.loads(pickle.dumps(found))[0][0], found[0][0])
+
+
+def test_a_sound_that_a_table_names_twice_is_there_once(tmp_path: Path) -> None:
+    two_classes(tmp_path / "sounds")
+    lines = ["file,label", "high/0.wav,a", "low/0.wav,b", "high/1.wav,a", "high/0.wav,b"]
+    (tmp_path / "sounds" / "labels.csv").write_text("\n".join(lines))
+    loaded = load(Data(path=str(tmp_path / "sounds"), options={"labels": "labels.csv"}), "classification")
+    assert loaded.source.sizes == {"all": 3}
+    assert [str(bad) for bad in loaded.bad] == ["labels.csv row 5: names high/0.wav again, as labels.csv row 2 does"]

@@ -142,8 +142,9 @@ def test_everything_wrong_with_a_table_is_told(tmp_path: Path) -> None:
         "labels.csv line 8": "names '../out.png', which is no picture in the folder",
         "2.png": "has no line in labels.csv",
     }
-    (tmp_path / "in/labels.csv").write_bytes(b"file,label\n0.png,caf\xe9\n")
-    assert "labels.csv: is no UTF-8" in refusal(tmp_path / "in")
+    (tmp_path / "in/labels.csv").write_bytes(b"file,label\n0.png,caf\xe9\n1.png,th\xe9\n")
+    assert 'labels.csv line 2: is not in utf-8 (byte 0xe9). Set encoding = "cp1252"' in refusal(tmp_path / "in")
+    assert read(tmp_path / "in", encoding="cp1252").source.classes == ("café", "thé")
 
 
 def test_their_own_size_is_kept_where_all_are_alike_and_no_larger_than_a_screen(tmp_path: Path) -> None:
