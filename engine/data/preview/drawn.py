@@ -135,10 +135,12 @@ def _as_sound(inputs: Tensor) -> Tensor:
 
 def _envelope(sound: Tensor) -> np.ndarray:
     """(T,) → (2, columns): the least and the greatest in each column; the loudest fills the height."""
-    columns = max(1, min(_COLUMNS, len(sound)))
-    padded = F.pad(sound, (0, -len(sound) % columns)).view(columns, -1)
-    loudest = float(sound.abs().max()) if len(sound) else 0.0
-    return np.asarray((torch.stack([padded.amin(1), padded.amax(1)]) / (loudest or 1.0)).numpy())
+    if not len(sound):
+        return np.zeros((2, 1), np.float32)
+    values = sound.numpy()
+    at = np.linspace(0, len(values), min(_COLUMNS, len(values)) + 1).astype(int)[:-1]
+    ends = np.stack([np.minimum.reduceat(values, at), np.maximum.reduceat(values, at)])
+    return np.asarray(ends / (np.abs(values).max() or 1.0))
 
 
 def _spectrogram(sound: Tensor) -> np.ndarray:
