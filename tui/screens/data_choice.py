@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from textual import work
 
-from engine.data.sources import Source, sources, unknown
+from engine.data.sources import Source, glimpse, sources, unknown
 from engine.data.sources import find as find_source
 from engine.errors import StudioError
-from engine.recipe import Data, TaskName
+from engine.recipe import Data, Recipe, TaskName
 from tui.dialogs.pick import Choice, PickScreen
 from tui.looking import CalledOff, Errand
 from tui.screens.looking import LookingScreen
@@ -107,7 +107,7 @@ class DataChoiceScreen(LookingScreen):
         from tui.dialogs.edit_part import EditPartScreen
 
         options: dict[str, object] = {}
-        asks = bool(entry.parameters)
+        asks, before = bool(entry.parameters), self._source()
         while True:
             if asks:
                 given = await self.app.push_screen_wait(EditPartScreen(entry, options))
@@ -117,12 +117,16 @@ class DataChoiceScreen(LookingScreen):
             data = Data(path=str(path), format=entry.name, options=options)
             errand = self.desk.data.begin("files", Errand(data))
 
-            def read(data: Data = data, errand: Errand = errand) -> Source:
-                return self.desk.data.opened(data, task, errand)
+            def read(data: Data = data, errand: Errand = errand) -> tuple[Recipe, str]:
+                source = self.desk.data.opened(data, task, errand)
+                recipe = self.draft.with_files(source, path, data.format, data.options)
+                if before is None or not self.draft.untouched:
+                    return recipe, ""
+                return self.desk.begun_anew(recipe, before, errand)
 
             found = await self.app.push_screen_wait(ReadingScreen(path.name, errand, read))
-            if isinstance(found, Source):
-                self._take_files(found, path, entry.name, options)
+            if isinstance(found, tuple):
+                self._take_files(*found)
                 return
             if found is None or isinstance(found, CalledOff):
                 return
@@ -130,8 +134,18 @@ class DataChoiceScreen(LookingScreen):
             if not asks:
                 return
 
-    def _take_files(self, source: Source, path: Path, format: str, options: Mapping[str, object]) -> None:
-        self.edit(lambda: self.draft.choose_files(source, path, format, options))
+    def _take_files(self, recipe: Recipe, said: str) -> None:
+        if self.draft.untouched:
+            self.edit(lambda: self.draft.take(recipe))
+        else:
+            self.edit(lambda: self.draft.replace(recipe))
+        if said:
+            self.notify(said, timeout=10)
+
+    def _source(self) -> Source | None:
+        """The data on the desk, as far as they are known."""
+        data = self.draft.recipe.data
+        return self.checked.source if self.checked and self.checked.recipe.data == data else glimpse(data.name)
 
     async def _choose_function(self, path: Path) -> None:
         """A function or class of a Python file that makes a dataset."""
