@@ -244,33 +244,6 @@ async def test_files_of_ones_own_are_found_read_and_trained_on_in_one_step_of_un
         assert opened.screen.draft.recipe == before
 
 
-async def test_files_of_another_kind_bring_a_model_and_the_task_is_asked_anew(tmp_path: Path) -> None:
-    file = tmp_path / "prices.csv"
-    file.write_text("size,price\n" + "\n".join(f"{i},{i * 1.37}" for i in range(300)), encoding="utf-8")
-    async with at_data(tmp_path) as opened:
-        before = opened.screen.draft.recipe
-        await opened.until(lambda: opened.screen.checked is not None, "the data before")
-        await shown(opened, FindFileScreen, "O")
-        opened.app.screen.query_one(Input).value = str(file)
-        await opened.press("enter")
-        await opened.until(lambda: isinstance(opened.app.screen, PickScreen), "the formats")
-        await opened.press("enter")  # a table
-        await opened.pilot.pause()
-        await opened.press("enter")  # classes, which a price has none of
-        await opened.until(lambda: isinstance(opened.app.screen, EditPartScreen), "the options")
-        await opened.press("enter")
-        await opened.until(lambda: isinstance(opened.app.screen, PickScreen), "the task again")
-        await opened.press("enter")  # what the error named
-        await opened.until(lambda: opened.screen.draft.recipe != before, "the new data")
-        recipe = opened.screen.draft.recipe
-        assert recipe.task == "regression"
-        assert [layer.name for layer in recipe.model.layers] == ["Linear", "ReLU", "Linear", "ReLU", "Linear"]
-        await opened.until(lambda: opened.screen.checked.recipe == recipe, "the check")
-        assert opened.screen.checked.problems == ()
-        await opened.press("u")
-        assert opened.screen.draft.recipe == before
-
-
 async def test_a_wrong_path_is_said_and_chooses_nothing(tmp_path: Path) -> None:
     async with at_data(tmp_path) as opened:
         await shown(opened, FindFileScreen, "O")
