@@ -115,7 +115,9 @@ def check(recipe: Recipe, *, aside: bool = False, reading: Progress = lambda wha
     whole = recipe.model.python or (recipe.model.zoo and kind_of(source) == "pictures")
     unfit = any(isinstance(problem, ModelError) for problem in problems)
     if unfit and not whole and all(mend.gives_up or mend.settings for mend in mends):
-        mends += attempt(lambda: _anew(recipe, source, facts, aside)) or ()
+        gentle = [mend for mend in mends if not mend.gives_up]
+        anew = attempt(lambda: _anew(recipe, source, facts, aside)) or ()
+        mends = [*gentle, *anew, *(mend for mend in mends if mend.gives_up)]
     return Checked(recipe, source, facts, sizes, tuple(rows), tuple(problems), tuple(mends))
 
 
@@ -126,6 +128,11 @@ def fit_to_data(recipe: Recipe, *, aside: bool = False) -> Fix:
     Raises RecipeError or DataError.
     """
     source, facts = _described(recipe, aside, lambda what, done, total: None)
+    if recipe.model.python:  # whose code is a person's own
+        return Fix("it is not made of layers")
+    if recipe.model.zoo and kind_of(source) == "pictures":
+        found = () if _fits(recipe, facts, aside) else _zoo_fixes(recipe, facts, aside)
+        return next(iter(found), Fix("it fits as it is"))
     layers = fitted(recipe.model.layers, flow(facts), symbols(recipe, facts), wanted(recipe, facts))
     fit = _fits(with_model(recipe, layers, {}, recipe.title), facts, aside)
     anew = () if fit else _anew(recipe, source, facts, aside)

@@ -97,6 +97,9 @@ class ModellingScreen(Screen[None]):
         if request == "diagram":
             self._show_diagram()
             return
+        if request == "fit" and self.draft.recipe.model.zoo:
+            self._fit()
+            return
         if self._tell_whole():
             return
         layers = self.draft.recipe.model.layers
@@ -253,7 +256,7 @@ class ModellingScreen(Screen[None]):
             self.notify(str(error), severity="error", title="Not fitted")
             return
         if self.draft.recipe is recipe:
-            if fix.layers == recipe.model.layers:
+            if fix.layers == recipe.model.layers and not fix.settings:
                 self.notify("Nothing to mend: the layers fit the data, or what is wrong needs you.")
                 return
             self.edit(lambda: self.draft.mend(fix.layers, fix.settings))

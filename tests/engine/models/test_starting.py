@@ -80,9 +80,9 @@ def words(folder: Path, bad: str = "") -> Recipe:
 def test_a_model_for_pictures_gives_way_to_one_that_learns_from_text(tmp_path: Path) -> None:
     recipe = words(tmp_path)
     found = check(recipe)
-    assert found.fixes[-1].title == "start with a small model for text: Embedding, GRU, Linear"
+    assert found.fixes[0].title == "start with a small model for text: Embedding, GRU, Linear"
     fit = fit_to_data(recipe)
-    assert fit == found.fixes[-1], "F does what is proposed"
+    assert fit == found.fixes[0], "F does what is proposed"
     fitted = with_model(recipe, fit.layers, fit.settings, "mine")
     assert check(fitted).problems == ()
     assert fit_to_data(fitted).layers == fitted.model.layers, "what fits stays"
@@ -106,3 +106,15 @@ def test_bad_samples_do_not_hide_the_model_and_are_left_out_by_one_mend(tmp_path
     assert [row.name for row in found.rows] == ["Embedding", "GRU", "Linear"]
     (mend,) = found.fixes
     assert check(with_model(found.recipe, mend.layers, mend.settings, "mine")).problems == ()
+
+
+def test_fitting_leaves_a_model_of_the_zoo_to_its_transforms_unless_it_can_never_take_the_data(tmp_path: Path) -> None:
+    zoo = CNN.override({"model": {"zoo": "vgg11"}, "data.transforms": ()})
+    fit = fit_to_data(zoo)
+    assert fit.layers == ()
+    assert check(with_model(zoo, fit.layers, fit.settings, "mine")).problems == ()
+    assert [layer.name for layer in fit_to_data(words(tmp_path).override({"model": {"zoo": "vgg11"}})).layers] == [
+        "Embedding",
+        "GRU",
+        "Linear",
+    ]
