@@ -39,7 +39,7 @@ _SECTIONS = {
     "transformer": "Transformer layers",
     "sequence": "Sequences",
     "sparse": "Sparse layers",
-    "columns": "Sparse layers",
+    "table": "Sparse layers",
     "padding": "Padding layers",
     "pixelshuffle": "Vision layers",
     "upsampling": "Vision layers",
