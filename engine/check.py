@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,20 +15,22 @@ from engine.data.prepare import Facts, check_trainable, describe, part_sizes
 from engine.data.samples import Progress
 from engine.data.sources import Source
 from engine.devices.device import choose
-from engine.errors import ModelError, NotDownloaded, RecipeError, StudioError, first_line
+from engine.errors import DataError, ModelError, NotDownloaded, RecipeError, StudioError, first_line
 from engine.models.build import flow, model_rows, wanted, weightless_model
 from engine.models.build import sizes as symbols
 from engine.models.fixes import Fix, fitted, fixes
 from engine.models.rows import LayerRow, shape_text
+from engine.models.starting import Start, kind_of, start, with_model
 from engine.optim.optimizers import make_optimizer
 from engine.optim.schedules import make_scheduler, warmup_steps
 from engine.policies.freezing import Freezing
 from engine.policies.precision import Precision
 from engine.recipe import Recipe
-from engine.recipe.tree import Tree
 from engine.tasks.losses import fit_loss, make_loss
 
 T = TypeVar("T")
+
+_SKIP = {"data.on_bad_sample": "skip"}
 
 
 @dataclass(frozen=True)
@@ -75,15 +78,22 @@ def check(recipe: Recipe, *, aside: bool = False, reading: Progress = lambda wha
         return None
 
     described = attempt(lambda: describe(recipe, aside=aside, reading=reading))
+    mends: list[Fix] = []
+    looked_at = recipe
+    if described is None and (skipping := _skipping(recipe, problems[-1])) is not None:
+        with contextlib.suppress(Exception):  # then it was not the bad samples
+            described = describe(skipping, aside=aside, reading=reading)
+            looked_at = skipping
+            mends.append(Fix("leave bad samples out, counted and listed", settings=_SKIP))
     loss = attempt(lambda: make_loss(recipe))
     if described is None:
         attempt(lambda: _check_optimizer(recipe, _two_layers()))
         attempt(lambda: Precision(recipe.training.precision, choose(recipe.training.device)))
         return Checked(recipe, problems=tuple(problems))
     source, facts = described
-    sizes = attempt(lambda: part_sizes(source, recipe.data)) or {}
+    sizes = attempt(lambda: part_sizes(source, looked_at.data)) or {}
     if attempt(lambda: check_trainable(recipe)) is None:
-        return Checked(recipe, source, facts, sizes, problems=tuple(problems))
+        return Checked(recipe, source, facts, sizes, problems=tuple(problems), fixes=tuple(mends))
     if sizes.get("train") == 0:
         problems.append(RecipeError("data.split.train", "leaves no sample to train on", "Raise it."))
     rows = attempt(lambda: model_rows(recipe, facts, aside=aside)) or []
@@ -98,21 +108,88 @@ def check(recipe: Recipe, *, aside: bool = False, reading: Progress = lambda wha
         attempt(lambda: _check_weights(rows))
         if loss is not None:
             attempt(lambda: _check_output(recipe, facts, [row for row in rows if row.outermost][-1]))
-    mends: Sequence[Fix] | None = None
     if problems and recipe.model.layers:
-        mends = attempt(lambda: fixes(recipe.model.layers, flow(facts), symbols(recipe, facts), wanted(recipe, facts)))
+        mends += attempt(lambda: _mends(recipe, facts)) or ()
     elif recipe.model.zoo and any(row.error for row in rows):
-        mends = attempt(lambda: _zoo_fixes(recipe, facts, aside))
-    return Checked(recipe, source, facts, sizes, tuple(rows), tuple(problems), tuple(mends or ()))
+        mends += attempt(lambda: _zoo_fixes(recipe, facts, aside)) or ()
+    whole = recipe.model.python or (recipe.model.zoo and kind_of(source) == "pictures")
+    unfit = any(isinstance(problem, ModelError) for problem in problems)
+    if unfit and not whole and all(mend.gives_up or mend.settings for mend in mends):
+        gentle = [mend for mend in mends if not mend.gives_up]
+        anew = attempt(lambda: _anew(recipe, source, facts, aside)) or ()
+        mends = [*gentle, *anew, *(mend for mend in mends if mend.gives_up)]
+    return Checked(recipe, source, facts, sizes, tuple(rows), tuple(problems), tuple(mends))
 
 
-def fit_to_data(recipe: Recipe, *, aside: bool = False) -> Tree:
+def fit_to_data(recipe: Recipe, *, aside: bool = False) -> Fix:
     """The recipe's layers mended until they take its data and give what its task wants, as far as that goes.
 
+    Where that leaves them unfit, as filters for pictures are for text, a small model for such data takes their place.
     Raises RecipeError or DataError.
     """
-    _, facts = describe(recipe, aside=aside)
-    return fitted(recipe.model.layers, flow(facts), symbols(recipe, facts), wanted(recipe, facts))
+    source, facts = _described(recipe, aside, lambda what, done, total: None)
+    if recipe.model.python:  # whose code is a person's own
+        return Fix("it is not made of layers")
+    if recipe.model.zoo and kind_of(source) == "pictures":
+        found = () if _fits(recipe, facts, aside) else _zoo_fixes(recipe, facts, aside)
+        return next(iter(found), Fix("it fits as it is"))
+    layers = fitted(recipe.model.layers, flow(facts), symbols(recipe, facts), wanted(recipe, facts))
+    fit = _fits(with_model(recipe, layers, {}, recipe.title), facts, aside)
+    anew = () if fit else _anew(recipe, source, facts, aside)
+    return anew[0] if anew else Fix("fit the layers to the data", layers)
+
+
+def begun_anew(
+    recipe: Recipe, before: Source, *, aside: bool = False, reading: Progress = lambda what, done, total: None
+) -> tuple[Recipe, Start] | None:
+    """The recipe with a small model for its data, which are read; None where they are of the same kind as `before`.
+
+    Raises what reading the data raises.
+    """
+    source, _ = _described(recipe, aside, reading)
+    begun = start(recipe, source) if kind_of(source) != kind_of(before) else None
+    return None if begun is None else (with_model(recipe, begun.layers, begun.settings, recipe.title), begun)
+
+
+def _described(recipe: Recipe, aside: bool, reading: Progress) -> tuple[Source, Facts]:
+    """What is known of the data, without bad samples if these are their end."""
+    try:
+        return describe(recipe, aside=aside, reading=reading)
+    except DataError as error:
+        skipping = _skipping(recipe, error)
+        if skipping is None:
+            raise
+        return describe(skipping, aside=aside, reading=reading)
+
+
+def _skipping(recipe: Recipe, problem: StudioError) -> Recipe | None:
+    """The recipe without the bad samples that may have been its end, so that all else can be looked at."""
+    stopped = isinstance(problem, DataError) and recipe.data.on_bad_sample == "stop" and not recipe.data.python
+    return recipe.override(_SKIP, recipe.title) if stopped else None
+
+
+def _mends(recipe: Recipe, facts: Facts) -> Sequence[Fix]:
+    return fixes(recipe.model.layers, flow(facts), symbols(recipe, facts), wanted(recipe, facts))
+
+
+def _anew(recipe: Recipe, source: Source, facts: Facts, aside: bool) -> Sequence[Fix]:
+    """A small model for such samples in the place of one that does not take them, tried before it is proposed."""
+    begun = start(recipe, source, facts.shape if len(facts.shape) == len(source.shape) else ())
+    if begun is None:
+        return ()
+    mended = with_model(recipe, begun.layers, begun.settings, recipe.title)
+    _, facts = _described(mended, aside, lambda what, done, total: None)
+    if not _fits(mended, facts, aside):
+        return ()
+    return (Fix(begun.title, begun.layers, gives_up=True, settings=begun.settings),)
+
+
+def _fits(recipe: Recipe, facts: Facts, aside: bool) -> bool:
+    """Whether the model takes the data and gives what the task wants."""
+    rows = model_rows(recipe, facts, aside=aside)
+    return not any(row.error for row in rows) and [row for row in rows if row.outermost][-1].output == wanted(
+        recipe, facts
+    )
 
 
 def _zoo_fixes(recipe: Recipe, facts: Facts, aside: bool) -> Sequence[Fix]:

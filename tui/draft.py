@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.data.sources import Source
+from engine.models.starting import with_model
 from engine.recipe import Loss, Optimizer, Part, Recipe, Scheduler, TaskName
 from engine.recipe.tree import Tree
 from engine.runs.directory import RunDirectory
@@ -52,6 +53,7 @@ class Draft:
         self._past: list[Recipe] = []
         self._future: list[Recipe] = []
         self._typing = ""
+        self._given = [recipe.model]
 
     @property
     def edited(self) -> bool:
@@ -80,6 +82,10 @@ class Draft:
         """Set several dotted keys as one step of undo."""
         self._become(self.recipe.override(changes, self.name))
 
+    def mend(self, layers: Tree, settings: Mapping[str, Any]) -> None:
+        """These layers in place of the model, if there are any, and these dotted keys, as one step of undo."""
+        self._become(with_model(self.recipe, layers, settings, self.name))
+
     def undo(self) -> bool:
         """Take the last change back; false when there is none."""
         return self._travel(self._past, self._future)
@@ -100,17 +106,31 @@ class Draft:
 
     def choose_dataset(self, source: Source) -> None:
         """Train on another dataset of the catalog; the task, the loss and the last layer follow what it is for."""
-        self._choose_data(source, {"name": source.name})
+        self._become(self._on_data(source, {"name": source.name}))
+
+    @property
+    def untouched(self) -> bool:
+        """Whether nobody has changed its model: it is the one that it came with, or that came with files."""
+        return self.recipe.model in self._given and not self.recipe.model.python
+
+    def take(self, recipe: Recipe) -> None:
+        """The same recipe on files of a person's own, maybe with a model for such, as one step of undo."""
+        self._given.append(recipe.model)
+        self._become(recipe)
 
     def choose_files(self, source: Source, path: Path, format: str, options: Mapping[str, Any]) -> None:
         """Train on files of a person's own, which `source` describes as they were read. Classes are split alike."""
-        self._choose_data(source, {"path": str(path), "format": format, "options": dict(options)})
+        self._become(self.with_files(source, path, format, options))
+
+    def with_files(self, source: Source, path: Path, format: str, options: Mapping[str, Any]) -> Recipe:
+        """The recipe as it is when these files are chosen."""
+        return self._on_data(source, {"path": str(path), "format": format, "options": dict(options)})
 
     def choose_function(self, reference: str, task: TaskName) -> None:
         """Train on what a function of a person's own makes."""
-        self._choose_data(Source(reference, "", task, (), 0, {}, "yours"), {"python": reference})
+        self._become(self._on_data(Source(reference, "", task, (), 0, {}, "yours"), {"python": reference}))
 
-    def _choose_data(self, source: Source, where: Mapping[str, Any]) -> None:
+    def _on_data(self, source: Source, where: Mapping[str, Any]) -> Recipe:
         values = self.recipe.values()
         before = self.recipe.task
         data = {**values["data"], "name": "", "path": "", "format": "auto", "python": "", "options": {}, **where}
@@ -118,10 +138,14 @@ class Draft:
         table = len(source.shape) == 1 and not source.vocabulary and not source.rate
         measured = ("Normalize", "Standardize")  # constants of other data are not this one's
         kept = [part for part in data["transforms"] if part["name"] not in measured]
-        pictures = len(source.shape) == 3 or not source.shape  # of a function nothing is known yet
+        unknown = not source.shape and bool(where.get("python"))
+        pictures = len(source.shape) == 3 or unknown
         data["transforms"] = [{"name": "Standardize"}] if table else kept if pictures else []
-        if not pictures:
+        if not pictures or source.task == "segmentation":  # what moves pixels must move those of masks, too
             data["augment"] = []
+        elif len(source.shape) == 3 and not any("size" in part for part in data["transforms"]):
+            side: Any = list(source.shape[1:]) if source.shape[1] != source.shape[2] else source.shape[1]
+            data["augment"] = [{**part, "size": side} if "size" in part else part for part in data["augment"]]
         if where.get("path"):
             how = "stratified" if source.task == "classification" else "random"
             data["split"] = {**data["split"], "how": how, "by": ""}
@@ -137,7 +161,7 @@ class Draft:
                 values["model"]["layers"], _OUTPUTS.get(before, "classes"), _OUTPUTS.get(source.task, "classes")
             )
         values["data"] = data
-        self._become(Recipe.from_values(values, self.name))
+        return Recipe.from_values(values, self.name)
 
     def choose_part(self, section: str, name: str | None, parameters: Collection[str] = ()) -> None:
         """Another loss, optimizer or scheduler; it keeps our settings and those of torch's that it has too.

@@ -21,16 +21,17 @@ from engine.runs.metrics import read_last
 from engine.start import importing, load_the_rest
 from engine.training.control import Control, Stopped
 from tui.draft import Origin
-from tui.looking import Errand, Looking
+from tui.looking import CalledOff, Errand, Looking
 
 if TYPE_CHECKING:
     from engine.catalog import Entry
     from engine.check import Checked
     from engine.checkpoints.checkpoint import Checkpoint
     from engine.data.samples import Progress
+    from engine.data.sources import Source
     from engine.job import Job
+    from engine.models.fixes import Fix
     from engine.models.zoo.catalogue import ZooModel, ZooWeights
-    from engine.recipe.tree import Tree
     from engine.trials.batch_finder import BatchSizes, Size
     from engine.trials.lr_finder import RateRange
 
@@ -152,8 +153,8 @@ class Desk:
 
         return check(recipe, aside=self.live, reading=(errand or Errand()).progress)
 
-    def fitted(self, recipe: Recipe) -> Tree:
-        """The recipe's layers mended until they fit its data, as far as that goes. Raises StudioError."""
+    def fitted(self, recipe: Recipe) -> Fix:
+        """What makes the recipe's model fit its data, as far as that goes. Raises StudioError."""
         from engine.check import fit_to_data
 
         return fit_to_data(recipe, aside=self.live)
@@ -169,6 +170,27 @@ class Desk:
         from engine.trials.batch_finder import find_batch_size
 
         return self._try(control, lambda: find_batch_size(recipe, self._progress(), control=control, look=look))
+
+    def begun_anew(self, recipe: Recipe, before: Source, errand: Errand) -> tuple[Recipe, str]:
+        """The recipe, with a small model if its data are of another kind than `before`, and what is said of that.
+
+        Of data that can't be trained on it is the recipe as it is. Raises CalledOff.
+        """
+        from engine.check import begun_anew
+        from engine.models.starting import kind_of
+
+        try:
+            found = begun_anew(recipe, before, aside=self.live, reading=errand.progress)
+        except CalledOff:
+            raise
+        except StudioError:  # the pane says what is wrong, as soon as they are chosen
+            return recipe, ""
+        if found is None:
+            return recipe, ""
+        text = (
+            f"The model was for {kind_of(before)}: now there is a small one for {found[1].kind}. u takes it all back."
+        )
+        return found[0], text
 
     @property
     def trying(self) -> bool:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -78,6 +79,15 @@ def opened(path: Path, progress: Progress) -> tuple[Path, list[BadSample]]:
     if not inside:
         raise DataError(str(path), "holds no files", "Pack it anew.")
     return (inside[0] if len(inside) == 1 else folder), bad
+
+
+def names(path: Path, limit: int) -> list[str]:
+    """Some files in an archive, without unpacking it; none of one that is damaged. Raises OSError."""
+    try:
+        with _entries(path) as (entries, _):
+            return [entry.name for entry in islice(entries, limit) if not entry.folder]
+    except (*_DAMAGED, NotImplementedError, DataError):  # who opens it says what is wrong
+        return []
 
 
 def extract(path: Path, folder: Path, progress: Progress) -> list[BadSample]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from engine import catalog
 from engine.errors import nearest_name
@@ -11,7 +12,7 @@ from engine.models.columns import CodesError
 from engine.models.layers import trace
 from engine.models.rows import LayerRow, Shape
 from engine.models.traces import Flow
-from engine.recipe import Layer, Part
+from engine.recipe import Layer
 from engine.recipe.tree import Path, Tree, at, inserted, removed, replaced, walk
 
 _ROUNDS = 8  # mends after each other at most, to fit a model to other data
@@ -19,15 +20,15 @@ _ROUNDS = 8  # mends after each other at most, to fit a model to other data
 
 @dataclass(frozen=True)
 class Fix:
-    """A mend in words, and all layers as they are with it; `gives_up` when it takes out the layer at fault.
+    """A mend in words, and all layers as they are with it; `gives_up` when what a person wrote goes.
 
-    A mend of a model without layers is in the data's `transforms`.
+    What is not a matter of layers is in `settings`, by dotted keys; without `layers` they stay as they are.
     """
 
     title: str
     layers: Tree = ()
     gives_up: bool = False
-    transforms: tuple[Part, ...] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def fixes(layers: Tree, flow: Flow, sizes: Mapping[str, int], outputs: int | Shape) -> list[Fix]:

@@ -77,3 +77,15 @@ def test_check_of_sound_data_says_so_and_takes_its_steps(run: Run) -> None:
     assert told.status == 0
     assert "all 1,000 read, nothing is wrong with them" in told.out
     assert "two steps" in told.out
+
+
+def test_what_a_function_of_ones_own_makes_is_told(tmp_path: Path, run: Run) -> None:
+    file = tmp_path / "mine.py"
+    code = "class Squares:\n    __len__ = lambda self: 50\n    __getitem__ = lambda self, i: ([i], i**2)\n"
+    file.write_text(code, encoding="utf-8")
+    assert "train 40 · val 5 · test 5" in run("data", str(file)).out
+    file.write_text(f"{code}def made():\n    return Squares()\n", encoding="utf-8")
+    assert f"Name one, as in {file.name}:Squares" in run("data", str(file)).err
+    told = run("data", f"{file}:made")
+    assert (told.status, "regression" in told.out) == (0, True)
+    assert "no task" not in run("data", f"{file}:made", "--task", "classification").err

@@ -135,3 +135,29 @@ def test_any_edits_then_undoing_them_all_is_the_start_and_redoing_them_the_end(e
     while desk.redo():
         pass
     assert desk.recipe == end
+
+
+def test_a_crop_has_the_size_of_the_pictures_that_are_chosen() -> None:
+    desk = draft("cifar10-fast")
+    crop = next(part for part in desk.recipe.data.augment if part.name == "RandomCrop")
+    assert crop.parameters["size"] == 32
+    desk.choose_dataset(find("mnist5k"))
+    crop = next(part for part in desk.recipe.data.augment if part.name == "RandomCrop")
+    assert crop.parameters["size"] == 28
+    assert not [problem for problem in check(desk.recipe).problems if "augment" in problem.where]
+    desk.choose_dataset(find("breast_cancer"))
+    assert desk.recipe.data.augment == ()
+
+
+def test_a_mend_brings_layers_and_settings_in_one_step() -> None:
+    desk = draft()
+    before = desk.recipe
+    assert desk.untouched
+    desk.mend(before.model.layers[:1], {"data.on_bad_sample": "skip"})
+    assert (len(desk.recipe.model.layers), desk.recipe.data.on_bad_sample) == (1, "skip")
+    assert not desk.untouched, "another model is the person's own work"
+    desk.undo()
+    assert desk.recipe == before
+    desk.choose_zoo("resnet18")
+    desk.mend(before.model.layers, {})
+    assert (desk.recipe.model.zoo, desk.recipe.model.layers) == ("", before.model.layers)

@@ -36,6 +36,9 @@ def recipe_of(what: str, task: str | None, find_recipe: Callable[[str], tuple[st
         )
     if glimpse(what) is not None:
         return Recipe.from_values({"task": find(what).task, "data": {"name": what}}, what)
+    file, _, function = what.rpartition(":")
+    if what.endswith(".py") or file.endswith(".py"):
+        return _own_function(Path(file if function and file else what).expanduser(), function if file else "", task)
     path = Path(what).expanduser()
     if path.suffix == ".toml" or not path.exists():
         try:
@@ -46,7 +49,7 @@ def recipe_of(what: str, task: str | None, find_recipe: Callable[[str], tuple[st
             remedy = nearest(what, sources()) or "Give the path of a file or folder."
             raise RecipeError(what, "is no file, no dataset and no preset", remedy) from error
     values = {"path": str(path), "split": {"how": "random"}}
-    return Recipe.from_values({"task": task or _task_of(path), "data": values}, what)
+    return Recipe.from_values({"task": task or _task_of(Data(path=str(path))), "data": values}, what)
 
 
 def show(recipe: Recipe, where: str, *, download: bool, as_json: bool) -> int:
@@ -105,15 +108,29 @@ def examined_values(examined: Examination) -> dict[str, object]:
     }
 
 
-def _task_of(path: Path) -> TaskName:
-    """The first task as which the files can be read. Raises StudioError, with what the first said, if there is none."""
+def _own_function(path: Path, function: str, task: str | None) -> Recipe:
+    """A recipe on what a function of a Python file makes, the only one if none is named. Raises StudioError."""
+    from tui.dialogs.data.find_file import functions_of  # Textual's widgets are not among what it reads
+
+    if not function:
+        found = list(functions_of(path))
+        if len(found) != 1:
+            remedy = f"Name one, as in {path.name}:{found[0]}." if found else "Write one that returns a dataset."
+            raise RecipeError(str(path), f"has {len(found)} functions and classes that may make a dataset", remedy)
+        function = found[0]
+    data = {"python": f"{path.resolve()}:{function}"}
+    return Recipe.from_values({"task": task or _task_of(Data.model_validate(data)), "data": data}, path.name)
+
+
+def _task_of(data: Data) -> TaskName:
+    """The first task as which the data can be read. Raises StudioError, with what the first said, if there is none."""
     from engine.data.load import load  # torch takes 1.7 s to import
 
     known: Sequence[TaskName] = get_args(TaskName)
     first: StudioError | None = None
     for task in known:
         try:
-            load(Data(path=str(path)), task)
+            load(data, task)
         except StudioError as error:
             first = first or error
         else:

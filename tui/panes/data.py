@@ -21,7 +21,7 @@ from tui.widgets.gallery import Gallery
 if TYPE_CHECKING:
     from engine.data.preview import Preview, Sample
 
-Request = Literal["choose", "files", "options", "download", "browse", "steps", "measure", "split"]
+Request = Literal["choose", "files", "options", "download", "browse", "steps", "measure", "split", "fit"]
 
 
 class DataPane(Pane):
@@ -48,6 +48,7 @@ class DataPane(Pane):
         Binding(
             "i", "ask('split')", "Split", tooltip="Parts, folds, sampling, bad samples", id="data.split", show=False
         ),
+        Binding("F", "ask('fit')", "Fit", tooltip="Fit the model to this data", id="data.fit", show=False),
         Binding("n", "turn(1)", "Next", tooltip="The next samples", id="data.next", show=False),
         Binding("p", "turn(-1)", "Previous", tooltip="The samples before", id="data.previous", show=False),
     ]

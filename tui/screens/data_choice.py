@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from textual import work
 
-from engine.data.sources import Source, sources, unknown
+from engine.data.sources import Source, glimpse, sources, unknown
 from engine.data.sources import find as find_source
 from engine.errors import StudioError
-from engine.recipe import Data, TaskName
+from engine.recipe import Data, Recipe, TaskName
 from tui.dialogs.pick import Choice, PickScreen
 from tui.looking import CalledOff, Errand
 from tui.screens.looking import LookingScreen
@@ -32,6 +33,10 @@ _TASKS = {
     "segmentation": ("which class each pixel is", "Pictures with a mask of the same size each."),
     "detection": ("what is where in a picture", "Boxes with a class each."),
 }
+
+
+_TASK_NAMED = re.compile(r'task = "(\w+)"')  # by the remedy of an error
+_USUAL = {"masks": "segmentation", "coco": "detection"}  # what files of a format are there for
 
 
 class DataChoiceScreen(LookingScreen):
@@ -89,16 +94,18 @@ class DataChoiceScreen(LookingScreen):
         formats = self.desk.data.formats()
         choices = [Choice(name, note=entry.summary, doc=f"{name}\n\n{entry.doc}") for name, entry in formats.items()]
         name = await self.app.push_screen_wait(PickScreen(f"{path.name}: which format?", choices, guessed))
-        task = None if name is None else await self._ask_task(path)
+        task = None if name is None else await self._ask_task(path, _USUAL.get(name, ""))
         if name is not None and task is not None:
             await self._read_files(path, formats[name], task)
 
-    async def _ask_task(self, path: Path) -> TaskName | None:
+    async def _ask_task(self, path: Path, usual: str = "") -> TaskName | None:
         known: Sequence[TaskName] = get_args(TaskName)
         texts = {task: _TASKS.get(task, ("", "")) for task in known}
         choices = [Choice(task, note=texts[task][0], doc=texts[task][1]) for task in known]
         title = f"{path.name}: what is to be learned?"
-        chosen = await self.app.push_screen_wait(PickScreen(title, choices, self.draft.recipe.task))
+        now = self.draft.recipe.task
+        usual = usual or (now if now in ("classification", "regression") else "classification")
+        chosen = await self.app.push_screen_wait(PickScreen(title, choices, usual))
         return next((task for task in known if task == chosen), None)
 
     async def _read_files(self, path: Path, entry: Entry, task: TaskName) -> None:
@@ -107,9 +114,10 @@ class DataChoiceScreen(LookingScreen):
         from tui.dialogs.edit_part import EditPartScreen
 
         options: dict[str, object] = {}
-        asks = bool(entry.parameters)
+        asks, before = bool(entry.parameters), self._source()
+        same = False  # options, after another task was chosen for them
         while True:
-            if asks:
+            if asks and not same:
                 given = await self.app.push_screen_wait(EditPartScreen(entry, options))
                 if given is None:
                     return
@@ -117,21 +125,42 @@ class DataChoiceScreen(LookingScreen):
             data = Data(path=str(path), format=entry.name, options=options)
             errand = self.desk.data.begin("files", Errand())
 
-            def read(data: Data = data, errand: Errand = errand) -> Source:
-                return self.desk.data.opened(data, task, errand)
+            def read(data: Data = data, task: TaskName = task, errand: Errand = errand) -> tuple[Recipe, str]:
+                source = self.desk.data.opened(data, task, errand)
+                recipe = self.draft.with_files(source, path, data.format, data.options)
+                if before is None or not self.draft.untouched:
+                    return recipe, ""
+                return self.desk.begun_anew(recipe, before, errand)
 
             found = await self.app.push_screen_wait(ReadingScreen(path.name, errand, read))
-            if isinstance(found, Source):
-                self._take_files(found, path, entry.name, options)
+            if isinstance(found, tuple):
+                self._take_files(*found)
                 return
             if found is None or isinstance(found, CalledOff):
                 return
             self.notify(str(found), severity="error", title="Can't be read", timeout=10)
-            if not asks:
+            other = _TASK_NAMED.search(found.remedy)
+            same = other is not None
+            if other is not None:
+                chosen = await self._ask_task(path, other[1])
+                if chosen is None:
+                    return
+                task = chosen
+            elif not asks:
                 return
 
-    def _take_files(self, source: Source, path: Path, format: str, options: Mapping[str, object]) -> None:
-        self.edit(lambda: self.draft.choose_files(source, path, format, options))
+    def _take_files(self, recipe: Recipe, said: str) -> None:
+        if self.draft.untouched:
+            self.edit(lambda: self.draft.take(recipe))
+        else:
+            self.edit(lambda: self.draft.replace(recipe))
+        if said:
+            self.notify(said, timeout=10)
+
+    def _source(self) -> Source | None:
+        """The data on the desk, as far as they are known."""
+        data = self.draft.recipe.data
+        return self.checked.source if self.checked and self.checked.recipe.data == data else glimpse(data.name)
 
     async def _choose_function(self, path: Path) -> None:
         """A function or class of a Python file that makes a dataset."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from textual import on, work
 
@@ -14,7 +14,7 @@ from engine.errors import StudioError
 from engine.recipe import Data, Recipe
 from tui.draft import Draft
 from tui.looking import CalledOff, Errand
-from tui.panes.data import DataPane
+from tui.panes.data import DataPane, Request
 from tui.screens.modelling import ModellingScreen
 from tui.training import Desk
 
@@ -40,6 +40,8 @@ class LookingScreen(ModellingScreen):
     _previewed: object = None
     _errand: Errand | None = None
     _read_for: Data | None = None
+    _waiting: Request | Literal[""] = ""
+    """What was asked for before the samples were there."""
 
     def errand(self, recipe: Recipe) -> Errand:
         """The reading of a recipe's data; that of other data is called off."""
@@ -78,6 +80,7 @@ class LookingScreen(ModellingScreen):
         source = glimpse(recipe.data.name)
         if self._previewed != recipe.data:
             self.preview = self._previewed = None
+            self._waiting = ""
             if self._read_for is not None and self._read_for != recipe.data and self._errand is not None:
                 self._errand.cancel()
         if self.preview is not None:
@@ -118,6 +121,8 @@ class LookingScreen(ModellingScreen):
         if recipe.data == self.draft.recipe.data:
             self.preview, self._previewed = preview, recipe.data
             pane.show(preview.source, preview.sizes, preview)
+            if self._waiting and self.is_current:
+                pane.post_message(DataPane.Asked(self._waiting))
 
     # What the pane asks for
 
@@ -125,18 +130,23 @@ class LookingScreen(ModellingScreen):
     def _data_asked(self, event: DataPane.Asked) -> None:
         if not self.ready and event.request not in ("choose", "files"):
             return
+        self._waiting = ""
         if event.request == "split":
             self._split()
         elif event.request == "download":
             self.load_preview(self.draft.recipe)
         elif event.request in ("browse", "steps", "measure"):
             view = self._view()
-            if view is not None and event.request == "browse":
+            if view is None:
+                self._waiting = event.request
+            elif event.request == "browse":
                 self._browse(view)
-            elif view is not None and event.request == "steps":
+            elif event.request == "steps":
                 self._steps(view)
-            elif view is not None:
+            else:
                 self._measure(view)
+        elif event.request == "fit":
+            self._fit()
         else:
             self.ask_of_data(event.request)
 
@@ -151,13 +161,13 @@ class LookingScreen(ModellingScreen):
 
     def _view(self) -> View | None:
         if self.preview is None or self._previewed != self.draft.recipe.data:
-            self.notify("The samples are still being read.")
+            self.notify("The samples are still being read: they are shown as soon as they are.")
             return None
         if not self.may_read(self.draft.recipe):
             self.notify("Your own code would disturb the training. Stop it first: s.", severity="warning")
             return None
         if self.preview.view is None:
-            self.notify("The samples are read again: ask once more.")
+            self.notify("The samples made room for the training: they are read again, and shown then.")
             self.load_preview(self.draft.recipe)
         return self.preview.view
 

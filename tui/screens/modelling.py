@@ -79,10 +79,8 @@ class ModellingScreen(Screen[None]):
     @on(ModelPane.Asked)
     def _asked(self, event: ModelPane.Asked) -> None:
         fix = event.fix
-        if fix is not None and fix.transforms is not None:
-            self.edit(lambda: self.draft.set_together({"data.transforms": fix.transforms}))
-        elif fix is not None:
-            self.edit(lambda: self.draft.set_layers(fix.layers))
+        if fix is not None:
+            self.edit(lambda: self.draft.mend(fix.layers, fix.settings))
         else:
             self._do(event.request, event.path)
 
@@ -98,6 +96,9 @@ class ModellingScreen(Screen[None]):
     def _do(self, request: Request, path: Path) -> None:
         if request == "diagram":
             self._show_diagram()
+            return
+        if request == "fit" and self.draft.recipe.model.zoo:
+            self._fit()
             return
         if self._tell_whole():
             return
@@ -250,16 +251,17 @@ class ModellingScreen(Screen[None]):
         if not self.ready:
             return
         try:
-            layers = await asyncio.to_thread(self.desk.fitted, recipe)
+            fix = await asyncio.to_thread(self.desk.fitted, recipe)
         except StudioError as error:
             self.notify(str(error), severity="error", title="Not fitted")
             return
         if self.draft.recipe is recipe:
-            if layers == recipe.model.layers:
+            if fix.layers == recipe.model.layers and not fix.settings:
                 self.notify("Nothing to mend: the layers fit the data, or what is wrong needs you.")
-            else:
-                self.edit(lambda: self.draft.set_layers(layers))
-                self.notify("The layers fit the data now. u takes it back.")
+                return
+            self.edit(lambda: self.draft.mend(fix.layers, fix.settings))
+            anew = "No mend was enough: this is a small model for such data." if fix.gives_up else ""
+            self.notify(f"{anew or 'The layers fit the data now.'} u takes it back.")
 
     async def _pick_layer(self, title: str, current: str = "", only: frozenset[str] = frozenset()) -> Entry | None:
         """A layer of the catalog, chosen by the person."""

@@ -7,13 +7,15 @@ they mean in its docstring, so that forms, checks and documentation are made of 
 from __future__ import annotations
 
 import importlib
+import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from engine.catalog import Entry
+from engine.data.archives import is_archive, names
 from engine.errors import DataError, RecipeError, nearest
 
 _WHERE = {
@@ -42,6 +44,9 @@ _SUFFIXES = {
     ".mp3": "audio",
 }
 IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+_ANNOTATIONS = re.compile(
+    r"^instances|annotations|coco", re.IGNORECASE
+)  # of COCO itself, and of what exports its format
 _LOOKED_AT = 200  # names in a folder, on the way down
 
 
@@ -69,6 +74,8 @@ def find_format(name: str, path: Path, where: str = "data") -> Entry:
 
 def guess(path: Path, where: str = "data") -> str:
     """Which format a file or folder is in, by its names alone. Raises DataError when they do not tell."""
+    if is_archive(path):
+        return _of_archive(path, where)
     if path.is_file():
         if path.suffix.lower() in _SUFFIXES:
             return _SUFFIXES[path.suffix.lower()]
@@ -76,20 +83,43 @@ def guess(path: Path, where: str = "data") -> str:
         raise DataError(f"{where}.path: {path}", "is in no format that its name tells", f"Set format: {known}.")
     if not path.exists():
         raise DataError(f"{where}.path: {path}", "does not exist", "Check the path.")
-    names = {entry.name.lower() for entry in path.iterdir()}
-    if names & {"dataset_dict.json", "state.json"} and (names & {"dataset_info.json"} or "dataset_dict.json" in names):
+    inside = {entry.name.lower() for entry in path.iterdir()}
+    if inside & {"dataset_dict.json", "state.json"} and (
+        inside & {"dataset_info.json"} or "dataset_dict.json" in inside
+    ):
         return "huggingface"
     for folder in (path, path / "train"):
         if folder.is_dir() and {"images", "masks"} <= {entry.name.lower() for entry in folder.iterdir()}:
             return "masks"
-    suffixes = (file.suffix.lower() for file in _files(path, _LOOKED_AT))
-    kinds = Counter("images" if suffix in IMAGES else _SUFFIXES.get(suffix, "") for suffix in suffixes)
-    kinds.pop("", None)
-    if kinds:
-        return kinds.most_common(1)[0][0]
+    if kind := _most_common(_files(path, _LOOKED_AT)):
+        return kind
     raise DataError(
         f"{where}.path: {path}", "has no files of a format that is known", f"Set format: {', '.join(_WHERE)}."
     )
+
+
+def _of_archive(path: Path, where: str) -> str:
+    """The same of what an archive holds."""
+    files = [PurePosixPath(name) for name in names(path, _LOOKED_AT) if not name.startswith("__MACOSX")]
+    if {"images", "masks"} <= {part.lower() for file in files for part in file.parts[:-1]}:
+        return "masks"
+    if kind := _most_common(files):
+        return kind
+    remedy = f"Unpack it, or set format: {', '.join(_WHERE)}."
+    raise DataError(f"{where}.path: {path}", "seems to hold no files of a format that is known", remedy)
+
+
+def _most_common(files: Sequence[PurePath]) -> str:
+    """The format of most files; boxes beside pictures are what the pictures are there for."""
+    kinds = Counter("images" if _suffix(file) in IMAGES else _SUFFIXES.get(_suffix(file), "") for file in files)
+    kinds.pop("", None)
+    if "images" in kinds and any(_suffix(file) == ".json" and _ANNOTATIONS.search(file.name) for file in files):
+        return "coco"
+    return kinds.most_common(1)[0][0] if kinds else ""
+
+
+def _suffix(file: PurePath) -> str:
+    return file.suffix.lower()
 
 
 def _files(folder: Path, limit: int) -> list[Path]:

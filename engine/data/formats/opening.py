@@ -66,7 +66,8 @@ def open_files(data: Dataset, task: TaskName, progress: Progress, where: str = "
                 at, str(error.strerror or first_line(error)), "Check the files and their permissions."
             ) from error
         if given != path:
-            source = replace(loaded.source, name=given.name, path=str(given))
+            about = loaded.source.about.replace(str(path), given.name)
+            source = replace(loaded.source, name=given.name, about=about, path=str(given))
             loaded = replace(loaded, source=source, bad=(*left_out, *loaded.bad))
         if begun == _forgotten[0]:
             _kept[key] = loaded

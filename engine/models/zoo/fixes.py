@@ -11,6 +11,8 @@ from engine.models.zoo.building import COLOURS, plan_zoo, wanted_size
 from engine.models.zoo.catalogue import ZooModel, zoo_models
 from engine.recipe import Part, Recipe
 
+TRANSFORMS = "data.transforms"
+
 
 def zoo_fixes(recipe: Recipe, facts: Facts, *, aside: bool = False) -> list[Fix]:
     """Transforms that let the recipe's model of the zoo take its pictures, the smallest first.
@@ -31,7 +33,7 @@ def _candidates(zoo: ZooModel, now: tuple[Part, ...], facts: Facts) -> Iterator[
     grey = facts.shape[0] != COLOURS
     coloured = _with(now, "Grayscale", num_output_channels=COLOURS) if grey else now
     if grey:
-        yield [Fix("add Grayscale, in three colours", transforms=coloured)]
+        yield [Fix("add Grayscale, in three colours", settings={TRANSFORMS: coloured})]
     _, smallest = wanted_size(zoo, facts)
     sides = [smallest] if smallest is not None else []
     if zoo.standard is not None and [zoo.standard.side] * 2 not in sides:
@@ -39,8 +41,8 @@ def _candidates(zoo: ZooModel, now: tuple[Part, ...], facts: Facts) -> Iterator[
     for side in sides:
         size = "×".join(map(str, side))
         yield [
-            Fix(f"add Resize to {size}", transforms=_with(now, "Resize", size=side)),
-            Fix(f"add Resize to {size} and Grayscale", transforms=_with(coloured, "Resize", size=side)),
+            Fix(f"add Resize to {size}", settings={TRANSFORMS: _with(now, "Resize", size=side)}),
+            Fix(f"add Resize to {size} and Grayscale", settings={TRANSFORMS: _with(coloured, "Resize", size=side)}),
         ]
 
 
@@ -52,7 +54,7 @@ def _with(transforms: tuple[Part, ...], name: str, **parameters: object) -> tupl
 
 def _works(recipe: Recipe, fix: Fix, aside: bool) -> bool:
     try:
-        mended = recipe.override({"data.transforms": fix.transforms}, recipe.title)
+        mended = recipe.override(fix.settings, recipe.title)
         plan_zoo(mended.model, describe(mended, aside=aside)[1])
     except StudioError:
         return False

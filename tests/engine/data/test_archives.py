@@ -333,3 +333,27 @@ def test_one_that_holds_a_multitude_of_entries_can_be_called_off_and_is_refused(
     shutil.copy(tmp_path / "many.tar.gz", another)
     monkeypatch.setattr(archives, "_LEFT_OUT", 100)
     assert "holds more than 100 entries that can't be taken, such as many2.tar.gz: a.txt" in refusal(another)
+
+
+@pytest.mark.parametrize(("name", "pack"), [("a.zip", pack_zip), ("a.tar.gz", pack_tar)])
+def test_the_format_of_what_an_archive_holds_is_told_without_unpacking_it(
+    name: str, pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_TUI_DATA", str(tmp_path / "data"))
+    for files, kind in (
+        (FILES, "images"),
+        ({"a/images/1.png": b"", "a/masks/1.png": b""}, "masks"),
+        ({"a/instances_train.json": b"", "a/1.png": b"", "a/2.png": b""}, "coco"),
+        ({"a/notes.json": b"", "a/cat/1.png": b"", "a/dog/2.png": b""}, "images"),
+        ({"words.csv": b""}, "table"),
+    ):
+        pack(tmp_path / name, files)
+        assert catalog.guess(tmp_path / name) == kind
+    for files in ({"a/readme": b""}, {}):
+        pack(tmp_path / name, files)
+        with pytest.raises(DataError, match="seems to hold no files of a format that is known"):
+            catalog.guess(tmp_path / name)
+    (tmp_path / name).write_bytes(b"no archive")
+    with pytest.raises(DataError, match="seems to hold no files"):
+        catalog.guess(tmp_path / name)
+    assert not (tmp_path / "data").exists()

@@ -106,7 +106,7 @@ class StepsScreen(ModalScreen[None]):
             self._tell(str(error), wrong=True)
             return
         if not found:
-            self._tell("No transform takes such samples.", wrong=True)
+            self._tell("No transform takes such samples. How files are read is set by e in the data pane.", wrong=True)
             return
         ordered = sorted(found, key=lambda each: not each[1])
         choices = [

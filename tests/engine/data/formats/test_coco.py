@@ -99,6 +99,9 @@ def test_categories_are_counted_from_nought_whatever_their_numbers(tmp_path: Pat
     assert found[1][0].shape == loaded.source.shape
     assert int(found[1][1]) == 2
     assert guess(file) == "coco"
+    assert guess(tmp_path) == "images", "x.json may be anything"
+    file.rename(tmp_path / "instances_all.json")
+    assert guess(tmp_path) == "coco"
 
 
 def test_everything_wrong_with_annotations_is_told_and_the_rest_stays(tmp_path: Path) -> None:

@@ -268,7 +268,7 @@ def test_a_model_that_gives_other_than_scores_of_pixels_is_mended(tmp_path: Path
             wrong.model_copy(update={"model": wrong.model.model_copy(update={"layers": fix.layers})})
         ).problems
     assert found.fixes
-    assert fit_to_data(wrong) == found.fixes[0].layers
+    assert fit_to_data(wrong).layers == found.fixes[0].layers
 
 
 def test_pictures_and_masks_may_come_from_python(tmp_path: Path) -> None:

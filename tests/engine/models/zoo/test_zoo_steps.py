@@ -175,9 +175,9 @@ class TestSizes:
         found = check(wanted)
         assert [fix.title for fix in found.fixes] == titles
         for fix in found.fixes:
-            assert fix.transforms is not None
-            assert sum(each.name == "Resize" for each in fix.transforms) == 1, "it takes the place of another"
-            assert check(wanted.override({"data.transforms": fix.transforms}, "digits")).problems == ()
+            steps = fix.settings["data.transforms"]
+            assert sum(each.name == "Resize" for each in steps) == 1, "it takes the place of another"
+            assert check(wanted.override(fix.settings, "digits")).problems == ()
 
     def test_a_transformer_takes_the_datas_size_unless_the_recipe_gives_another(self) -> None:
         assert weightless_model(recipe(zoo="vit_b_16"), Facts((3, 64, 64), 7)).image_size == 64
