@@ -15,7 +15,7 @@ import torch
 
 from engine.checkpoints.checkpoint import Checkpoints, Loaded
 from engine.checkpoints.manifest import prove
-from engine.data.telling import reading_text
+from engine.data.fetching.telling import reading_text
 from engine.devices.device import choose, describe
 from engine.devices.monitor import Monitor
 from engine.errors import RunError, StudioError, TrainingError

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from engine.data.telling import reading_text
+from engine.data.fetching.telling import reading_text
 from engine.errors import DataError, StudioError, first_line
 from engine.recipe import Data, Recipe, TaskName
 

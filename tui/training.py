@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from engine.data.telling import reading_text
+from engine.data.fetching.telling import reading_text
 from engine.devices.monitor import Monitor
 from engine.errors import DataError, RunError, StudioError
 from engine.insight.facts import HEALTH, Checkup, LayerHealth

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engine.data.fetching.turns import turn
 from engine.data.formats import opening
 from engine.data.formats.opening import open_files
 from engine.data.samples import BadSample, Loaded, MapDataset, Progress, Samples, as_tensor
 from engine.data.sources import HUGGING_FACE, Source, check_options, described, find, row_of, unread
-from engine.data.turns import turn
 from engine.errors import DataError
 from engine.paths import bundled, data_root
 from engine.python_file import call, line_of, load_function, said

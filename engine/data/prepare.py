@@ -14,10 +14,12 @@ from torch import Tensor
 
 from engine.data import load as loading
 from engine.data.augmentation.augment import Augment, check_for_masks
+from engine.data.choosing.kept_split import KeptSplit
+from engine.data.choosing.mixture import Piece, check_mix, mixed_pieces, mixed_sources
+from engine.data.choosing.splits import Drawn, Parts, check_split, labels, shared_out, split, subset_size
+from engine.data.fetching.turns import turn
 from engine.data.formats.opening import make_room
-from engine.data.kept_split import KeptSplit
 from engine.data.load import load
-from engine.data.mixture import Piece, check_mix, mixed_pieces, mixed_sources
 from engine.data.samples import BadSample, Encoder, Listed, Loaded, MapDataset, Measured, Progress, Readable, Samples
 from engine.data.serving.batches import Batches, Finish
 from engine.data.serving.fetching import Skipped, refused
@@ -25,9 +27,7 @@ from engine.data.serving.mixing import Mixing, mixing_part
 from engine.data.serving.order import mixed_samples
 from engine.data.serving.server import Server
 from engine.data.sources import HUGGING_FACE, Source, described
-from engine.data.splits import Drawn, Parts, check_split, labels, shared_out, split, subset_size
 from engine.data.transforms import Standardize, fixed
-from engine.data.turns import turn
 from engine.errors import DataError, NotDownloaded, RecipeError, first_line
 from engine.recipe import Data, Recipe, TaskName
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from engine.checkpoints.checkpoint import Checkpoints
-from engine.data.kept_split import KeptSplit
+from engine.data.choosing.kept_split import KeptSplit
 from engine.data.prepare import Facts, Prepared, describe, prepare
 from engine.data.samples import Progress
 from engine.data.serving.limits import Limited, Repeated

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from engine.data.fetching.telling import reading_text
 from engine.data.sources import find, glimpse, sources
-from engine.data.telling import reading_text
 from engine.errors import RecipeError, StudioError, nearest
 from engine.recipe import Data, Recipe, TaskName
 from tui.commands.complaints import complain

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, TypeVar
 
-from engine.data.telling import reading_text
+from engine.data.fetching.telling import reading_text
 from engine.durations import clock
 from engine.errors import DataError, RecipeError, StudioError, TrainingError
 from tui.commands.complaints import complain

@@ -15,7 +15,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from engine.catalog import Entry
-from engine.data.archives import is_archive, names
+from engine.data.fetching.archives import is_archive, names
 from engine.errors import DataError, RecipeError, nearest
 
 _WHERE = {

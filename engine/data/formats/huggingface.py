@@ -20,15 +20,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engine.data.fetching.telling import Bytes
+from engine.data.fetching.turns import turn
 from engine.data.formats.catalog import format_entry
 from engine.data.formats.text import Texts, Tokenizing
 from engine.data.pictures.decoding import GREY, Channels, Fit
 from engine.data.pictures.given import as_picture
+from engine.data.reading.tokenizers import Kind
 from engine.data.samples import BadSample, Columns, Loaded, Part, Progress, Samples
 from engine.data.sources import HUGGING_FACE, Source, find
-from engine.data.telling import Bytes
-from engine.data.tokenizers import Kind
-from engine.data.turns import turn
 from engine.data.vision.table import USUAL
 from engine.errors import DataError, first_line, nearest
 from engine.paths import data_root

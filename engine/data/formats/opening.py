@@ -12,10 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from engine.data.archives import is_archive, opened
+from engine.data.fetching.archives import is_archive, opened
+from engine.data.fetching.turns import turn
 from engine.data.formats.catalog import find_format
 from engine.data.samples import BadSample, Loaded, Progress
-from engine.data.turns import turn
 from engine.errors import DataError, first_line
 from engine.recipe import Dataset, TaskName
 

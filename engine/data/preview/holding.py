@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import psutil
 import torch
 
+from engine.data.choosing.splits import Parts
 from engine.data.samples import Listed, Samples
 from engine.data.sources import Source
-from engine.data.splits import Parts
 from engine.devices.device import choose
 from engine.errors import DeviceError
 from engine.recipe import Recipe

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate, get_worker_info
 
+from engine.data.fetching.telling import Bytes
 from engine.data.samples import BadSample, Listed, MapDataset, Progress, Samples, as_tensor
 from engine.data.serving.workers import Failed, Slots, unreadable
-from engine.data.telling import Bytes
 from engine.errors import DataError, first_line
 from engine.python_file import Packed
 from engine.seeds import derive

@@ -8,7 +8,8 @@ import psutil
 import torch
 from torch import Tensor
 
-from engine.data.mixture import Piece, gathered, joined
+from engine.data.choosing.mixture import Piece, gathered, joined
+from engine.data.choosing.splits import labels
 from engine.data.samples import Listed, Progress, Samples
 from engine.data.serving.batches import Batches, Finish, TensorBatches
 from engine.data.serving.fetching import Skipped, read_all
@@ -16,7 +17,6 @@ from engine.data.serving.loader import LoaderBatches
 from engine.data.serving.loading import Loading, choose_loading
 from engine.data.serving.order import Balanced, Drawing, Mixture, mixed_samples
 from engine.data.serving.workers import patience
-from engine.data.splits import labels
 from engine.recipe import Recipe
 
 _WORTH_S = 5.0

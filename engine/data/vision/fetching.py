@@ -14,8 +14,8 @@ from urllib.error import URLError
 
 from torchvision.datasets import utils
 
-from engine.data.archives import extract
-from engine.data.downloads import fetch
+from engine.data.fetching.archives import extract
+from engine.data.fetching.downloads import fetch
 from engine.data.samples import Progress
 
 DRIVE = "https://drive.usercontent.google.com/download?export=download&confirm=t&id="

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.data.downloads import NoRoom, alone
+from engine.data.fetching.downloads import NoRoom, alone
 from engine.data.pictures.decoding import Fit
 from engine.data.pictures.given import as_mask, as_picture
 from engine.data.samples import IGNORED, BadSample, Columns, Loaded, Part, Progress, Samples

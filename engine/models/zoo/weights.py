@@ -11,8 +11,8 @@ from urllib.parse import urlparse
 
 import torch
 
-from engine.data import downloads
-from engine.data.downloads import NoRoom, WrongContent, proved
+from engine.data.fetching import downloads
+from engine.data.fetching.downloads import NoRoom, WrongContent, proved
 from engine.data.samples import Progress
 from engine.errors import ModelError
 from engine.models.zoo.catalogue import ZooModel, ZooWeights

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 import torch
 
-from engine.data import archives
-from engine.data.archives import opened
+from engine.data.fetching import archives
+from engine.data.fetching.archives import opened
 from engine.data.formats import catalog, opening
 from engine.data.formats.opening import open_files
 from engine.data.samples import BadSample, Loaded, Progress, Samples

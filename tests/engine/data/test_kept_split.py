@@ -10,10 +10,10 @@ import pytest
 import torch
 from small_runs import digits, finish, resume, stop_at, train
 
-from engine.data.kept_split import KeptSplit
+from engine.data.choosing.kept_split import KeptSplit
+from engine.data.choosing.splits import Drawn
 from engine.data.samples import Loaded, Samples
 from engine.data.sources import Source
-from engine.data.splits import Drawn
 from engine.errors import DataError, RunError
 from engine.job import Job
 from engine.recipe import Data

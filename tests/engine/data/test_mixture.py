@@ -12,7 +12,7 @@ import torch
 from small_runs import digits, line, resume, same, stop_at, train, weights
 
 from engine.check import check
-from engine.data import mixture
+from engine.data.choosing import mixture
 from engine.data.prepare import Prepared, describe, part_sizes, prepare
 from engine.data.samples import Loaded, Samples
 from engine.data.serving.batches import Batches, TensorBatches

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from engine.data.choosing.splits import split
 from engine.data.samples import Loaded, Samples
 from engine.data.sources import Source
-from engine.data.splits import split
 from engine.errors import DataError, RecipeError
 from engine.recipe import Data, Split
 

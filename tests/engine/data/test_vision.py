@@ -24,7 +24,7 @@ import torchvision
 from file_server import Mirror, serving
 from torchvision.datasets import utils as torchvision_utils
 
-from engine.data import downloads
+from engine.data.fetching import downloads
 from engine.data.load import load
 from engine.data.samples import Loaded, Samples
 from engine.data.sources import find
@@ -167,7 +167,7 @@ def test_two_processes_at_once_fetch_a_file_once(mirror: Mirror, tmp_path: Path)
     code = f"""
 import sys, time
 from pathlib import Path
-from engine.data.downloads import fetch
+from engine.data.fetching.downloads import fetch
 fetch("{mirror.url}{name}", Path("{tmp_path}/{name}"), lambda *told: time.sleep(0.05), md5="{md5(FILES[name])}")
 """
     each = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) for _ in range(2)]

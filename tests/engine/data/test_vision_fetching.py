@@ -15,7 +15,7 @@ from torchvision import datasets
 from torchvision.datasets import utils
 from vision_files import BUILDS
 
-from engine.data.downloads import fetch
+from engine.data.fetching.downloads import fetch
 from engine.data.load import load
 from engine.data.samples import Loaded, Progress
 from engine.data.sources import find

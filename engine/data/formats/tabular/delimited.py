@@ -14,10 +14,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from engine.data.fetching.telling import Bytes
 from engine.data.formats.tabular.cells import Cells
 from engine.data.reading.decoding import likely
 from engine.data.samples import BadSample, Progress
-from engine.data.telling import Bytes
 from engine.errors import DataError, RecipeError, first_line, nearest
 
 DELIMITERS = ",;\t|"

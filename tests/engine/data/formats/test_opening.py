@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from engine.data.fetching.telling import Bytes, reading_text
+from engine.data.fetching.turns import turn
 from engine.data.formats import opening
 from engine.data.formats.opening import open_files
 from engine.data.prepare import describe, forget
 from engine.data.samples import Loaded, Samples
-from engine.data.telling import Bytes, reading_text
-from engine.data.turns import turn
 from engine.recipe import Data, Recipe
 
 ROWS = "a,b,target\n1.5,2,0\n3.5,4,1\n2.5,7,0\n"

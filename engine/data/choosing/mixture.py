@@ -13,6 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from engine.data.choosing.splits import main_part
 from engine.data.load import load
 from engine.data.samples import (
     BadSample,
@@ -26,7 +27,6 @@ from engine.data.samples import (
     as_tensor,
 )
 from engine.data.sources import Source, described
-from engine.data.splits import main_part
 from engine.data.transforms import as_floats
 from engine.errors import DataError, RecipeError
 from engine.recipe import Data, Dataset, Mixed, TaskName

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engine.data.choosing.splits import Drawn, main_part, split
 from engine.data.samples import Listed, Loaded, Measured, Part, Samples
-from engine.data.splits import Drawn, main_part, split
 from engine.errors import DataError, RunError
 from engine.recipe import Data
 

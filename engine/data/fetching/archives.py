@@ -23,9 +23,9 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from engine.data.downloads import alone
+from engine.data.fetching.downloads import alone
+from engine.data.fetching.telling import Bytes
 from engine.data.samples import BadSample, Progress
-from engine.data.telling import Bytes
 from engine.errors import DataError, first_line
 from engine.paths import archives_root
 

@@ -15,7 +15,7 @@ from http.client import HTTPResponse
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from engine.data.telling import Bytes
+from engine.data.fetching.telling import Bytes
 
 if TYPE_CHECKING:
     from engine.data.samples import Progress  # which loads torch: not needed to fetch a file

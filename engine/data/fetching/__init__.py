@@ -1,0 +1,1 @@
+"""How data gets here: downloads, archives, who waits for whom, and how far it is."""
