@@ -387,6 +387,7 @@ def _type_text(annotation: Any) -> str:
         return "a value"
     if isinstance(annotation, str):
         return annotation
+    name: str = getattr(annotation, "__name__", str(annotation).rpartition(".")[2])
     arguments = typing.get_args(annotation)
     origin = typing.get_origin(annotation)
     if origin is Literal:
@@ -395,9 +396,5 @@ def _type_text(annotation: Any) -> str:
         return " or ".join("none" if a is type(None) else _type_text(a) for a in arguments)
     if arguments:
         inner = ", ".join("…" if a is Ellipsis else _type_text(a) for a in arguments if not isinstance(a, list))
-        return f"{_name_of(annotation)}[{inner}]"
-    return _name_of(annotation)
-
-
-def _name_of(annotation: Any) -> str:
-    return getattr(annotation, "__name__", str(annotation).rpartition(".")[2])
+        return f"{name}[{inner}]"
+    return name

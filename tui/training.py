@@ -119,7 +119,7 @@ class Desk:
 
     def reload(self) -> Sequence[Path]:
         """Have the person's own files run and read anew when they are next asked for; the Python that has changed."""
-        from engine.data.prepare import forget
+        from engine.data.opened import forget
         from engine.python_file import reload
 
         forget()

@@ -4,40 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import math
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
 
 import torch
 from torch import Tensor
 
-from engine.data import load as loading
 from engine.data.augmentation.augment import Augment, check_for_masks
 from engine.data.choosing.kept_split import KeptSplit
 from engine.data.choosing.mixture import Piece, check_mix, mixed_pieces, mixed_sources
-from engine.data.choosing.splits import Drawn, Parts, check_split, labels, shared_out, split, subset_size
-from engine.data.fetching.turns import turn
+from engine.data.choosing.splits import check_split, labels, shared_out, subset_size
 from engine.data.formats.opening import make_room
 from engine.data.load import load
-from engine.data.samples import BadSample, Encoder, Listed, Loaded, MapDataset, Measured, Progress, Readable, Samples
+from engine.data.opened import face_bad, open_dataset, opened, untold
+from engine.data.samples import BadSample, Listed, MapDataset, Progress, Readable, Samples
 from engine.data.serving.batches import Batches, Finish
-from engine.data.serving.fetching import Skipped, refused
+from engine.data.serving.fetching import Skipped
 from engine.data.serving.mixing import Mixing, mixing_part
 from engine.data.serving.order import mixed_samples
 from engine.data.serving.server import Server
-from engine.data.sources import HUGGING_FACE, Source, described
+from engine.data.sources import Source, described
 from engine.data.transforms import Standardize, fixed
 from engine.errors import DataError, NotDownloaded, RecipeError, first_line
-from engine.recipe import Data, Recipe, TaskName
+from engine.recipe import Data, Recipe
 
 PARTS = ("train", "val", "test")
 _LARGE = 1 << 26  # bytes of pictures that are measured piece by piece
 _TOGETHER = 1024
-
-
-def _untold(what: str, done: int, total: int) -> None:
-    """Nobody wants to know how far reading is."""
 
 
 def _unsaid(text: str) -> None:
@@ -92,7 +85,7 @@ class Prepared:
 
 
 def describe(
-    recipe: Recipe, progress: Progress | None = None, *, aside: bool = False, reading: Progress = _untold
+    recipe: Recipe, progress: Progress | None = None, *, aside: bool = False, reading: Progress = untold
 ) -> tuple[Source, Facts]:
     """What is known of the data before it is loaded; one's own dataset is asked for its first sample.
 
@@ -106,7 +99,7 @@ def describe(
     make_room(1 + len(data.mix))
     encoded, loaded = False, None
     if data.path:
-        found = _opened(data, recipe.task, reading, None)
+        found = open_dataset(data, recipe.task, reading, None)
         source, encoded = found.source, found.encoder is not None
     else:
         loaded = load(data, recipe.task) if data.python else None
@@ -127,7 +120,7 @@ def _looked_at(recipe: Recipe, source: Source, progress: Progress | None) -> Sou
     if progress is None and not source.ready:
         what = "is not here yet, and nothing is known of it before"
         raise NotDownloaded(f"data.name: {source.name}", what, "Train, and it is downloaded (in the studio also by d).")
-    return opened(recipe.data, recipe.task, [], progress or _untold)[0]
+    return opened(recipe.data, recipe.task, [], progress or untold)[0]
 
 
 def prepare(
@@ -145,14 +138,14 @@ def prepare(
     check_trainable(recipe)
     data = recipe.data
     make_room(1 + len(data.mix))
-    found = _opened(data, recipe.task, progress, kept)
+    found = open_dataset(data, recipe.task, progress, kept)
     source, parts, notes = found.source, found.parts, [*found.notes]
     _check_task(recipe, source)
     _check_classes(recipe, source)
     finish, facts = _fit(source, parts["train"], recipe, progress)
     pieces = [Piece(*parts["train"])]
     for loaded, piece in mixed_pieces(data, found.loaded, source, found.encoder, progress):
-        _face_bad(loaded, data, notes)
+        face_bad(loaded, data, notes)
         pieces.append(piece)
         notes.append(
             f"{loaded.source.name}: {len(piece)} samples are trained on beside, each {piece.weight:g} times an epoch"
@@ -203,96 +196,6 @@ def part_sizes(source: Source, data: Data) -> Mapping[str, int]:
         weights = [1.0, *(each.weight for each in data.mix)]
         sizes["train"] = mixed_samples([sizes["train"], *others], weights)
     return sizes
-
-
-def opened(data: Data, task: TaskName, notes: list[str], progress: Progress = _untold) -> tuple[Source, Parts]:
-    """A dataset read and split, with tensors made of what must first be measured on the training samples.
-
-    Raises RecipeError or DataError.
-    """
-    found = _opened(data, task, progress, None)
-    notes.extend(found.notes)
-    return found.source, found.parts
-
-
-@dataclass(frozen=True)
-class _Opened:
-    """A dataset as it was opened. The last is kept: a vocabulary is not measured again at every edit of the model."""
-
-    loaded: Loaded
-    how: tuple[object, ...]
-    drawn: Drawn
-    source: Source
-    parts: Parts
-    encoder: Encoder | None
-    notes: Sequence[str]
-
-
-_last: list[_Opened] = []
-_measuring = threading.Lock()
-
-
-def forget() -> None:
-    """Read and measure every dataset anew when it is next asked for."""
-    loading.forget()
-    _last.clear()
-
-
-def _opened(data: Data, task: TaskName, progress: Progress, kept: KeptSplit | None) -> _Opened:
-    loaded = load(data, task, progress)
-    how = data.split, data.subset, data.on_bad_sample
-    keep = bool(data.path) or data.name.startswith(HUGGING_FACE)
-    # A dataset of a person's own code may be read whole here: others need not wait for it.
-    with turn(_measuring, loaded.source.name, progress) if keep else contextlib.nullcontext():
-        last = next((each for each in tuple(_last) if keep and each.loaded is loaded), None)
-        if last is not None and kept is None and last.how == how:
-            return last
-        notes: list[str] = []
-        _face_bad(loaded, data, notes)
-        drawn = kept.drawn(loaded, data, notes) if kept else split(loaded, data, notes)
-        if last is not None and _same(drawn, last.drawn):
-            found = replace(last, how=how, notes=notes)
-        else:
-            found = _Opened(loaded, how, drawn, *_encoded(loaded.source, drawn), notes)
-        if keep and kept is None:
-            _last[:] = [found]
-        return found
-
-
-def _same(drawn: Drawn, others: Drawn) -> bool:
-    """Whether both take the same samples of the same dataset."""
-    return drawn.keys() == others.keys() and all(
-        index is theirs if index is None or theirs is None else torch.equal(index, theirs)
-        for (_, index), (_, theirs) in zip(drawn.values(), (others[name] for name in drawn), strict=True)
-    )
-
-
-def _face_bad(loaded: Loaded, data: Data, notes: list[str]) -> None:
-    """What was found to be bad while the dataset was opened: said, or, as the recipe wants it, the end."""
-    if not loaded.bad:
-        return
-    first, count = loaded.bad[0], len(loaded.bad)
-    if data.on_bad_sample == "stop":
-        more = "" if count == 1 else f"; {count} samples in all are bad"
-        raise refused(BadSample(first.place, first.what + more))
-    noted = Skipped(notes.append)
-    noted.note(loaded.bad)
-    noted.close()
-
-
-def _encoded(source: Source, drawn: Drawn) -> tuple[Source, Parts, Encoder | None]:
-    encoder = None
-    train, index = drawn["train"]
-    if isinstance(train, Measured):
-        encoder = train.fit(torch.arange(len(train)) if index is None else index)
-        source = encoder.describe(source)
-    made: dict[int, Readable] = {}  # parts of one dataset are encoded together
-    parts: Parts = {}
-    for name, (part, index) in drawn.items():
-        if id(part) not in made:
-            made[id(part)] = encoder.encode(part) if encoder and isinstance(part, Measured) else cast(Readable, part)
-        parts[name] = made[id(part)], index
-    return source, parts, encoder
 
 
 def _fit(

@@ -8,10 +8,8 @@ import contextlib
 import importlib
 import importlib.util
 import json
-import logging
-import math
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -20,14 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.data.fetching.telling import Bytes
+from engine.data.fetching.hub_bars import hub_bars
 from engine.data.fetching.turns import turn
 from engine.data.formats.catalog import format_entry
 from engine.data.formats.text import Texts, Tokenizing
 from engine.data.pictures.decoding import GREY, Channels, Fit
-from engine.data.pictures.given import as_picture
+from engine.data.pictures.hub import HubPictures
 from engine.data.reading.tokenizers import Kind
-from engine.data.samples import BadSample, Columns, Loaded, Part, Progress, Samples
+from engine.data.samples import BadSample, Loaded, Part, Progress, Samples
 from engine.data.sources import HUGGING_FACE, Source, find
 from engine.data.vision.table import USUAL
 from engine.errors import DataError, first_line, nearest
@@ -146,7 +144,7 @@ def _loaded(read: Callable[[Any], Any], source: Source, wanted: _Wanted, progres
         raise DataError(wanted.where, what, "pip install 'torch-tui[huggingface]'")
     package = importlib.import_module("datasets")  # 2.7 s
     try:
-        with _telling(progress):
+        with hub_bars(progress):
             found = read(package)
     except (OSError, ValueError, RuntimeError, KeyError, AttributeError) as error:  # its own are of these kinds
         remedy = "Check the name, the configuration and the connection." if source.read else "Check the folder."
@@ -180,50 +178,6 @@ def _loaded(read: Callable[[Any], Any], source: Source, wanted: _Wanted, progres
         columns=columns if numbers else (),
     )
     return Loaded(made, parts, bad)
-
-
-@contextlib.contextmanager
-def _telling(progress: Progress) -> Iterator[None]:
-    """Its bars tell `progress`, which may raise to cancel, instead of being drawn into the screen."""
-    modules = [importlib.import_module(name) for name in ("datasets.utils.tqdm", "huggingface_hub.utils.tqdm")]
-    shown = [module for module in modules if not module.are_progress_bars_disabled()]
-    cancelled: list[BaseException] = []
-    ours, log = threading.get_ident(), logging.getLogger("concurrent.futures")
-    quiet = log.disabled
-
-    def update(bar: Any, count: float | None = 1) -> None:
-        bar.n = getattr(bar, "n", 0) + (count or 0)
-        try:
-            done = int(bar.n)
-            progress(
-                "Hugging Face",
-                Bytes(done) if getattr(bar, "unit", "") == "B" else done,
-                int(getattr(bar, "total", 0) or 0),
-            )
-        except BaseException as error:
-            cancelled.append(error)
-            if threading.get_ident() == ours:
-                raise
-            # Files come in threads of their own, in which nobody waits for an exception that is not an Exception.
-            raise RuntimeError("cancelled") from error
-
-    log.disabled = True  # else it prints what a thread raised
-    for module in modules:
-        module.tqdm.update = update
-        module.disable_progress_bars()
-    try:
-        yield
-    except Exception:
-        if not cancelled:
-            raise
-    finally:
-        log.disabled = quiet
-        for module in modules:
-            del module.tqdm.update
-        for module in shown:
-            module.enable_progress_bars()
-    if cancelled:
-        raise cancelled[0]
 
 
 def _splits(found: Any, wanted: _Wanted) -> dict[str, Any]:
@@ -416,34 +370,3 @@ def _shape(splits: Mapping[str, Any], column: str, wanted: _Wanted) -> tuple[int
     height, width = own if size == 0 else (size, size) if isinstance(size, int) else size
     channels = {"auto": 1 if grey else 3, "grey": 1, "rgb": 3}[wanted.channels]
     return channels, height, width
-
-
-class HubPictures:
-    """Pictures of a dataset of Hugging Face, decoded when they are asked for: bytes (C, H, W), and the target."""
-
-    def __init__(
-        self, split: Any, column: str, targets: Tensor, shape: tuple[int, int, int], fit: Fit, places: Sequence[str]
-    ) -> None:
-        self._pictures, self._column = split.select_columns([column]), column
-        self._shape, self._fit = shape, fit
-        self.targets = targets
-        self.places = places
-        self.columns: Columns = {}
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        channels, height, width = self._shape
-        try:
-            image = self._pictures[index][self._column]
-            picture = as_picture(image, (height, width), self._fit, "grey" if channels == 1 else "rgb")
-        except MemoryError:
-            raise
-        except Exception as error:  # a damaged picture makes Pillow raise anything
-            raise BadSample(self.places[index], f"can't be read: {first_line(error)}") from error
-        return picture, self.targets[index]
-
-    @property
-    def sample_bytes(self) -> int:
-        return math.prod(self._shape) + self.targets[:1].nbytes

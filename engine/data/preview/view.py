@@ -12,7 +12,7 @@ from torch import Tensor
 
 from engine.data.augmentation.augment import Augment
 from engine.data.load import load
-from engine.data.prepare import opened
+from engine.data.opened import opened
 from engine.data.preview.drawn import Box, Sample, as_picture, class_name, drawn
 from engine.data.preview.oddness import features, oddness
 from engine.data.samples import BadSample, Listed, Progress, Readable, Samples, as_tensor

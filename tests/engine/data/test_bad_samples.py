@@ -12,8 +12,9 @@ import torch
 from small_runs import resume, rows, same, stop_at, train, weights
 from torch import Tensor
 
-from engine.data import prepare as preparing
-from engine.data.prepare import Prepared, opened, prepare
+from engine.data import opened as opening
+from engine.data.opened import opened
+from engine.data.prepare import Prepared, prepare
 from engine.data.samples import BadSample, Listed
 from engine.data.serving.batches import Batch, Batches, Finish, TensorBatches
 from engine.data.serving.fetching import Skipped, read_all
@@ -175,9 +176,9 @@ def test_a_run_that_skipped_samples_is_resumed_bit_for_bit(make: Any, tmp_path: 
 def test_what_was_found_bad_while_opening_stops_the_start_or_is_noted(
     make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load = preparing.load
+    load = opening.load
     bad = [BadSample(f"photos/x{number}.jpg", "is empty") for number in range(3)]
-    monkeypatch.setattr(preparing, "load", lambda *given: replace(load(*given), bad=bad))
+    monkeypatch.setattr(opening, "load", lambda *given: replace(load(*given), bad=bad))
     with pytest.raises(DataError) as caught:
         ready(make([], "stop"))
     assert str(caught.value).startswith("photos/x0.jpg: is empty; 3 samples in all are bad. Mend or remove it")

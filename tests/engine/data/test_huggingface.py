@@ -16,7 +16,8 @@ from engine.check import check
 from engine.data.formats import huggingface
 from engine.data.formats.opening import open_files
 from engine.data.load import load
-from engine.data.prepare import describe, opened
+from engine.data.opened import opened
+from engine.data.prepare import describe
 from engine.data.samples import BadSample, Listed, Loaded, Samples
 from engine.data.sources import find
 from engine.errors import DataError, NotDownloaded, RecipeError

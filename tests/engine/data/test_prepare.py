@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from engine.data.prepare import Facts, Prepared, describe, part_sizes, prepare, split
+from engine.data.choosing.splits import split
+from engine.data.prepare import Facts, Prepared, describe, part_sizes, prepare
 from engine.data.samples import Loaded, Samples
 from engine.data.serving.batches import Batches, TensorBatches
 from engine.data.serving.loader import LoaderBatches

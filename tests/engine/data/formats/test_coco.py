@@ -15,7 +15,8 @@ from PIL import Image
 from engine.check import check
 from engine.data.formats.catalog import guess
 from engine.data.formats.coco import Annotated, open_coco
-from engine.data.prepare import opened, prepare
+from engine.data.opened import opened
+from engine.data.prepare import prepare
 from engine.data.samples import BadSample, Listed, Loaded
 from engine.errors import RecipeError, StudioError
 from engine.recipe import Recipe

@@ -17,7 +17,7 @@ from small_runs import train
 from engine.check import check
 from engine.data.formats.images import open_images
 from engine.data.formats.opening import forget
-from engine.data.prepare import opened
+from engine.data.opened import opened
 from engine.data.samples import BadSample, Listed, Loaded
 from engine.errors import DataError, RecipeError, StudioError
 from engine.recipe import Data, Recipe, TaskName

@@ -14,7 +14,8 @@ from engine.data.fetching.telling import Bytes, reading_text
 from engine.data.fetching.turns import turn
 from engine.data.formats import opening
 from engine.data.formats.opening import open_files
-from engine.data.prepare import describe, forget
+from engine.data.opened import forget
+from engine.data.prepare import describe
 from engine.data.samples import Loaded, Samples
 from engine.recipe import Data, Recipe
 

@@ -18,7 +18,8 @@ from small_runs import train
 from engine.check import check
 from engine.data.choosing.splits import split
 from engine.data.formats.table import open_table
-from engine.data.prepare import describe, opened
+from engine.data.opened import opened
+from engine.data.prepare import describe
 from engine.data.samples import Loaded, Measured, Samples
 from engine.errors import DataError, RecipeError
 from engine.export.python import python_file

@@ -18,7 +18,7 @@ from engine.check import check
 from engine.data.formats.opening import forget
 from engine.data.formats.text import Texts, Words
 from engine.data.load import load
-from engine.data.prepare import opened
+from engine.data.opened import opened
 from engine.data.samples import Loaded, Samples
 from engine.errors import DataError, RecipeError, StudioError
 from engine.recipe import Data, Recipe, TaskName
