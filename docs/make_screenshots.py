@@ -70,6 +70,22 @@ async def draw(app: StudioApp, pilot: Pilot[Any]) -> None:
     await pilot.pause(0.5)
 
 
+async def browse(app: StudioApp, pilot: Pilot[Any]) -> None:
+    await pilot.press("3", "v")
+    await pilot.pause(2)
+    await pilot.press("o", "c", "down", "down", "down", "enter")  # the oddest threes
+    await pilot.pause(3)
+
+
+async def before_and_after(app: StudioApp, pilot: Pilot[Any]) -> None:
+    screen, augment = app.screen, [{"name": "RandomRotation", "degrees": 30}, {"name": "RandomErasing", "p": 1.0}]
+    assert isinstance(screen, StudioScreen)
+    screen.edit(lambda: screen.draft.set("data.augment", augment))
+    await pilot.pause(3)
+    await pilot.press("3", "a")
+    await pilot.pause(3)
+
+
 async def finish(app: StudioApp, pilot: Pilot[Any]) -> None:
     await pilot.press("t")
     while app.desk.history is None or app.desk.history.progress.state != "done":
@@ -84,6 +100,8 @@ async def main() -> None:
         await shoot("studio-80x24", (80, 24), "digits-cnn", train)
         await shoot("add-layer", (120, 40), "digits-cnn", add_layer)
         await shoot("diagram", (120, 40), "digits-resnet", draw)
+        await shoot("samples", (120, 40), "digits-cnn", browse)
+        await shoot("transforms", (120, 40), "digits-cnn", before_and_after)
         await shoot("done", (120, 40), "diabetes-mlp", finish)
 
 
