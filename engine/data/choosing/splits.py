@@ -205,11 +205,22 @@ def _stratified(
     val = apportioned(torch.where(counts > 1, left, 0), sizes.val, (left - 1).clamp_min(0))
     train = left - val
     if sizes.train + sizes.val + sizes.test < len(main):
-        train = apportioned(train, sizes.train, train)
+        train = _one_of_each(apportioned(train, sizes.train, train), train)
     place = places[places >= test[classes[order]]] - test[classes[rest]]
     in_val = place < val[classes[rest]]
     in_train = ~in_val & (place < (val + train)[classes[rest]])
     return _shuffled({"train": rest[in_train], "val": rest[in_val], "test": held}, generator)
+
+
+def _one_of_each(counts: Tensor, there: Tensor) -> Tensor:
+    """`counts` of classes with one of each that is `there`, given by the largest, as far as they reach."""
+    counts = counts.clone()
+    for number in ((counts == 0) & (there > 0)).nonzero().flatten().tolist():
+        largest = int(counts.argmax())
+        if counts[largest] > 1:
+            counts[largest] -= 1
+            counts[number] += 1
+    return counts
 
 
 def _shuffled(parts: Mapping[str, Tensor], generator: Generator) -> dict[str, Tensor]:

@@ -47,6 +47,9 @@ IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".
 _ANNOTATIONS = re.compile(
     r"^instances|annotations|coco", re.IGNORECASE
 )  # of COCO itself, and of what exports its format
+TEXT_NAMES = ("text", "sentence", "review", "content", "message", "comment", "tweet", "title", "document")
+"""What the column of a table is called that holds texts."""
+_FEW = 3  # columns of a table that is no more than texts with their labels
 _LOOKED_AT = 200  # names in a folder, on the way down
 
 
@@ -78,7 +81,8 @@ def guess(path: Path, where: str = "data") -> str:
         return _of_archive(path, where)
     if path.is_file():
         if path.suffix.lower() in _SUFFIXES:
-            return _SUFFIXES[path.suffix.lower()]
+            kind = _SUFFIXES[path.suffix.lower()]
+            return "text" if kind == "table" and _has_texts(path) else kind
         known = ", ".join(_WHERE)
         raise DataError(f"{where}.path: {path}", "is in no format that its name tells", f"Set format: {known}.")
     if not path.exists():
@@ -96,6 +100,16 @@ def guess(path: Path, where: str = "data") -> str:
     raise DataError(
         f"{where}.path: {path}", "has no files of a format that is known", f"Set format: {', '.join(_WHERE)}."
     )
+
+
+def _has_texts(path: Path) -> bool:
+    """Whether a table's first line names a column of texts, and few others."""
+    if path.suffix.lower() == ".parquet":
+        return False
+    with path.open("rb") as file:
+        line = file.readline(10_000).decode("utf-8-sig", errors="replace")
+    columns = [cell.strip(' "\r\n').lower() for cell in re.split(r"[,;\t|]", line)]
+    return len(columns) <= _FEW and any(name in columns for name in TEXT_NAMES)
 
 
 def _of_archive(path: Path, where: str) -> str:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from engine.data.fetching.telling import Bytes
+from engine.data.formats.catalog import TEXT_NAMES
 from engine.data.reading.decoding import WrongEncoding, check_encoding, decode
 from engine.data.reading.labelled import Gathered, as_targets, files_below, leads_out, parts_of, place_in, visible
 from engine.data.reading.records import RECORDS, Records, cell_text, column_named, read_records
@@ -23,7 +24,6 @@ from engine.recipe import TaskName
 
 _LINES = frozenset({".txt", ".text"})
 _WHOLE = frozenset({*_LINES, ".md", ""})  # of a file that is one sample; the 20 newsgroups have no suffix
-_TEXT_NAMES = ("text", "sentence", "review", "content", "message", "comment", "tweet", "title", "document")
 _LABEL_NAMES = ("label", "labels", "class", "target", "category", "sentiment", "score", "rating", "stars")
 _LONGEST = 1_000_000  # characters: more are no text that somebody labelled, but a file without lines
 _ROUND = 8
@@ -236,7 +236,7 @@ class _Reader:
 
     def _read_rows(self, path: Path, records: Records) -> None:
         columns = records.columns
-        text = column_named(path, columns, self.text, "text", _TEXT_NAMES)
+        text = column_named(path, columns, self.text, "text", TEXT_NAMES)
         label = column_named(path, columns, self.label, "label", _LABEL_NAMES)
         if not text or not label:
             text, label = _guessed(path, columns, text, label)

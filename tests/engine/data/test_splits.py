@@ -94,6 +94,14 @@ def test_a_class_with_one_sample_is_trained_on_and_said() -> None:
     assert silent == []
 
 
+def test_a_small_share_to_train_on_has_a_sample_of_each_class() -> None:
+    labels = [0] * 1000 + [1] * 10 + [2] * 3 + [3]
+    train = drawn(labelled(labels), "stratified", train=0.01, val=0.1, test=0.1)["train"]
+    assert torch.bincount(torch.tensor(labels)[train]).tolist() == [7, 1, 1, 1]
+    fewer = drawn(labelled(labels), "stratified", train=0.003, val=0.1, test=0.1)["train"]
+    assert len(fewer) == 3
+
+
 def test_only_classes_are_stratified() -> None:
     with pytest.raises(RecipeError, match=r"data\.split\.how: stratified is by class, and a regression has none"):
         drawn(labelled([0, 1, 2], "regression"), "stratified")

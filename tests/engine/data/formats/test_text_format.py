@@ -15,6 +15,7 @@ from pyarrow import parquet
 from small_runs import train
 
 from engine.check import check
+from engine.data.formats.catalog import guess
 from engine.data.formats.opening import forget
 from engine.data.formats.text import Texts, Words
 from engine.data.load import load
@@ -396,3 +397,19 @@ def test_the_recipe_in_the_documentation_fits_its_data(tmp_path: Path) -> None:
     assert checked.problems == ()
     assert checked.facts is not None
     assert checked.facts.vocabulary == 8  # a, fine, day, grim, a comma, a mark, padding, unknown
+
+
+@pytest.mark.parametrize(
+    ("header", "kind"),
+    [
+        ("text,label", "text"),
+        ('"Review";"stars";"date"', "text"),
+        ("age,pay,label", "table"),
+        ("title,year,length,rating", "table"),  # a column of texts among others does not make it one of texts
+    ],
+)
+def test_a_table_that_is_no_more_than_texts_with_labels_is_told_by_its_first_line(
+    header: str, kind: str, tmp_path: Path
+) -> None:
+    (tmp_path / "some.csv").write_text(header + "\n", encoding="utf-8")
+    assert guess(tmp_path / "some.csv") == kind
