@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import time
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
 
+from engine.data.formats.opening import forget, open_files
 from engine.data.pictures.names import Names
 from engine.data.pictures.scanning import Scan, scan
+from engine.data.samples import Listed
 from engine.paths import cache_root
+from engine.recipe import Data
 
 
 def found(folder: Path) -> Scan:
@@ -54,6 +60,32 @@ def test_a_second_scan_reads_no_folder_that_did_not_change(tmp_path: Path) -> No
     third = found(tmp_path)
     assert third.folders_read == 2
     assert set(third.names) ^ set(first.names) == {"class3/new.png", "class1/2.png"}
+
+
+def test_two_hundred_thousand_pictures_are_found_once_with_progress_and_then_remembered(tmp_path: Path) -> None:
+    photos, told = tmp_path / "photos", list[int]()
+    for number in range(100):
+        folder = photos / f"class{number:02}"
+        folder.mkdir(parents=True)
+        first = folder / "0.png"
+        Image.new("L", (4, 4), number).save(first)
+        for each in range(1, 2000):
+            os.link(first, f"{folder}/{each}.png")
+    settle(photos)
+    data = Data(path=str(photos))
+
+    loaded = open_files(data, "classification", lambda what, done, total: told.append(done))
+
+    assert loaded.source.sizes == {"all": 200_000}
+    assert len(loaded.source.classes) == 100
+    assert len(told) > 40, "a person sees that it goes on"
+    part = loaded.parts["all"]
+    assert isinstance(part, Listed)
+    assert torch.bincount(part.targets).tolist() == [2000] * 100
+    assert int(part[150_001][0][0, 0, 0]) == int(part.targets[150_001]) == 75
+    forget()
+    assert found(photos).folders_read == 0
+    shutil.rmtree(photos)  # pytest would keep it for three sessions
 
 
 def test_a_folder_that_is_gone_is_forgotten_and_a_new_one_is_found(tmp_path: Path) -> None:
