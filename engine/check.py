@@ -115,9 +115,9 @@ def check(recipe: Recipe, *, aside: bool = False, reading: Progress = lambda wha
     whole = recipe.model.python or (recipe.model.zoo and kind_of(source) == "pictures")
     unfit = any(isinstance(problem, ModelError) for problem in problems)
     if unfit and not whole and all(mend.gives_up or mend.settings for mend in mends):
-        gentle = [mend for mend in mends if not mend.gives_up]
+        kept = [mend for mend in mends if not mend.gives_up or _is_all(recipe, mend, facts, aside)]
         anew = attempt(lambda: _anew(recipe, source, facts, aside)) or ()
-        mends = [*gentle, *anew, *(mend for mend in mends if mend.gives_up)]
+        mends = [*kept, *anew, *(mend for mend in mends if mend not in kept)]
     return Checked(recipe, source, facts, sizes, tuple(rows), tuple(problems), tuple(mends))
 
 
@@ -170,6 +170,14 @@ def _skipping(recipe: Recipe, problem: StudioError) -> Recipe | None:
 
 def _mends(recipe: Recipe, facts: Facts) -> Sequence[Fix]:
     return fixes(recipe.model.layers, flow(facts), symbols(recipe, facts), wanted(recipe, facts))
+
+
+def _is_all(recipe: Recipe, mend: Fix, facts: Facts, aside: bool) -> bool:
+    """Whether the model fits the data with this mend alone, so that nobody needs another model."""
+    try:
+        return bool(mend.layers) and _fits(with_model(recipe, mend.layers, {}, recipe.title), facts, aside)
+    except StudioError:
+        return False
 
 
 def _anew(recipe: Recipe, source: Source, facts: Facts, aside: bool) -> Sequence[Fix]:
