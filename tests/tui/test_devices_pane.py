@@ -11,6 +11,7 @@ from textual.widgets import Static
 from engine.devices.monitor import GpuSample, HostSample, Snapshot
 from engine.devices.nvml import GIB
 from tui.panes.devices import DevicesPane
+from tui.widgets.told import Told
 
 SMALL, LARGE = (34, 9), (78, 18)
 STUDIO = (38, 11)  # 34 by 9 within border and padding
@@ -221,14 +222,14 @@ async def test_only_news_is_painted() -> None:
     history = minute(lambda time: (gpu(0, torch=0),))
     painted = 0
 
-    class CountingStatic(Static):
+    class CountingTold(Told):
         def update(self, *args: object, **kwargs: object) -> None:  # type: ignore[override]
             nonlocal painted
             painted += 1
 
     class CountingPane(DevicesPane):
         def compose(self) -> ComposeResult:
-            yield CountingStatic()
+            yield CountingTold()
 
     class CountingApp(PaneApp):
         def compose(self) -> ComposeResult:

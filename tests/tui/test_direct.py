@@ -1,4 +1,4 @@
-"""Rows of a chart go straight to the terminal only where nothing lies over them."""
+"""Rows of a chart, and of text that is told anew, go straight to the terminal only where nothing lies over them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ import pytest
 from rich.console import Console
 from textual.app import App, ComposeResult
 from textual.containers import VerticalScroll
+from textual.geometry import Region
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from tui.charts import chart as module
 from tui.charts import direct
 from tui.charts.chart import Chart, Line
+from tui.widgets import told
+from tui.widgets.told import Told
 
 
 class Dialog(ModalScreen[None]):
@@ -137,3 +140,42 @@ async def test_a_textual_that_is_made_otherwise_inside_costs_speed_alone(monkeyp
         grow(app, [2.0, 1.0, 0.5])
         await pilot.pause()
         assert any("0.5000" in strip.text for strip in app.screen._compositor.render_strips())
+
+
+class Numbers(App[None]):
+    CSS = "Told { height: 3; padding: 0 1; }"
+
+    def compose(self) -> ComposeResult:
+        yield Told("one\ntwo\nthree")
+        yield Static("below")
+
+
+@pytest.mark.parametrize("covered", [False, True])
+async def test_told_text_goes_straight_to_the_terminal_unless_something_lies_over_it(
+    monkeypatch: pytest.MonkeyPatch, covered: bool
+) -> None:
+    attempts: list[tuple[list[int], bool]] = []
+
+    def send_rows(widget: Told, rows: Mapping[int, Any]) -> bool:
+        attempts.append((list(rows), direct.send_rows(widget, rows)))
+        return attempts[-1][1]
+
+    monkeypatch.setattr(told, "send_rows", send_rows)
+    app = Numbers()
+    async with app.run_test(size=(7, 6)) as pilot:
+        if covered:
+            app.push_screen(Dialog())
+        await pilot.pause()
+        text = app.screen_stack[0].query_one(Told)
+        text.tell("one\n2\nthree")
+        assert attempts == [([1], not covered)]
+        await pilot.pause()
+        assert [strip.text.strip() for strip in text.render_lines(Region(0, 0, 7, 3))] == ["one", "2", "three"]
+        text.tell("one\n2\nthree")
+        assert len(attempts) == 1  # nothing differs
+        if covered:
+            await app.pop_screen()
+            await pilot.pause()
+        shown = "\n".join("".join(segment.text for segment in line) for line in app.screen._compositor.render_strips())
+        assert " 2 " in shown
+        assert "two" not in shown

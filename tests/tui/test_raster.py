@@ -15,12 +15,19 @@ ROWS, COLUMNS = 5, 12
 
 
 def line(x: list[float], y: list[float], window: Window = UNIT) -> NDArray[np.bool_]:
-    return draw_line(np.array(x, float), np.array(y, float), window, COLUMNS, ROWS)
+    return dots(draw_line(np.array(x, float), np.array(y, float), window, COLUMNS, ROWS))
 
 
-def is_connected(dots: NDArray[np.bool_]) -> bool:
+def dots(patterns: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """What is seen of braille patterns: (4R, 2C) of (R, C), by the numbers that Unicode gives to the dots of a cell."""
+    bits = np.array([[0, 3], [1, 4], [2, 5], [6, 7]])
+    cells = (patterns[:, :, None, None] >> bits) & 1
+    return cells.transpose(0, 2, 1, 3).reshape(4 * len(patterns), -1).astype(np.bool_)
+
+
+def is_connected(seen: NDArray[np.bool_]) -> bool:
     """Whether every dot can be reached from any other over neighbours, diagonal ones too."""
-    todo = {(int(row), int(column)) for row, column in np.argwhere(dots)}
+    todo = {(int(row), int(column)) for row, column in np.argwhere(seen)}
     front = [todo.pop()]
     while front:
         row, column = front.pop()
@@ -40,23 +47,23 @@ def test_a_gap_disconnects_the_curve():
     x = [0.0, 0.3, 0.5, 0.7, 1.0]
     assert is_connected(line(x, [0.1, 0.2, 0.4, 0.8, 0.9]))
     for gap in (np.nan, np.inf, -np.inf):
-        dots = line(x, [0.1, 0.2, gap, 0.8, 0.9])
-        assert not is_connected(dots)
-        assert not dots[:, 2 * COLUMNS // 2 - 1 : 2 * COLUMNS // 2 + 1].any()
+        seen = line(x, [0.1, 0.2, gap, 0.8, 0.9])
+        assert not is_connected(seen)
+        assert not seen[:, 2 * COLUMNS // 2 - 1 : 2 * COLUMNS // 2 + 1].any()
 
 
 def test_every_column_between_two_points_has_a_dot():
-    dots = line([0.0, 1.0], [0.0, 1.0])
-    assert dots.any(axis=0).all()
-    assert dots[-1, 0]
-    assert dots[0, -1]
-    assert not dots[0, 0]
+    seen = line([0.0, 1.0], [0.0, 1.0])
+    assert seen.any(axis=0).all()
+    assert seen[-1, 0]
+    assert seen[0, -1]
+    assert not seen[0, 0]
 
 
 def test_a_lone_point_is_one_dot():
-    dots = line([0.5], [1.0])
-    assert dots.sum() == 1
-    assert dots[0].any()
+    seen = line([0.5], [1.0])
+    assert seen.sum() == 1
+    assert seen[0].any()
 
 
 def test_no_point_is_no_dot():
@@ -67,9 +74,9 @@ def test_no_point_is_no_dot():
 def test_one_spike_among_ten_thousand_points_is_seen():
     x = np.linspace(0, 1, 10_000)
     y = np.full(10_000, 0.1)
-    flat = draw_line(x, y, UNIT, COLUMNS, ROWS)
+    flat = dots(draw_line(x, y, UNIT, COLUMNS, ROWS))
     y[2_500] = 1.0
-    spiked = draw_line(x, y, UNIT, COLUMNS, ROWS)
+    spiked = dots(draw_line(x, y, UNIT, COLUMNS, ROWS))
     assert not flat[0].any()
     assert np.flatnonzero(spiked[0]).tolist() == [round(0.25 * (2 * COLUMNS - 1))]
 
@@ -81,7 +88,8 @@ def test_one_spike_among_ten_thousand_points_is_seen():
 def test_the_corners_of_the_window_are_the_corners_of_the_picture(x, y, cell):
     rows, columns = draw_markers(np.array([float(x)]), np.array([float(y)]), UNIT, COLUMNS, ROWS)
     assert (rows[0], columns[0]) == cell
-    assert np.argwhere(to_braille(line([x], [y]))).tolist() == [list(cell)]
+    lone = draw_line(np.array([float(x)]), np.array([float(y)]), UNIT, COLUMNS, ROWS)
+    assert np.argwhere(lone).tolist() == [list(cell)]
 
 
 def test_what_lies_outside_the_window_lands_on_its_edge():
@@ -90,10 +98,9 @@ def test_what_lies_outside_the_window_lands_on_its_edge():
 
 
 def test_braille_patterns_are_those_of_unicode():
-    dots = np.zeros((4, 6), np.bool_)
-    dots[:, :2] = True  # all eight: ⣿
-    dots[3, 2] = True  # bottom left: ⡀
-    assert [chr(0x2800 + code) for code in to_braille(dots)[0].tolist()] == ["⣿", "⡀", "⠀"]
+    top, bottom = np.array([0, 0, 3, 4, 1, 4, 4, 0]), np.array([3, 3, 3, -1, 2, -1, -1, 1])
+    assert [chr(0x2800 + code) for code in to_braille(top, bottom, 1)[0].tolist()] == ["⣿", "⡀", "⠆", "⠘"]
+    assert to_braille(top + 4, bottom + 4 * (bottom >= 0), 2)[:, 0].tolist() == [0, 0xFF]
 
 
 @given(st.lists(st.one_of(st.floats(-5, 5), st.just(np.nan)), max_size=200), st.integers(1, 20))

@@ -22,7 +22,7 @@ from tui.charts.axis import Limits, log_limits, value_label, x_limits, y_limits
 from tui.charts.direct import send_rows
 from tui.charts.frame import LEAST_HEIGHT, LEAST_WIDTH, Frame, draw_frame
 from tui.charts.line import Line
-from tui.charts.raster import ACROSS, BRAILLE, draw_line, draw_markers, to_braille
+from tui.charts.raster import ACROSS, BRAILLE, LEFT_DOTS, draw_line, draw_markers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Chart", "Line", "Mark"]
 
 _RULE = "┊"
-_DOTTED = 2 * ACROSS  # dots from one dot of a dotted line to the next: every other cell stays to the curve below
+_DOTTED = 2  # cells from one dot of a dotted line to the next: every other cell stays to the curve below
 _MARKER_SPACING = 3  # cells; closer than this ◆ would be a band that hides what it marks
 _AXIS, _TICK, _MARK, _FIRST_LINE = range(4)  # which style a cell has; lines follow in their order
 
@@ -85,6 +85,8 @@ class Chart(Widget):
         self._stale = True
         self._painted_size = Size()
         self._header_strip: Strip | None = None
+        self._header_says: tuple[object, ...] = ()
+        self._still: tuple[Frame, NDArray[np.uint32], NDArray[np.int64]] | None = None
         self._grid: Grid | None = None
         self._parts: dict[str, Style] = {}
         self._dressed_styles: dict[Style | None, Style] = {}
@@ -115,6 +117,7 @@ class Chart(Widget):
 
     def notify_style_update(self) -> None:
         self._stale = True  # another theme: colours are in the strips, the frame has none
+        self._header_says = ()
         self._parts.clear()
         self._dressed_styles.clear()
         super().notify_style_update()
@@ -174,10 +177,9 @@ class Chart(Widget):
     def _frame(self, lines: Sequence[Line], width: int, height: int) -> Frame:
         """The frame around the visible lines; moves the limits first if they no longer fit."""
         lines = [line for line in lines if len(line.x)]
-        x_ends = [line.x[[0, -1]] for line in lines]
-        values = np.concatenate([line.y[np.isfinite(line.y)] for line in lines])
-        low, high = float(values.min()), float(values.max())
-        first, last = float(np.min(x_ends)), float(np.max(x_ends))
+        first, last = min(float(line.x[0]) for line in lines), max(float(line.x[-1]) for line in lines)
+        values = [line.y[np.isfinite(line.y)] for line in lines]
+        low, high = min(float(each.min()) for each in values), max(float(each.max()) for each in values)
         if self._log_x:
             self._x_limits = log_limits(first, last if self._x_max is None else max(last, math.log10(self._x_max)))
         else:
@@ -187,18 +189,15 @@ class Chart(Widget):
 
     def _canvas(self, lines: Sequence[Line], frame: Frame) -> list[Strip]:
         """The frame with rules, curves and markers over it, later over earlier, markers over all."""
-        codes = np.frombuffer("".join(frame.text).encode("utf-32-le"), np.uint32)
-        characters = codes.reshape(len(frame.text), -1).copy()  # (rows + 2, width)
-        styles = np.where((characters >= 0x2500) & (characters < 0x2580), _AXIS, _TICK)
+        characters, styles = self._empty_canvas(frame)
         canvas = np.s_[: frame.rows, frame.left :]
         self._draw_marks(characters, styles, frame)
 
         dots = np.zeros((frame.rows, frame.columns), np.uint8)
         for style, line in enumerate(lines, _FIRST_LINE):
-            picture = draw_line(line.x, line.y, frame.window, frame.columns, frame.rows)
+            cells = draw_line(line.x, line.y, frame.window, frame.columns, frame.rows)
             if line.points:
-                picture &= np.arange(picture.shape[1]) % _DOTTED == 0
-            cells = to_braille(picture)
+                cells = cells & np.where(np.arange(frame.columns) % _DOTTED == 0, LEFT_DOTS, 0).astype(np.uint8)
             dots |= cells
             styles[canvas][cells > 0] = style
         characters[canvas][dots > 0] = BRAILLE + dots[dots > 0].astype(np.uint32)
@@ -211,6 +210,13 @@ class Chart(Widget):
                 styles[canvas][rows[apart], columns[apart]] = style
         self._grid = Grid(characters, styles, self._styles([line.colour for line in lines]), self._grid)
         return self._grid.strips
+
+    def _empty_canvas(self, frame: Frame) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+        """Characters of the frame alone and the numbers of their styles, both (rows + 2, width)."""
+        if self._still is None or self._still[0] is not frame:
+            codes = np.frombuffer("".join(frame.text).encode("utf-32-le"), np.uint32).reshape(len(frame.text), -1)
+            self._still = frame, codes, np.where((codes >= 0x2500) & (codes < 0x2580), _AXIS, _TICK)
+        return self._still[1].copy(), self._still[2].copy()
 
     def _draw_marks(self, characters: NDArray[np.uint32], styles: NDArray[np.int64], frame: Frame) -> None:
         """A rule through the canvas for each mark in sight, its character on the axis."""
@@ -225,10 +231,11 @@ class Chart(Widget):
 
     def _header(self, width: int) -> Strip:
         """Title and legend in one row, the same strip as before if it says the same."""
-        strip = self._dressed(self._legends(width))
-        if strip != self._header_strip:
-            self._header_strip = strip
-        return self._header_strip or strip
+        lines = [(line.label, line.glyph, line.colour, value_label(line.last())) for line in self._lines]
+        says = (self.title, self.log_scale, width, *lines)
+        if self._header_strip is None or says != self._header_says:
+            self._header_strip, self._header_says = self._dressed(self._legends(width)), says
+        return self._header_strip
 
     def _legends(self, width: int) -> Strip:
         """Entries that don't fit are left out, from the last."""
@@ -247,7 +254,7 @@ class Chart(Widget):
         return [
             Segment(f"{line.glyph} ", colour),
             Segment(f"{line.label} " if line.label else "", self._part("tick")),
-            Segment(value_label(line.last()), colour + Style(bold=True)),
+            Segment(value_label(line.last()), self._bold(line.colour)),
         ]
 
     def _small(self, size: Size) -> list[Strip]:
@@ -294,6 +301,12 @@ class Chart(Widget):
             self._parts[key] = Style(color=colour.rich_color)
         return self._parts[key]
 
+    def _bold(self, variable: str) -> Style:
+        key = f"bold ${variable}"
+        if key not in self._parts:
+            self._parts[key] = self._coloured(variable) + Style(bold=True)
+        return self._parts[key]
+
     def _dress(self, style: Style | None) -> Style:
         """The style on this widget's background, in colours that the terminal has."""
         if style not in self._dressed_styles:
@@ -324,16 +337,19 @@ class Grid:
     ) -> None:
         self._characters, self._styles, self._table = characters, styles, table
         if before is None or before._table != table or before._characters.shape != characters.shape:
-            self.strips = [self._strip(row) for row in range(len(characters))]
+            self.strips = [Strip.blank(0)] * len(characters)
+            self._draw(range(len(characters)))
             return
+        self.strips = list(before.strips)  # a strip keeps what the terminal is sent for it
         differs = ((characters != before._characters) | (styles != before._styles)).any(axis=1)
-        self.strips = [
-            self._strip(row) if differs[row] else strip  # a strip keeps what the terminal is sent for it
-            for row, strip in enumerate(before.strips)
-        ]
+        self._draw(np.flatnonzero(differs).tolist())
 
-    def _strip(self, row: int) -> Strip:
+    def _draw(self, rows: Sequence[int]) -> None:
         """Neighbours of one style are one segment."""
-        text, styles = self._characters[row].tobytes().decode("utf-32-le"), self._styles[row]
-        edges = [0, *(np.flatnonzero(np.diff(styles)) + 1).tolist(), len(text)]
-        return Strip([Segment(text[a:b], self._table[styles[a]]) for a, b in pairwise(edges)], len(text))
+        width = self._characters.shape[1]
+        changes = self._styles[:, 1:] != self._styles[:, :-1]
+        for row in rows:
+            text, styles = self._characters[row].tobytes().decode("utf-32-le"), self._styles[row]
+            edges = [0, *(changes[row].nonzero()[0] + 1).tolist(), width]
+            segments = [Segment(text[a:b], self._table[styles[a]]) for a, b in pairwise(edges)]
+            self.strips[row] = Strip(segments, width)

@@ -42,6 +42,7 @@ class Line:
         return (
             (self.label, self.colour, self.points, self.marker)
             == (other.label, other.colour, other.points, other.marker)
+            and len(self.x) == len(other.x)
             and self.x.tobytes() == other.x.tobytes()
             and self.y.tobytes() == other.y.tobytes()
         )

@@ -6,11 +6,11 @@ from textual import getters
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.widgets import Static
 
 from engine.devices.monitor import Snapshot
 from tui.panes.pane import Zoomable
 from tui.widgets.device_cards import draw
+from tui.widgets.told import Told
 
 
 class DevicesPane(VerticalScroll, Zoomable, can_focus=True):
@@ -29,7 +29,7 @@ class DevicesPane(VerticalScroll, Zoomable, can_focus=True):
     DevicesPane > Static { height: auto; }
     """
 
-    meters = getters.query_one(Static)
+    meters = getters.query_one(Told)
 
     def __init__(
         self, *, name: str | None = None, id: str | None = None, classes: str | None = None, disabled: bool = False
@@ -41,7 +41,7 @@ class DevicesPane(VerticalScroll, Zoomable, can_focus=True):
         self._threads = 0
 
     def compose(self) -> ComposeResult:
-        yield Static()
+        yield Told()
 
     def show(self, history: tuple[Snapshot, ...], threads: int = 0) -> None:
         """Show these snapshots, oldest first; paints only what differs from what is there.
@@ -65,5 +65,8 @@ class DevicesPane(VerticalScroll, Zoomable, can_focus=True):
         content = Content("\n").join(lines)
         if not content.is_same(self._painted):
             self._painted = content
-            self.meters.update(content, layout=len(lines) != self._rows)  # a new layout is of the whole screen
-            self._rows = len(lines)
+            if len(lines) == self._rows:
+                self.meters.tell(content)
+            else:
+                self.meters.update(content)  # a new layout is of the whole screen
+                self._rows = len(lines)

@@ -7,10 +7,11 @@ from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
-from textual.widgets import Button, Static
+from textual.widgets import Button
 
 from engine.durations import clock
 from engine.runs.history import History, Progress
+from tui.widgets.told import Told
 
 _STATES = {
     "preparing": ("◌", "preparing"),
@@ -53,8 +54,8 @@ class ProgressPane(Vertical):
             for action, label, variant in _BUTTONS:
                 button = Button(label, id=f"press-{action}", variant=variant, compact=True)  # type: ignore[arg-type]
                 yield button
-            yield Static(id="state-line")
-        yield Static(id="bars")
+            yield Told(id="state-line")
+        yield Told(id="bars")
 
     def show(
         self, history: History | None, name: str, run: str, *, live: bool, next_from: str = "", cost: str = ""
@@ -77,8 +78,8 @@ class ProgressPane(Vertical):
         # Their places stay: a new layout of the whole screen would cost more than all the charts.
         if line != self._line:
             self._line = line
-            self.query_one("#state-line", Static).update(line, layout=False)
-        self.query_one("#bars", Static).update(_bars(history, run, max(width - 2, 20)), layout=False)
+            self.query_one("#state-line", Told).tell(line)
+        self.query_one("#bars", Told).tell(_bars(history, run, max(width - 2, 20)))
 
     def _buttons(self, progress: Progress | None, live: bool) -> None:
         paused = progress is not None and progress.state == "paused"

@@ -20,6 +20,7 @@ from textual.widgets import Tab, Tabs
 from engine.recipe import Recipe
 from engine.runs.history import History
 from presets import presets
+from tui.charts.direct import in_one_piece
 from tui.dialogs.ask import AskScreen
 from tui.draft import Draft
 from tui.pace import FASTEST_S, Pace
@@ -125,7 +126,8 @@ class StudioScreen(ExportingScreen):
         """Show what needs no torch, then load torch behind the first frame."""
         self._go_to("presets")
         self.show_data()
-        self._frame()
+        self._tick(everything=False)
+        self._paint_frames()
         # By way of the application, which starts in a batch: nothing is painted in it, yet `call_after_refresh` calls.
         self.app.call_later(self.call_after_refresh, self._after_first_frame)
 
@@ -202,12 +204,17 @@ class StudioScreen(ExportingScreen):
         self.desk.close()
         self.app.exit(return_code=0)
 
-    def _frame(self) -> None:
-        """One frame, and the next when the pace allows it; until the first step there is nothing to hold up."""
-        pause, history = self._pace.next(), self.desk.history
-        waits = self.desk.live and history is not None and history.progress.step == 0
-        self.set_timer(FASTEST_S if waits else pause, self._frame)
-        self._tick(everything=False)
+    @work(group="frames")
+    async def _paint_frames(self) -> None:
+        """A frame when the pace allows it; until the first step there is nothing to hold up.
+
+        A timer of Textual's would have to be made for each frame, which takes a tenth of its time.
+        """
+        while True:
+            pause, history = self._pace.next(), self.desk.history
+            waits = self.desk.live and history is not None and history.progress.step == 0
+            await asyncio.sleep(FASTEST_S if waits else pause)
+            self._tick(everything=False)
 
     def catch_up(self) -> None:
         """Show all news now, whatever the pace."""
@@ -230,7 +237,7 @@ class StudioScreen(ExportingScreen):
         try:
             if everything or state != self._state_told or now - self._told > _TELL_S:
                 self._told, self._state_told = now, state
-                with self.app.batch_update():
+                with in_one_piece(self):
                     self._tell(history)
             if history is not None:  # last, so that a run that is shown as done is shown whole
                 self.query_one(CurvesPane).show(history, self._metric(history), desk.name, desk.average)
