@@ -36,10 +36,14 @@ _PATIENCE_S = 900
 
 @dataclass(frozen=True)
 class Contestant:
-    """A script of benchmarks/contestants. `threads` are torch's where it does not choose for itself."""
+    """A script of benchmarks/contestants. `threads` are torch's where it does not choose for itself.
+
+    `channels_last`: pictures are laid out as N×H×W×C, by `training.channels_last` of a recipe.
+    """
 
     script: str
     threads: int | None = None
+    channels_last: bool = False
 
     @property
     def python(self) -> Path:
@@ -56,9 +60,12 @@ CONTESTANTS = {
     "tuned-1-thread": Contestant("tuned", threads=1),
     "torch-tui": Contestant("torch_tui"),
     "torch-tui-studio": Contestant("torch_tui_studio"),
+    "tuned-nhwc": Contestant("tuned", channels_last=True),
+    "torch-tui-nhwc": Contestant("torch_tui", channels_last=True),
     **{name: Contestant(name) for name in PACKAGES},
 }
-_BY_HAND = ("tutorial", "tuned", "tuned-1-thread", "torch-tui")
+_BY_HAND = ("tutorial", "tuned", "tuned-1-thread", "torch-tui", "tuned-nhwc", "torch-tui-nhwc")
+_OF_CONVOLUTIONS = ("W2", "W3")  # elsewhere the layout of pictures changes nothing
 
 
 # (work, precision) → times the speed of another that torch-tui is to have on a GPU
@@ -109,6 +116,7 @@ def trained(contestant: Contestant, work: str, root: Path, seed: int, chosen: ar
     command += ["--steps", str(chosen.steps)] if chosen.steps else []
     if script_of_ours(contestant):
         command += ["--device", chosen.device, "--precision", chosen.precision]
+        command += ["--channels-last"] if contestant.channels_last else []
     try:
         done = subprocess.run(
             command, cwd=_ROOT, env=environment, capture_output=True, text=True, timeout=_PATIENCE_S, check=True
@@ -222,7 +230,8 @@ def main() -> None:
         write_mnist(Path(folder))
         write_cifar(Path(folder))
         for work in works:
-            results = race(work, names, Path(folder), chosen)
+            meant = [name for name in names if work in _OF_CONVOLUTIONS or not CONTESTANTS[name].channels_last]
+            results = race(work, meant, Path(folder), chosen)
             print_table(WORKS[work], results, chosen)
             if chosen.device == "cuda" and (said := target(work, results, chosen.precision)):
                 print(said)

@@ -53,7 +53,14 @@ class Work:
     augment: bool = False
 
     def recipe(
-        self, epochs: int = 1, steps: int | None = None, seed: int = 0, device: str = "cpu", precision: str = "fp32"
+        self,
+        epochs: int = 1,
+        steps: int | None = None,
+        seed: int = 0,
+        device: str = "cpu",
+        precision: str = "fp32",
+        *,
+        channels_last: bool = False,
     ) -> dict[str, Any]:
         """The same work for torch-tui, whose model is this very one; `steps` of each epoch."""
         mean, std = self.normal
@@ -75,7 +82,7 @@ class Work:
                 "device": device,
                 "precision": precision,
                 # A model from a file is one's own to torch-tui, which then has to be told what the loop by hand does.
-                "channels_last": channels_last(device, precision),
+                "channels_last": channels_last,
                 "limit_batches": steps or self.steps,
             },
         }
@@ -87,11 +94,6 @@ class Work:
 
     def optimizer(self, model: nn.Module, *, fused: bool | None = None) -> torch.optim.Optimizer:
         return torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, fused=fused)
-
-
-def channels_last(device: str, precision: str) -> bool:
-    """Whether who tunes by hand lays pictures out channel by channel a pixel."""
-    return device == "cuda" and precision == "bf16"
 
 
 WORKS = {

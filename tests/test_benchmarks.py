@@ -13,6 +13,8 @@ import torch
 _REPOSITORY = Path(__file__).parents[1]
 sys.path.insert(0, str(_REPOSITORY))
 
+from benchmarks.contestants.race import Race  # noqa: E402
+from benchmarks.environments import PACKAGES  # noqa: E402
 from benchmarks.loops import CONTESTANTS, FailedError, Results, script_of_ours, target, trained  # noqa: E402
 from benchmarks.made_data import write_mnist  # noqa: E402
 from benchmarks.works import WORKS  # noqa: E402
@@ -65,13 +67,27 @@ def test_the_command_says_that_there_is_no_gpu() -> None:
 
 def test_who_is_compared_on_a_gpu_is_laid_out_alike() -> None:
     for device, precision, laid in (("cpu", "bf16", False), ("cuda", "fp32", False), ("cuda", "bf16", True)):
-        training = Recipe.from_values(WORKS["W3"].recipe(device=device, precision=precision)).training
+        race = Race(WORKS["W3"], Path(), 1, 1, 0, 0, device, precision)
+        training = Recipe.from_values(race.recipe()).training
         assert (training.device, training.precision, training.channels_last) == (device, precision, laid)
+        assert race.channels_last == laid
+
+
+def test_another_layout_is_raced_apart() -> None:
+    laid = {name for name, contestant in CONTESTANTS.items() if contestant.channels_last}
+    assert laid == {"tuned-nhwc", "torch-tui-nhwc"}
+    assert (
+        Recipe.from_values(
+            Race(WORKS["W2"], Path(), 1, 1, 0, 0, wants_channels_last=True).recipe()
+        ).training.channels_last
+        is True
+    )
 
 
 def test_frameworks_race_on_the_cpu_alone() -> None:
     ours = {name for name, contestant in CONTESTANTS.items() if script_of_ours(contestant)}
-    assert ours == {"tutorial", "tuned", "tuned-1-thread", "torch-tui", "torch-tui-studio"}
+    assert ours == set(CONTESTANTS) - set(PACKAGES)
+    assert {"tutorial", "torch-tui-studio", "tuned-nhwc"} <= ours
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.contestants.race import Race, Stopwatch
-from benchmarks.works import channels_last
 
 
 def augmented(batch: Tensor) -> Tensor:
@@ -24,7 +23,7 @@ def augmented(batch: Tensor) -> Tensor:
 race = Race.entered()
 watch = Stopwatch(race)
 inputs, targets = (part.to(race.device) for part in race.tensors(padding=4 if race.work.augment else 0))
-layout = torch.channels_last if channels_last(race.device, race.precision) else torch.contiguous_format
+layout = torch.channels_last if race.channels_last else torch.contiguous_format
 model = race.work.make().to(race.device, memory_format=layout).train()
 optimizer = race.work.optimizer(model, fused=True if race.device == "cuda" else None)
 for _ in range(race.epochs):
