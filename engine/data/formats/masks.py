@@ -44,9 +44,9 @@ class Masked:
         return len(self.places)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        picture, height, width = decoded(self.places.path(index), self.places[index], self._frame)
-        mask = marked(self._masks.path(index), self._masks[index], self._frame, self._marks, (height, width))
-        return torch.from_numpy(picture), torch.from_numpy(mask)
+        picture = decoded(self.places.path(index), self.places[index], self._frame)
+        mask = marked(self._masks.path(index), self._masks[index], self._frame, self._marks, picture)
+        return torch.from_numpy(picture.pixels), torch.from_numpy(mask)
 
     @property
     def sample_bytes(self) -> int:
@@ -64,6 +64,7 @@ def open_masks(
     classes: int | tuple[str, ...] = 0,
     ignore: int = -1,
     palette: Colours = (),
+    as_stored: bool = False,
     max_pixels: int = MAX_PIXELS,
     verify: bool = False,
 ) -> Loaded:
@@ -78,6 +79,8 @@ def open_masks(
         classes: how many there are, or their names; 0 finds it out from some of the masks.
         ignore: the value in a mask of pixels that count nowhere; -1 is 255, unless that is a class.
         palette: the colours of the classes as [red, green, blue] each, for masks in colours.
+        as_stored: masks of photographs that EXIF turns were drawn on the pixels as they lie in the file; else on the
+            upright picture, as most tools show it. Where only one of both has the mask's size, that is taken.
         max_pixels: a picture of more pixels is bad; its size is read before it is decoded.
         verify: look at the header of every picture when the folder is first opened, to list bad ones before training.
 
@@ -113,7 +116,7 @@ def open_masks(
     learned = kept.get("train", kept.get("all", (None, None)))[1]
     if learned is None:
         raise DataError(where, "no picture that is trained on can be read", "Look at the files.")
-    marks, named = found_in(learned, classes, ignore, palette, max_pixels, progress, where)
+    marks, named = found_in(learned, classes, ignore, palette, max_pixels, progress, where, as_stored=as_stored)
     parts = {part: Masked(images, masks, frame, marks) for part, (images, masks) in kept.items()}
     source = Source(
         name=path.resolve().name,
