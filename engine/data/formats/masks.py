@@ -35,7 +35,7 @@ class Masked:
     """
 
     def __init__(self, names: Names, masks: Names, frame: Frame, marks: Marks) -> None:
-        self.places, self._masks = names, masks
+        self.places, self.partners = names, masks
         self.targets = torch.empty(0, dtype=torch.long)
         self.columns: Columns = {}
         self._frame, self._marks = frame, marks
@@ -45,7 +45,7 @@ class Masked:
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         picture = decoded(self.places.path(index), self.places[index], self._frame)
-        mask = marked(self._masks.path(index), self._masks[index], self._frame, self._marks, picture)
+        mask = marked(self.partners.path(index), self.partners[index], self._frame, self._marks, picture)
         return torch.from_numpy(picture.pixels), torch.from_numpy(mask)
 
     @property

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engine.data.reading.watch import looked_into
 from engine.data.samples import BadSample, Columns
 from engine.errors import DataError
 from engine.recipe import TaskName
@@ -90,6 +91,7 @@ def files_below(folder: Path, root: Path, refuse: Callable[[str, str], None]) ->
     if leads_out(root, folder, refuse):
         return
     for at, folders, names in os.walk(folder):
+        looked_into(at)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(name for name in names if not name.startswith(".")):
             file = Path(at, name)
