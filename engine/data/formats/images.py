@@ -105,7 +105,7 @@ def open_images(
     parts: Mapping[str, _Part]
     if labels or task == "regression" or _by_table(found, _folders_in(found, b"")):
         file = find_labels(path, labels, found.others.get(b"", ()))
-        parts, classes, bad = _from_table(file, found, task, file_column, wanted, encoding)
+        parts, classes, bad = _from_table(file, found, task, file_column, wanted, encoding, progress)
     else:
         parts, classes, bad = _from_folders(found, where)
     frame, unreadable = frame_of(
@@ -162,9 +162,15 @@ _Found = tuple[Mapping[str, _Part], tuple[str, ...], list[BadSample]]
 
 
 def _from_table(
-    file: Path, found: Scan, task: TaskName, file_column: str, label_columns: Sequence[str], encoding: str
+    file: Path,
+    found: Scan,
+    task: TaskName,
+    file_column: str,
+    label_columns: Sequence[str],
+    encoding: str,
+    progress: Progress,
 ) -> _Found:
-    rows = labelled(file, found.names, task, file_column, label_columns, encoding)
+    rows = labelled(file, found.names, task, file_column, label_columns, encoding, progress)
     names = found.names.take(rows.numbers)
     if isinstance(rows.labels, np.ndarray):
         targets = torch.from_numpy(rows.labels).float()

@@ -20,7 +20,7 @@ from engine.data.samples import Loaded, Samples
 from engine.data.sources import Source
 from engine.errors import DataError, RunError
 from engine.job import Job
-from engine.recipe import Data
+from engine.recipe import Data, TaskName
 
 SOURCE = Source("things", "Things.", "classification", (1,), 3, {"all": 30}, "yours", ("a", "b", "c"))
 
@@ -100,7 +100,11 @@ def test_files_that_were_written_since_are_told_of(tmp_path: Path) -> None:
             Image.fromarray(mask).save(tmp_path / "photos" / kind / f"{number}.png")
     (tmp_path / "t.csv").write_text("a,b,target\n" + "1.5,2,x\n2.5,3,y\n" * 9)
     before = time.time() - 100
-    for kind, path in (("segmentation", tmp_path / "photos"), ("classification", tmp_path / "t.csv")):
+    kinds: tuple[tuple[TaskName, Path], ...] = (
+        ("segmentation", tmp_path / "photos"),
+        ("classification", tmp_path / "t.csv"),
+    )
+    for kind, path in kinds:
         recipe = Data.model_validate({"path": str(path)})
         kept, notes = tmp_path / f"{kind}.npz", list[str]()
         for file in (path, *path.rglob("*")):
