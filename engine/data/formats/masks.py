@@ -14,11 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.data.formats.images import PARTS
 from engine.data.pictures.decoding import Channels, Fit, Frame, decoded
 from engine.data.pictures.framing import MAX_PIXELS, frame_of
 from engine.data.pictures.marks import Colours, Marks, found_in, marked
-from engine.data.pictures.names import Names, shown
+from engine.data.pictures.names import Names, part_called, shown
 from engine.data.pictures.scanning import Scan, scan
 from engine.data.samples import BadSample, Columns, Loaded, Progress
 from engine.data.sources import Source
@@ -140,14 +139,12 @@ def _parts(found: Scan, where: str) -> dict[str, _Folders]:
     """Where each part lies: `images` and `masks`, with train and val in them or in train and val. Raises DataError."""
     pair = _two(found, b"")
     if pair is None:
-        inside = {PARTS[top.lower()]: _two(found, top) for top in found.below(b"") if top.lower() in PARTS}
+        inside = {part: _two(found, top) for top in found.below(b"") if (part := part_called(top))}
         given = {part: each for part, each in inside.items() if each is not None}
     else:
         masks = {os.path.basename(folder): folder for folder in found.below(pair[1])}
         names = {os.path.basename(folder): folder for folder in found.below(pair[0])}
-        given = {
-            PARTS[name.lower()]: (names[name], masks[name]) for name in names if name in masks and name.lower() in PARTS
-        }
+        given = {part: (names[name], masks[name]) for name in names if name in masks and (part := part_called(name))}
         if "train" not in given:
             return {"all": pair}
     if "train" not in given:

@@ -74,11 +74,13 @@ def _turn(image: Any, picture: Decoded, *, as_stored: bool) -> int:
     Where both ways fit, on a picture upside down or as high as wide, it is upright: labelme, CVAT and whatever runs in
     a browser show pictures so. Only the recipe can know that it is not.
     """
-    own, width, height = orientation_of(image), *image.size
+    own = orientation_of(image)
+    width, height = image.size
     if own > 1 or picture.orientation == 1:
         return own
-    lies = _alike(*((height, width) if picture.orientation >= 5 else (width, height)), picture)
-    return picture.orientation if lies and (as_stored or not _alike(width, height, picture)) else 1
+    turns = picture.orientation >= 5
+    fits = _alike(height, width, picture) if turns else _alike(width, height, picture)
+    return picture.orientation if fits and (as_stored or not _alike(width, height, picture)) else 1
 
 
 def _alike(width: int, height: int, picture: Decoded) -> bool:

@@ -12,17 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engine.data.reading.parts import PARTS
 from engine.data.reading.watch import looked_into
 from engine.data.samples import BadSample, Columns
 from engine.errors import DataError
 from engine.recipe import TaskName
 
 Item = TypeVar("Item")
-_PARTS = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing"),
-}
 _GREATEST = float(torch.finfo(torch.float32).max)
 _LONGEST_CELL = 200  # what is longer is no value to group by
 
@@ -165,7 +161,7 @@ def _part(entry: Path, suffixes: Collection[str]) -> str:
         if entry.suffix.lower() not in suffixes:
             return ""
         name = name.removesuffix(entry.suffix.lower()).partition("-")[0]
-    return next((part for part, words in _PARTS.items() if name in words), "")
+    return PARTS.get(name, "")
 
 
 def _is_number(text: str) -> bool:

@@ -18,6 +18,7 @@ from engine.data.opened import forget
 from engine.data.prepare import describe
 from engine.data.reading import watch
 from engine.data.samples import Loaded, Samples
+from engine.errors import DataError
 from engine.recipe import Data, Recipe
 
 ROWS = "a,b,target\n1.5,2,0\n3.5,4,1\n2.5,7,0\n"
@@ -67,6 +68,14 @@ def test_labels_and_targets_beside_the_data_are_read_again(tmp_path: Path) -> No
     for labels in ("cat", "cow"):
         table(tmp_path / "photos.csv", f"file,label\n0.png,{labels}\n1.png,dog\n")
         assert read(tmp_path / "photos").source.classes == (labels, "dog")
+
+
+def test_a_folder_with_nothing_in_it_is_called_empty_and_another_is_not(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is an empty folder. Put the files into it"):
+        read(tmp_path)
+    (tmp_path / "strange.xyz").touch()
+    with pytest.raises(DataError, match="has no files of a format that is known"):
+        read(tmp_path)
 
 
 def test_a_file_that_comes_or_goes_far_down_is_seen(tmp_path: Path) -> None:
