@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 
 _MOST = 20_000
-"""Times that a look costs at most, at every edit: 0.03 s where the system knows them."""
+"""Times that are asked for at most, at every edit: 0.05 s of a core where the system knows them."""
 _seen: ContextVar[dict[str | bytes, int] | None] = ContextVar("seen", default=None)
 
 

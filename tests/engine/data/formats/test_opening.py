@@ -71,7 +71,7 @@ def test_labels_and_targets_beside_the_data_are_read_again(tmp_path: Path) -> No
 
 
 def test_a_folder_with_nothing_in_it_is_called_empty_and_another_is_not(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is an empty folder. Put the files into it"):
+    with pytest.raises(DataError, match=r"is an empty folder\. Put the files into it"):
         read(tmp_path)
     (tmp_path / "strange.xyz").touch()
     with pytest.raises(DataError, match="has no files of a format that is known"):
