@@ -15,7 +15,7 @@ from engine.data.prepare import Facts, check_trainable, describe, part_sizes
 from engine.data.samples import Progress
 from engine.data.sources import Source
 from engine.devices.device import choose
-from engine.errors import DataError, ModelError, NotDownloaded, RecipeError, StudioError, first_line
+from engine.errors import DataError, ModelError, NotDownloaded, RecipeError, SampleRefused, StudioError, first_line
 from engine.models.build import flow, model_rows, wanted, weightless_model
 from engine.models.build import sizes as symbols
 from engine.models.fixes import Fix, fitted, fixes
@@ -164,7 +164,7 @@ def _described(recipe: Recipe, aside: bool, reading: Progress) -> tuple[Source, 
 
 def _skipping(recipe: Recipe, problem: StudioError) -> Recipe | None:
     """The recipe without the bad samples that may have been its end, so that all else can be looked at."""
-    stopped = isinstance(problem, DataError) and recipe.data.on_bad_sample == "stop" and not recipe.data.python
+    stopped = isinstance(problem, SampleRefused) and not recipe.data.python
     return recipe.override(_SKIP, recipe.title) if stopped else None
 
 

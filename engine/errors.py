@@ -35,6 +35,10 @@ class NotDownloaded(DataError):  # noqa: N818 - nothing is wrong: a training dow
     """A dataset must be downloaded before anything can be said of it."""
 
 
+class SampleRefused(DataError):  # noqa: N818 - what became of it
+    """A sample can't be used, and the recipe wants to stop at such."""
+
+
 class ModelError(StudioError):
     """A model can't be built or does not take the data's shape."""
 

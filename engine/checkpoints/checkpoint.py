@@ -19,7 +19,7 @@ from torch import Tensor
 
 from engine.checkpoints import manifest as manifests
 from engine.checkpoints.keepable import check_state, check_weights, disk_error, disk_trouble
-from engine.checkpoints.manifest import AVERAGE, STATE, WEIGHTS, Manifest, can_rank, folder_name
+from engine.checkpoints.manifest import AVERAGE, STATE, WEIGHTS, Manifest, folder_name, rank, ranked
 from engine.checkpoints.snapshot import Snapshot
 from engine.errors import RunError, nearest, words
 from engine.paths import to_disk
@@ -31,12 +31,16 @@ _ASIDE = ".writing-"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One checkpoint on disk. `score` is the validation value it was ranked by, greater is better; None if unranked."""
+    """One checkpoint on disk. `score` is the validation value it was ranked by, greater is better; None if unranked.
+
+    `loss` was measured with it.
+    """
 
     path: Path
     epoch: int
     step: int
     score: float | None
+    loss: float | None = None
 
     @property
     def name(self) -> str:
@@ -71,6 +75,7 @@ class Checkpoints:
         step: int,
         score: float | None = None,
         *,
+        loss: float | None = None,
         replace: bool = False,
         prove: bool = False,
         ready: Callable[[], None] | None = None,
@@ -84,15 +89,15 @@ class Checkpoints:
         assert "model" in snapshot.files, "a checkpoint has weights"
         final = self.folder / folder_name(epoch, step)
         there = next((checkpoint for checkpoint in self.all() if checkpoint.path == final), None)
-        score = score if score is not None and can_rank(score) else None
+        score, loss = ranked(score, loss)
         if there and not replace and (score is None or there.score is not None) and _is_whole(final):
             return there
         if there and score is None:
-            score = there.score
+            score, loss = there.score, there.loss
         aside = self.folder / f"{_ASIDE}{os.getpid()}"
         try:
             self._make(aside)
-            manifest = Manifest(epoch, step, score, _write_files(aside, snapshot, prove))
+            manifest = Manifest(epoch, step, score, _write_files(aside, snapshot, prove), loss)
             (aside / manifests.NAME).write_text(manifest.text(), encoding="utf-8")
             for name in (*manifest.hashes, manifests.NAME, "."):
                 to_disk(aside / name)
@@ -104,7 +109,7 @@ class Checkpoints:
             if isinstance(error, (OSError, RuntimeError, safetensors.SafetensorError)):
                 raise disk_error(self.folder, error) from error
             raise
-        saved = Checkpoint(final, epoch, step, score)
+        saved = Checkpoint(final, epoch, step, score, loss)
         self._prune(saved)
         return saved
 
@@ -121,9 +126,9 @@ class Checkpoints:
         return bool(self._folders())
 
     def best(self) -> Checkpoint | None:
-        """The checkpoint with the greatest score, the first of several alike."""
-        ranked = [(checkpoint.score, checkpoint) for checkpoint in self.all() if checkpoint.score is not None]
-        return max(ranked, key=lambda pair: pair[0], default=(None, None))[1]
+        """The checkpoint with the greatest score; of several alike the one with the lowest loss, else the first."""
+        found = [(place, each) for each in self.all() if (place := rank(each.score, each.loss)) is not None]
+        return max(found, key=lambda pair: pair[0], default=(None, None))[1]
 
     def find(self, name: str) -> Checkpoint:
         """The checkpoint of this name or of a beginning that only one has; `best`, `last`. Raises RunError."""
@@ -227,7 +232,7 @@ def load(checkpoint: Checkpoint) -> Loaded:
 
 def _listed(path: Path) -> Checkpoint:
     found = manifests.read(path)
-    return Checkpoint(path, found.epoch, found.step, found.score)
+    return Checkpoint(path, found.epoch, found.step, found.score, found.loss)
 
 
 def _is_whole(path: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -28,6 +29,21 @@ def can_rank(score: float) -> bool:
     return abs(score) < 1e300
 
 
+def rank(score: float | None, loss: float | None) -> tuple[float, float] | None:
+    """What checkpoints are ordered by, the greatest is best: the score, and among equal ones the lower loss.
+
+    Classifiers often tie: a small validation part has few accuracies, while the loss still tells them apart.
+    """
+    score, loss = ranked(score, loss)
+    return None if score is None else (score, -math.inf if loss is None else -loss)
+
+
+def ranked(score: float | None, loss: float | None) -> tuple[float | None, float | None]:
+    """Both as they are kept: None for what can't rank."""
+    score = score if score is not None and can_rank(score) else None
+    return score, loss if score is not None and loss is not None and can_rank(loss) else None
+
+
 def folder_name(epoch: int, step: int) -> str:
     """The name of a checkpoint's directory."""
     return f"epoch-{epoch:05d}-step-{step:09d}"
@@ -35,17 +51,19 @@ def folder_name(epoch: int, step: int) -> str:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A checkpoint's position, its score (greater is better) and file name → sha256 in hex."""
+    """A checkpoint's position, its score (greater is better) with the loss beside it, and file name → sha256 in hex."""
 
     epoch: int
     step: int
     score: float | None
     hashes: Mapping[str, str]
+    loss: float | None = None
 
     def text(self) -> str:
         """The manifest as JSON, with a hash of its own: a score with a flipped bit would choose another best."""
         files = {name: {"sha256": value} for name, value in self.hashes.items()}
-        values = {"format": FORMAT, "epoch": self.epoch, "step": self.step, "score": self.score, "files": files}
+        ranked = {"score": self.score, "loss": self.loss}
+        values = {"format": FORMAT, "epoch": self.epoch, "step": self.step, **ranked, "files": files}
         return json.dumps({**values, "sha256": seal(values)}, indent=2) + "\n"
 
 
@@ -69,13 +87,13 @@ def read(path: Path) -> Manifest:
     if problem:
         raise RunError(str(path), f"can't be read: {NAME} {problem}")
     hashes = {name: entry["sha256"] for name, entry in values["files"].items()}
-    score = values["score"]
-    return Manifest(values["epoch"], values["step"], None if score is None else float(score), hashes)
+    score, loss = (None if number is None else float(number) for number in (values["score"], values.get("loss")))
+    return Manifest(values["epoch"], values["step"], score, hashes, loss)
 
 
 def unrank(path: Path) -> None:
     """Take the score off the checkpoint at `path`: it was measured otherwise. Raises RunError or OSError."""
-    (path / NAME).write_text(replace(read(path), score=None).text(), encoding="utf-8")
+    (path / NAME).write_text(replace(read(path), score=None, loss=None).text(), encoding="utf-8")
 
 
 def prove(path: Path) -> None:
@@ -136,9 +154,9 @@ def _problem(values: Any, name: str) -> str:
             return f"has no {key} that can be"
     if folder_name(values["epoch"], values["step"]) != name:
         return "belongs to another position"
-    score = values.get("score", "")
-    if score is not None and not (type(score) in (int, float) and can_rank(score)):
-        return "has no score that can be"
+    for key, number in (("score", values.get("score", "")), ("loss", values.get("loss"))):
+        if number is not None and not (type(number) in (int, float) and can_rank(number)):
+            return f"has no {key} that can be"
     return _files_problem(values.get("files"))
 
 

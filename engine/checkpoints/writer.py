@@ -10,7 +10,7 @@ from typing import Any
 
 from engine.checkpoints.checkpoint import Checkpoint, Checkpoints
 from engine.checkpoints.keepable import Unkeepable
-from engine.checkpoints.manifest import can_rank
+from engine.checkpoints.manifest import rank, ranked
 from engine.checkpoints.snapshot import AT_ONCE, Snapshot, Snapshots
 from engine.errors import StudioError, TrainingError, words
 
@@ -29,10 +29,15 @@ class _Waiting:
     replace: bool
     ready: Callable[[], None] | None
     failed: bool = False
+    loss: float | None = None
 
     @property
     def position(self) -> tuple[int, int]:
         return self.epoch, self.step
+
+    @property
+    def rank(self) -> tuple[float, float] | None:
+        return rank(self.score, self.loss)
 
 
 class CheckpointWriter:
@@ -58,7 +63,7 @@ class CheckpointWriter:
         self._writing: _Waiting | None = None
         self._best: _Waiting | None = None
         """The one with the best score of all, unless that is on disk already."""
-        self._best_score: float | None = None
+        self._best_rank: tuple[float, float] | None = None
         self._proven = self._closing = False
         self._thread: threading.Thread | None = None
 
@@ -70,6 +75,7 @@ class CheckpointWriter:
         state: Mapping[str, Any],
         score: float | None = None,
         *,
+        loss: float | None = None,
         replace: bool = False,
     ) -> None:
         """Take a snapshot of `files` ("model" and perhaps "average" → name → tensor) and `state`, to be written soon.
@@ -78,7 +84,7 @@ class CheckpointWriter:
         Checkpoints.write for the rest.
         """
         assert not self._closing, "the writer is closed"
-        score = score if score is not None and can_rank(score) else None
+        score, loss = ranked(score, loss)
         if self._thread is None:
             self._start()
         with self._changed:
@@ -91,7 +97,7 @@ class CheckpointWriter:
             if len(self._waiting) == AT_ONCE:  # one is written, one is the best, the third gives its buffers
                 self._drop(next(filter(self._can_go, self._waiting)))
         ready = self._before() if self._before else None
-        fresh = _Waiting(epoch, step, score, self._snapshots.take(files, state), replace, ready)
+        fresh = _Waiting(epoch, step, score, self._snapshots.take(files, state), replace, ready, loss=loss)
         with self._changed:
             self._hand_over(fresh)
             self._changed.notify_all()
@@ -114,8 +120,7 @@ class CheckpointWriter:
             for waiting in [each for each in self._waiting if each.position > (epoch, step)]:
                 if waiting is not self._writing:
                     self._drop(waiting)
-            best = self._checkpoints.best()
-            self._best, self._best_score = None, best.score if best else None
+            self._best, self._best_rank = None, self._rank_on_disk()
 
     def best(self) -> Checkpoint | None:
         """The best checkpoint, once everything is written or has failed."""
@@ -141,10 +146,13 @@ class CheckpointWriter:
         return not lost and self.trouble is None
 
     def _start(self) -> None:
-        best = self._checkpoints.best()
-        self._best_score = best.score if best else None
+        self._best_rank = self._rank_on_disk()
         self._thread = threading.Thread(target=self._write_all, name="checkpoints", daemon=True)
         self._thread.start()
+
+    def _rank_on_disk(self) -> tuple[float, float] | None:
+        best = self._checkpoints.best()
+        return rank(best.score, best.loss) if best else None
 
     def _idle(self) -> bool:
         return self._writing is None and all(waiting.failed for waiting in self._waiting)
@@ -154,12 +162,12 @@ class CheckpointWriter:
         for same in [waiting for waiting in self._waiting if waiting.position == fresh.position]:
             fresh.replace = True
             if fresh.score is None:
-                fresh.score = same.score
+                fresh.score, fresh.loss = same.score, same.loss
                 self._best = fresh if same is self._best else self._best
             if same is not self._writing:
                 self._drop(same)
-        if fresh.score is not None and (self._best_score is None or fresh.score > self._best_score):
-            self._best, self._best_score = fresh, fresh.score
+        if fresh.rank is not None and (self._best_rank is None or fresh.rank > self._best_rank):
+            self._best, self._best_rank = fresh, fresh.rank
         self._waiting.append(fresh)
         self._thin()
 
@@ -182,6 +190,7 @@ class CheckpointWriter:
                     waiting.snapshot,
                     *waiting.position,
                     waiting.score,
+                    loss=waiting.loss,
                     replace=waiting.replace,
                     prove=not self._proven,
                     ready=waiting.ready,

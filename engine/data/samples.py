@@ -100,6 +100,14 @@ class Listed(Protocol):
 
 
 @runtime_checkable
+class Paired(Protocol):
+    """Listed samples of two files each."""
+
+    partners: Sequence[str]
+    """Where the second lies, as `places` say it of the first."""
+
+
+@runtime_checkable
 class Measured(Protocol):
     """Samples whose encoding is measured on those that are trained on: a vocabulary, the mean of a column."""
 

@@ -130,7 +130,7 @@ class _Writer:
             lines.append(f"warmup = {self._warmup}  # steps over which the rate rises")
         if self._scaled:
             lines.append("scaler = torch.amp.GradScaler(device.type)")
-        return [*lines, "done, best = 0, -math.inf" if "val" in self._data.parts else "done = 0", ""]
+        return [*lines, "done, best = 0, (-math.inf, -math.inf)" if "val" in self._data.parts else "done = 0", ""]
 
     def _switches(self) -> list[str]:
         training, lines = self._training, list[str]()
@@ -279,8 +279,9 @@ class _Writer:
             f"measured = {self._measure('val')}",
             f'print({said}, "· val", told(measured), flush=True)',
             *self._schedule("epoch"),
-            f'if measured["{score}"] > best or epoch == 0:',
-            f'    best = max(best, measured["{score}"])',
+            f'rank = measured["{score}"], -measured["loss"]',
+            "if rank > best or epoch == 0:",
+            "    best = max(best, rank)",
             "    torch.save(model.state_dict(), WEIGHTS)",
         ]
 

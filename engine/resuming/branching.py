@@ -58,7 +58,7 @@ def _adapted(
     if _touched(changed, "training.early_stopping.", *_MEASURED):
         state["patience"] = fresh["patience"]
     if _touched(changed, *_MEASURED):
-        state["position"] = {**state["position"], "best": None, "best_epoch": 0}
+        state["position"] = {**state["position"], "best": None, "best_epoch": 0, "best_loss": None}
         notes.append("the best value is looked for anew, as it is measured otherwise")
     if _touched(changed, "training.seed", *_MEASURED):
         if state["position"]["samples"]:

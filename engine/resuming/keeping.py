@@ -34,8 +34,8 @@ class Keeper:
         """The trouble that was said last."""
         self.saved_at = time.monotonic()
 
-    def save(self, score: float | None = None) -> None:
-        """Hand over a checkpoint of this position; the disk is not waited for.
+    def save(self, score: float | None = None, loss: float | None = None) -> None:
+        """Hand over a checkpoint of this position, ranked by `score` and `loss`; the disk is not waited for.
 
         Raises NonFiniteError: weights that are no numbers must not take the place of good ones.
         """
@@ -46,7 +46,7 @@ class Keeper:
             raise NonFiniteError("gradient")
         at = self._state.at
         rest = self._state.rest(at.seconds + self._clock.seconds())
-        self._writer.save(at.epoch, at.step, files, rest, score, replace=self._state.changed)
+        self._writer.save(at.epoch, at.step, files, rest, score, loss=loss, replace=self._state.changed)
         self._state.changed = False
 
     def kept(self) -> bool:

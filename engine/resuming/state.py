@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,12 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from engine.checkpoints.checkpoint import Loaded
+from engine.checkpoints.manifest import rank
 from engine.optim.optim import Optim
 from engine.policies.averaging import Averaged, load_named
 from engine.policies.early_stopping import Patience
 from engine.policies.splitting import Splitter
 from engine.recipe import Recipe
 from engine.resuming.randomness import lasting_state, restore_random
+from engine.tasks.base import Metric
 from engine.training.meter import Meter
 
 
@@ -29,6 +32,17 @@ class Position:
     seconds: float = 0.0
     best: float | None = None
     best_epoch: int = 0
+    best_loss: float | None = None
+
+    def improves(self, metric: Metric, measured: Mapping[str, float]) -> bool:
+        """Whether the epoch that has ended is the best so far; then it is noted. Ranked as its checkpoint is."""
+        value, loss = measured.get(metric.name, math.nan), measured.get("loss", math.nan)
+        best = None if self.best is None else rank(metric.score(self.best), self.best_loss)
+        found = rank(metric.score(value), loss)
+        if found is None or (best is not None and found <= best):
+            return False
+        self.best, self.best_epoch, self.best_loss = value, self.epoch, loss
+        return True
 
 
 @dataclass

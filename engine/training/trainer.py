@@ -281,9 +281,7 @@ class Trainer:
         measured, at = validated or trained, self.at
         metric = self._task.metrics[0]
         value = measured.get(metric.name, math.nan)  # there is none where every step was skipped
-        better = math.isfinite(value) and (at.best is None or metric.score(value) > metric.score(at.best))
-        if better:
-            at.best, at.best_epoch = value, at.epoch
+        better = at.improves(metric, measured)
         shown = " · ".join(f"{name} {number:.4g}" for name, number in measured.items())
         said = f"train loss {trained['loss']:.4g} · val {shown}" if validated else f"train {shown}"
         if averaged and self._average is not None:
@@ -293,7 +291,7 @@ class Trainer:
         self._recorder.summary(self._summary({}))
         due = self._every.unit == "epoch" and at.epoch % int(self._every.amount) == 0
         if better or due or at.epoch >= self._state.epochs or self._patience.exhausted:
-            self._keeper.save(metric.score(value) if math.isfinite(value) else None)
+            self._keeper.save(metric.score(value), measured.get("loss"))  # NaN ranks nothing
         if self._patience.exhausted:
             self._recorder.event(at.step, "early stopping", self._patience.reason)
         self._orders.obey()

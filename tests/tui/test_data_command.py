@@ -65,10 +65,12 @@ def test_check_finds_bad_data_before_it_takes_a_step(tmp_path: Path, run: Run) -
     (tmp_path / "p" / "blue-0001.png").write_bytes(b"")
     told = run("check", str(file))
     assert told.status == 2
-    assert "blue-0001.png: is no picture" in told.err
+    for each in ("torn.png: is cut off", "blue-0001.png: is no picture"):
+        assert told.err.count(each) == 1, "found as the data was opened or as it was read: named once"
     assert "two steps" not in told.out
     (values,) = run("check", str(file), "--json").objects
-    assert [each["count"] for each in values["examined"]["findings"]] == [1, 1]
+    assert [each["count"] for each in values["examined"]["findings"]] == [2]
+    assert [each["where"] for each in values["problems"]] == ["data"]
     assert values["tried"] is None
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from engine.data.fetching.telling import reading_text
 from engine.durations import clock
-from engine.errors import DataError, RecipeError, StudioError, TrainingError
+from engine.errors import DataError, RecipeError, SampleRefused, StudioError, TrainingError
 from tui.commands.complaints import complain
 from tui.commands.data import examined_values, print_examined
 from tui.commands.json_report import to_json
@@ -66,8 +66,10 @@ def check(
         examined: list[Examination] = []
         if (recipe.data.path or not problems) and not missing and not signals.status:
             examined = _examined(recipe, seconds, signals, problems)
-            problems += [_problem(finding) for each in examined for finding in each.findings if finding.fatal]
-            problems = list({str(problem): problem for problem in problems}.values())  # what can't be read, twice
+            fatal = [_problem(finding) for each in examined for finding in each.findings if finding.fatal]
+            if fatal:  # the first bad sample, at which opening the data stopped, is among them
+                problems = [problem for problem in problems if not isinstance(problem, SampleRefused)]
+            problems = list({str(problem): problem for problem in problems + fatal}.values())  # data that can't be read
             if not as_json:
                 print_examined(examined)
         if not problems and not missing and not signals.status:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ import torch
 from torch import Tensor
 
 from engine.data.choosing.splits import Drawn, main_part, split
+from engine.data.choosing.written import written_since
 from engine.data.samples import Listed, Loaded, Measured, Part, Samples
 from engine.errors import DataError, RunError
 from engine.recipe import Data
@@ -31,12 +34,15 @@ class KeptSplit:
     def drawn(self, loaded: Loaded, data: Data, notes: list[str]) -> Drawn:
         """The split that was kept; without one, or for other settings, a new one, which is kept from now on.
 
-        Raises DataError if the data is not what was split, and RunError if the file can't be read or written.
+        Files that were written since are told of. Raises DataError if the data is not what was split, and RunError if
+        the file can't be read or written.
         """
         wanted, found = _settings(data), {name: _fingerprint(loaded, part) for name, part in loaded.parts.items()}
         kept = self._read() if os.path.lexists(self.path) else None
         if kept is not None and kept.settings["split"] == wanted["split"]:
             if kept.fingerprints == found:
+                if said := written_since(loaded, kept.made):
+                    notes.append(f"{loaded.source.name}: {said}")
                 return _taken(loaded, kept.index)
             if kept.settings == wanted:
                 raise _changed(loaded, kept.fingerprints, found)
@@ -54,14 +60,15 @@ class KeptSplit:
             with np.load(self.path, allow_pickle=False) as archive:
                 about = json.loads(str(archive["about"]))
                 index = {name: torch.from_numpy(archive[name]) for name in about["parts"]}
-            return _Kept(about["settings"], about["fingerprints"], index)
+            return _Kept(about["settings"], about["fingerprints"], index, float(about.get("made", math.inf)))
         except Exception as error:  # of a damaged archive zipfile, zlib and NumPy raise what they like
             what = "which says what this run was trained and scored on, can't be read"
             raise RunError(str(self.path), what, "Bring it back, or begin a new run.") from error
 
     def _write(self, drawn: Drawn, settings: Mapping[str, Any], fingerprints: Mapping[str, str]) -> None:
         arrays: dict[str, Any] = {name: index.numpy() for name, (_, index) in drawn.items() if index is not None}
-        about = np.array(json.dumps({"settings": settings, "fingerprints": fingerprints, "parts": [*arrays]}))
+        values = {"settings": settings, "fingerprints": fingerprints, "parts": [*arrays], "made": time.time()}
+        about = np.array(json.dumps(values))
         aside = self.path.with_name(f".writing-{self.path.name}")
         try:
             with aside.open("wb") as file:
@@ -80,6 +87,7 @@ class _Kept:
     settings: Mapping[str, Any]
     fingerprints: Mapping[str, str]
     index: Mapping[str, Tensor]
+    made: float
 
 
 def _settings(data: Data) -> dict[str, Any]:

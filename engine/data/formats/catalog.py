@@ -88,6 +88,8 @@ def guess(path: Path, where: str = "data") -> str:
     if not path.exists():
         raise DataError(f"{where}.path: {path}", "does not exist", "Check the path.")
     inside = {entry.name.lower() for entry in path.iterdir()}
+    if not inside:
+        raise DataError(f"{where}.path: {path}", "is an empty folder", "Put the files into it, or check the path.")
     if inside & {"dataset_dict.json", "state.json"} and (
         inside & {"dataset_info.json"} or "dataset_dict.json" in inside
     ):

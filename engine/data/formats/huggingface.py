@@ -24,6 +24,7 @@ from engine.data.formats.catalog import format_entry
 from engine.data.formats.text import Texts, Tokenizing
 from engine.data.pictures.decoding import GREY, Channels, Fit
 from engine.data.pictures.hub import HubPictures
+from engine.data.reading.parts import CALLED
 from engine.data.reading.tokenizers import Kind
 from engine.data.samples import BadSample, Loaded, Part, Progress, Samples
 from engine.data.sources import HUGGING_FACE, Source, find
@@ -32,7 +33,6 @@ from engine.errors import DataError, first_line, nearest
 from engine.paths import data_root
 from engine.recipe import Dataset, TaskName
 
-_CALLED = {"train": ("train", "training"), "val": ("validation", "valid", "val", "dev"), "test": ("test", "testing")}
 _LABELS = ("label", "labels", "class", "target", "fine_label", "category", "y")
 _LOOKED_AT = 32
 _OWN = 1024  # pictures of one size keep it up to this side
@@ -189,7 +189,7 @@ def _splits(found: Any, wanted: _Wanted) -> dict[str, Any]:
         if name and name not in found:
             remedy = nearest(name, found) or f"There are {', '.join(found)}."
             raise DataError(wanted.where, f"has no part '{name}'", remedy)
-        if ours := name or next((each for each in _CALLED[part] if each in found), ""):
+        if ours := name or next((each for each in CALLED[part] if each in found), ""):
             chosen[part] = ours
     if "train" not in chosen and len(found) == 1:
         return {"all": next(iter(found.values()))}

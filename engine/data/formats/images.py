@@ -19,24 +19,13 @@ from torch import Tensor
 from engine.data.pictures.decoding import Channels, Fit, Frame, decoded
 from engine.data.pictures.framing import MAX_PIXELS, frame_of
 from engine.data.pictures.labels import TABLES, find_labels, labelled
-from engine.data.pictures.names import Names, shown
+from engine.data.pictures.names import Names, part_called, shown
 from engine.data.pictures.scanning import Scan, scan
 from engine.data.reading.decoding import check_encoding
 from engine.data.samples import BadSample, Columns, Loaded, Progress
 from engine.data.sources import Source
 from engine.errors import DataError
 from engine.recipe import TaskName
-
-PARTS = {
-    b"train": "train",
-    b"training": "train",
-    b"val": "val",
-    b"valid": "val",
-    b"validation": "val",
-    b"test": "test",
-    b"testing": "test",
-}
-"""What folders are called that hold a part of the data each."""
 
 
 class Pictures:
@@ -105,7 +94,7 @@ def open_images(
     parts: Mapping[str, _Part]
     if labels or task == "regression" or _by_table(found, _folders_in(found, b"")):
         file = find_labels(path, labels, found.others.get(b"", ()))
-        parts, classes, bad = _from_table(file, found, task, file_column, wanted, encoding)
+        parts, classes, bad = _from_table(file, found, task, file_column, wanted, encoding, progress)
     else:
         parts, classes, bad = _from_folders(found, where)
     frame, unreadable = frame_of(
@@ -162,9 +151,15 @@ _Found = tuple[Mapping[str, _Part], tuple[str, ...], list[BadSample]]
 
 
 def _from_table(
-    file: Path, found: Scan, task: TaskName, file_column: str, label_columns: Sequence[str], encoding: str
+    file: Path,
+    found: Scan,
+    task: TaskName,
+    file_column: str,
+    label_columns: Sequence[str],
+    encoding: str,
+    progress: Progress,
 ) -> _Found:
-    rows = labelled(file, found.names, task, file_column, label_columns, encoding)
+    rows = labelled(file, found.names, task, file_column, label_columns, encoding, progress)
     names = found.names.take(rows.numbers)
     if isinstance(rows.labels, np.ndarray):
         targets = torch.from_numpy(rows.labels).float()
@@ -246,7 +241,7 @@ def _of_classes(
 
 def _parts(found: Scan, top: Sequence[bytes]) -> dict[bytes, str]:
     """Which folders hold a part of the data each. A folder `train` alone may be full of locomotives."""
-    parts = {folder: PARTS[folder.lower()] for folder in top if folder.lower() in PARTS}
+    parts = {folder: part for folder in top if (part := part_called(folder))}
     if "train" not in parts.values():
         return {}
     alone = len(parts) == 1 and (len(top) > 1 or not _folders_in(found, top[0]))

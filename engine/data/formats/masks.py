@@ -14,11 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.data.formats.images import PARTS
 from engine.data.pictures.decoding import Channels, Fit, Frame, decoded
 from engine.data.pictures.framing import MAX_PIXELS, frame_of
 from engine.data.pictures.marks import Colours, Marks, found_in, marked
-from engine.data.pictures.names import Names, shown
+from engine.data.pictures.names import Names, part_called, shown
 from engine.data.pictures.scanning import Scan, scan
 from engine.data.samples import BadSample, Columns, Loaded, Progress
 from engine.data.sources import Source
@@ -35,7 +34,7 @@ class Masked:
     """
 
     def __init__(self, names: Names, masks: Names, frame: Frame, marks: Marks) -> None:
-        self.places, self._masks = names, masks
+        self.places, self.partners = names, masks
         self.targets = torch.empty(0, dtype=torch.long)
         self.columns: Columns = {}
         self._frame, self._marks = frame, marks
@@ -44,9 +43,9 @@ class Masked:
         return len(self.places)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        picture, height, width = decoded(self.places.path(index), self.places[index], self._frame)
-        mask = marked(self._masks.path(index), self._masks[index], self._frame, self._marks, (height, width))
-        return torch.from_numpy(picture), torch.from_numpy(mask)
+        picture = decoded(self.places.path(index), self.places[index], self._frame)
+        mask = marked(self.partners.path(index), self.partners[index], self._frame, self._marks, picture)
+        return torch.from_numpy(picture.pixels), torch.from_numpy(mask)
 
     @property
     def sample_bytes(self) -> int:
@@ -64,6 +63,7 @@ def open_masks(
     classes: int | tuple[str, ...] = 0,
     ignore: int = -1,
     palette: Colours = (),
+    as_stored: bool = False,
     max_pixels: int = MAX_PIXELS,
     verify: bool = False,
 ) -> Loaded:
@@ -78,6 +78,8 @@ def open_masks(
         classes: how many there are, or their names; 0 finds it out from some of the masks.
         ignore: the value in a mask of pixels that count nowhere; -1 is 255, unless that is a class.
         palette: the colours of the classes as [red, green, blue] each, for masks in colours.
+        as_stored: masks of photographs that EXIF turns were drawn on the pixels as they lie in the file; else on the
+            upright picture, as most tools show it. Where only one of both has the mask's size, that is taken.
         max_pixels: a picture of more pixels is bad; its size is read before it is decoded.
         verify: look at the header of every picture when the folder is first opened, to list bad ones before training.
 
@@ -113,7 +115,7 @@ def open_masks(
     learned = kept.get("train", kept.get("all", (None, None)))[1]
     if learned is None:
         raise DataError(where, "no picture that is trained on can be read", "Look at the files.")
-    marks, named = found_in(learned, classes, ignore, palette, max_pixels, progress, where)
+    marks, named = found_in(learned, classes, ignore, palette, max_pixels, progress, where, as_stored=as_stored)
     parts = {part: Masked(images, masks, frame, marks) for part, (images, masks) in kept.items()}
     source = Source(
         name=path.resolve().name,
@@ -137,14 +139,12 @@ def _parts(found: Scan, where: str) -> dict[str, _Folders]:
     """Where each part lies: `images` and `masks`, with train and val in them or in train and val. Raises DataError."""
     pair = _two(found, b"")
     if pair is None:
-        inside = {PARTS[top.lower()]: _two(found, top) for top in found.below(b"") if top.lower() in PARTS}
+        inside = {part: _two(found, top) for top in found.below(b"") if (part := part_called(top))}
         given = {part: each for part, each in inside.items() if each is not None}
     else:
         masks = {os.path.basename(folder): folder for folder in found.below(pair[1])}
         names = {os.path.basename(folder): folder for folder in found.below(pair[0])}
-        given = {
-            PARTS[name.lower()]: (names[name], masks[name]) for name in names if name in masks and name.lower() in PARTS
-        }
+        given = {part: (names[name], masks[name]) for name in names if name in masks and (part := part_called(name))}
         if "train" not in given:
             return {"all": pair}
     if "train" not in given:

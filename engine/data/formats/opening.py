@@ -8,6 +8,7 @@ import json
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,15 @@ from typing import Any
 from engine.data.fetching.archives import is_archive, opened
 from engine.data.fetching.turns import turn
 from engine.data.formats.catalog import find_format
+from engine.data.reading.watch import unchanged, watching
 from engine.data.samples import BadSample, Loaded, Progress
 from engine.errors import DataError, first_line
 from engine.recipe import Dataset, TaskName
 
 _KEPT = 2
 _room = [_KEPT]
-_kept: OrderedDict[tuple[object, ...], Loaded] = OrderedDict()
+_kept: OrderedDict[tuple[object, ...], tuple[Loaded, Mapping[str | bytes, int]]] = OrderedDict()
+"""Each with the times of all that was looked into for it."""
 _forgotten = [0]  # how often
 _reading = threading.Lock()
 _LOOKED_AT = 4096
@@ -54,12 +57,13 @@ def open_files(data: Dataset, task: TaskName, progress: Progress, where: str = "
     key = (os.path.abspath(given), entry.name, task, json.dumps(data.options, sort_keys=True, default=str), signed)
     # The studio asks for shapes and for samples at the same time: once is enough.
     with turn(_reading, path.name, progress):
-        if (known := _kept.pop(key, None)) is not None:
+        if (known := _kept.pop(key, None)) is not None and unchanged(known[1]):
             _kept[key] = known  # the last one again
-            return known
+            return known[0]
         begun = _forgotten[0]
         try:
-            loaded: Loaded = entry.target(path, task, progress, **_ready(entry, data.options))
+            with watching() as seen:
+                loaded: Loaded = entry.target(path, task, progress, **_ready(entry, data.options))
         except OSError as error:
             at = f"{where}.path: {error.filename or path}"
             raise DataError(
@@ -70,7 +74,7 @@ def open_files(data: Dataset, task: TaskName, progress: Progress, where: str = "
             source = replace(loaded.source, name=given.name, about=about, path=str(given))
             loaded = replace(loaded, source=source, bad=(*left_out, *loaded.bad))
         if begun == _forgotten[0]:
-            _kept[key] = loaded
+            _kept[key] = loaded, seen
             while len(_kept) > _room[0]:
                 _kept.popitem(last=False)
         return loaded
@@ -98,7 +102,7 @@ def _signature(path: Path) -> tuple[object, ...]:
     """What changes when files come or go: of a file its size and time, of a folder the times of the folders in it.
 
     Of tables and texts beside these folders also sizes and times: they are written again in place. Folders are looked
-    into from the top on, as far as a look may cost; what lies deeper is read anew after `forget`.
+    into from the top on, as far as a look may cost; deeper ones are watched by what reads them.
     """
     own = path.stat()
     if not path.is_dir():

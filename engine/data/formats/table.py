@@ -14,13 +14,13 @@ from engine.data.formats.tabular.delimited import Dialect, read_delimited
 from engine.data.formats.tabular.parquet import read_parquet
 from engine.data.formats.tabular.rows import Categories, Missing, Rows, Settings
 from engine.data.formats.tabular.targets import Targets, class_targets, counted, number_targets, target_columns
+from engine.data.reading.parts import PARTS
 from engine.data.samples import BadSample, Loaded, Progress
 from engine.data.sources import unread
 from engine.errors import DataError, RecipeError
 from engine.recipe import Data, TaskName
 
 _SUFFIXES = (".csv", ".tsv", ".parquet")
-_PARTS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
 def open_table(
@@ -176,7 +176,7 @@ def _files(path: Path) -> dict[str, Path]:
         return {"all": files[0]}
     found: dict[str, Path] = {}
     for file in files:
-        part = _PARTS.get(file.stem.casefold())
+        part = PARTS.get(file.stem.casefold())
         if part in found:
             what = f"{found[part].name} and {file.name} are both its {part} part"
             raise DataError(str(path), what, "Keep one of them.")

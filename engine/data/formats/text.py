@@ -17,6 +17,7 @@ from engine.data.reading.decoding import WrongEncoding, check_encoding, decode
 from engine.data.reading.labelled import Gathered, as_targets, files_below, leads_out, parts_of, place_in, visible
 from engine.data.reading.records import RECORDS, Records, cell_text, column_named, read_records
 from engine.data.reading.tokenizers import FEWEST, Kind, Tokenizer, measure
+from engine.data.reading.watch import looked_into
 from engine.data.samples import Columns, Loaded, Part, Progress, Samples
 from engine.data.sources import Source
 from engine.errors import DataError, RecipeError
@@ -207,6 +208,7 @@ class _Reader:
             if number % _TOLD_EVERY == 0:
                 self.progress(f"reading {folder.name}", number, len(files))
             place = place_in(self.root, file)
+            looked_into(str(file))
             try:
                 text = decode(file.read_bytes(), self.encoding)
             except WrongEncoding as error:

@@ -40,11 +40,12 @@ class Header:
 
 
 class Decoded(NamedTuple):
-    """A picture as bytes (C, H, W), and the size that it had before it was brought to this one."""
+    """A picture as bytes (C, H, W), the upright size that it had before it was brought to this one, and how it lay."""
 
     pixels: np.ndarray
     height: int
     width: int
+    orientation: int
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def header(path: bytes, place: str, max_pixels: int) -> Header:
     """The size and kind of the picture at `path`, undecoded. Raises BadSample, which names it by `place`."""
     with opened(path, place, max_pixels) as image:
         width, height = image.size
-        if _orientation(image) >= 5:
+        if orientation_of(image) >= 5:
             width, height = height, width
         return Header(height, width, image.mode in GREY)
 
@@ -96,20 +97,20 @@ def header(path: bytes, place: str, max_pixels: int) -> Header:
 def decoded(path: bytes, place: str, frame: Frame, marked_as: tuple[int, int] | None = None) -> Decoded:
     """The picture at `path`, seen the right way up. Raises BadSample, which names it by `place`.
 
-    `marked_as` is the (width, height) that it had for those who marked places in it: most tools show a picture as it
-    lies in the file, and it is turned only if that is how it was seen.
+    `marked_as` is the (width, height) that it had for those who marked places in it: COCO's own tools and torchvision
+    read a picture as it lies in the file, and it is turned only if that is how it was seen.
     """
     with opened(path, place, frame.max_pixels) as image:
         width, height = image.size
         _draft(image, frame)
         image.load()
-        orientation = _orientation(image)
+        orientation = orientation_of(image)
         if marked_as is not None and (orientation < 5 or marked_as != (height, width) or width == height):
             orientation = 1
         if orientation >= 5:
             width, height = height, width
         upright = turned(image, orientation)
-        return Decoded(laid_out(placed(in_bytes(upright, frame.channels), frame)), height, width)
+        return Decoded(laid_out(placed(in_bytes(upright, frame.channels), frame)), height, width, orientation)
 
 
 @contextlib.contextmanager
@@ -150,8 +151,10 @@ def _pillow() -> Any:
     return Image
 
 
-def _orientation(image: Picture) -> int:
+def orientation_of(image: Picture) -> int:
     """EXIF's number from 1 (upright) to 8; from 5 on width and height change places."""
+    if image.format == "TIFF":
+        return 1  # Pillow turns these itself, size and pixels
     if image.format == "PNG" and "exif" not in image.info:
         return 1  # asking would decode the whole picture
     try:
@@ -159,6 +162,11 @@ def _orientation(image: Picture) -> int:
     except Exception:  # damaged EXIF raises anything; the picture itself may be whole
         return 1
     return number if isinstance(number, int) and 1 <= number <= 8 else 1
+
+
+def image_of(values: np.ndarray) -> Picture:
+    """(H, W) bytes as a picture."""
+    return _pillow().fromarray(values)
 
 
 def turned(image: Picture, orientation: int) -> Picture:
@@ -191,7 +199,7 @@ def in_bytes(image: Picture, channels: int) -> Picture:
         values = np.asarray(image)
         if image.mode == "I" and (values.min() < 0 or values.max() > 0xFFFF):
             raise ValueError("it holds 32-bit numbers: save it with 8 or 16 bits")
-        image = pillow.fromarray((values >> 8).astype(np.uint8))
+        image = image_of((values >> 8).astype(np.uint8))
     elif image.mode == "F":
         raise ValueError("it holds 32-bit floats, whose range is not known: save it with 8 or 16 bits")
     if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -12,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.data.formats.tabular.delimited import Dialect, read_delimited
 from engine.data.pictures.names import Names, shown
-from engine.data.reading.decoding import WrongEncoding, decode
-from engine.data.samples import BadSample
+from engine.data.samples import BadSample, Progress
 from engine.errors import DataError, nearest
 from engine.recipe import TaskName
 
@@ -37,13 +35,23 @@ class Labelled:
 
 
 def labelled(
-    file: Path, names: Names, task: TaskName, file_column: str, label_columns: Sequence[str], encoding: str = "utf-8"
+    file: Path,
+    names: Names,
+    task: TaskName,
+    file_column: str,
+    label_columns: Sequence[str],
+    encoding: str,
+    progress: Progress,
 ) -> Labelled:
     """Read the table `file` and find its pictures among `names`. Raises DataError for a table that can't be used.
 
     A row without a picture or a label, a picture without a row and one with two are told of one by one.
     """
-    header, rows = _table(file, encoding)
+    table = read_delimited(file, Dialect(encoding), f"{file.name} line", progress)
+    header = table.table.column_names
+    if len(header) < 2:
+        raise DataError(str(file), f"has one column, {header[0]!r}", "Give it one of files and one of labels.")
+    rows = list(zip(*(column.to_pylist() for column in table.table.columns), strict=True))
     known = _by_name(names)
     files = (
         _column(file, header, file_column, "data.options.file_column")
@@ -52,17 +60,14 @@ def labelled(
     )
     wanted = [_column(file, header, name, "data.options.label_column") for name in label_columns]
     wanted = wanted or [_labels(file, header, files)]
-    bad: list[BadSample] = []
+    bad = list(table.bad)
     numbers: list[int] = []
     labels: list[list[str]] = []
     lines: list[Sequence[str]] = []
     taken: dict[int, int] = {}
     mentioned: set[int] = set()
-    for line, cells in rows:
-        place = f"{file.name} line {line}"
-        if len(cells) != len(header):
-            bad.append(BadSample(place, f"has {len(cells)} cells, the first line {len(header)}"))
-            continue
+    for row, (line, cells) in enumerate(zip(table.numbers.tolist(), rows, strict=True)):
+        place = table.where(row)
         number = known.get(_key(cells[files]))
         label = [cells[column].strip() for column in wanted]
         if number is not None:
@@ -94,26 +99,6 @@ def labelled(
     )
 
 
-def _table(file: Path, encoding: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The first line, and all others with their numbers. Raises DataError."""
-    try:
-        text = decode(file.read_bytes(), encoding)
-        line = text.partition("\n")[0]
-        delimiter = max(",;\t", key=line.count)
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-        rows = [(reader.line_num, cells) for cells in reader if cells]
-    except WrongEncoding as error:
-        raise error.error(file) from error
-    except csv.Error as error:
-        raise DataError(str(file), f"can't be read as a table: {error}", "Save it as CSV.") from error
-    if len(rows) < 2:
-        raise DataError(str(file), "has no line below its first", "Give it a line for each picture.")
-    header = [cell.strip() for cell in rows[0][1]]
-    if len(header) < 2:
-        raise DataError(str(file), f"has one column, {header[0]!r}", "Give it one of files and one of labels.")
-    return header, rows[1:]
-
-
 def _key(cell: str) -> bytes:
     """A cell as the name of a file, relative to the folder. Whatever leads out of it is found nowhere."""
     return os.path.normpath(os.fsencode(cell.strip().replace("\\", "/")))
@@ -141,12 +126,9 @@ def _column(file: Path, header: Sequence[str], name: str, where: str) -> int:
     )
 
 
-def _files(
-    file: Path, header: Sequence[str], rows: Sequence[tuple[int, Sequence[str]]], known: Mapping[bytes, int]
-) -> int:
+def _files(file: Path, header: Sequence[str], rows: Sequence[Sequence[str]], known: Mapping[bytes, int]) -> int:
     """The column that names the most pictures of the folder."""
-    tried = [cells for _, cells in rows[:_TRIED] if len(cells) == len(header)]
-    counts = [sum(_key(cells[column]) in known for cells in tried) for column in range(len(header))]
+    counts = [sum(_key(cells[column]) in known for cells in rows[:_TRIED]) for column in range(len(header))]
     if not any(counts):
         what = f"no column names pictures of the folder: it has {', '.join(header)}"
         raise DataError(str(file), what, "Name files as they lie in the folder, such as cats/1.jpg.")

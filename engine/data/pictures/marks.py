@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.data.pictures.decoding import Frame, opened
+from engine.data.pictures.decoding import Decoded, Frame, image_of, opened, orientation_of, turned
 from engine.data.pictures.names import Names
 from engine.data.samples import IGNORED, BadSample, Progress
 from engine.errors import DataError, RecipeError
@@ -27,25 +27,29 @@ _UNLABELLED = 255  # what many datasets write where nobody knows the class
 class Marks:
     """What the values of masks, or the colours of a `palette` by their number, mean.
 
-    `table` (256,) has a class, IGNORED, or -1 for each.
+    `table` (256,) has a class, IGNORED, or -1 for each. `as_stored`: masks lie as the pictures do in their files.
     """
 
     classes: int
     table: np.ndarray
     palette: Colours = ()
+    as_stored: bool = False
 
 
-def marked(path: bytes, place: str, frame: Frame, marks: Marks, size: tuple[int, int]) -> np.ndarray:
-    """The classes (H, W) of the mask at `path`, brought to `frame` as its picture of `size` (height, width) is.
+def marked(path: bytes, place: str, frame: Frame, marks: Marks, picture: Decoded) -> np.ndarray:
+    """The classes (H, W) of the mask at `path`, turned and brought to `frame` as its `picture` was.
 
     What a padded picture does not reach is IGNORED. Raises BadSample, which names the mask by `place`.
     """
     with opened(path, place, frame.max_pixels) as image:
-        width, height = image.size
-        if abs(width * size[0] - height * size[1]) > max(width, height, *size):  # more than a pixel in one of them
-            raise BadSample(place, f"is a mask of {width}×{height} for a picture of {size[1]}×{size[0]}")
-        to = frame.place(width, height)
+        turn = _turn(image, picture, as_stored=marks.as_stored)
         numbers = _numbers(image, marks.palette)
+        if turn > 1:
+            numbers = np.asarray(turned(image_of(numbers), turn))
+        height, width = numbers.shape
+        if not _alike(width, height, picture):
+            raise BadSample(place, f"is a mask of {width}×{height} for a picture of {picture.width}×{picture.height}")
+        to = frame.place(width, height)
         # A pixel of the result is the one under its middle, as in Pillow's own.
         rows, columns = (
             np.clip(first + (np.arange(count) + 0.5) * (last - first) / count, 0, limit - 1).astype(np.int64)
@@ -64,6 +68,27 @@ def marked(path: bytes, place: str, frame: Frame, marks: Marks, size: tuple[int,
     return whole
 
 
+def _turn(image: Any, picture: Decoded, *, as_stored: bool) -> int:
+    """How a mask is turned, as a number of EXIF: by its own, else so that it fits its picture.
+
+    Where both ways fit, on a picture upside down or as high as wide, it is upright: labelme, CVAT and whatever runs in
+    a browser show pictures so. Only the recipe can know that it is not.
+    """
+    own = orientation_of(image)
+    width, height = image.size
+    if own > 1 or picture.orientation == 1:
+        return own
+    turns = picture.orientation >= 5
+    fits = _alike(height, width, picture) if turns else _alike(width, height, picture)
+    return picture.orientation if fits and (as_stored or not _alike(width, height, picture)) else 1
+
+
+def _alike(width: int, height: int, picture: Decoded) -> bool:
+    """Whether a mask has its picture's proportions, but for a pixel in one of them."""
+    differ = abs(width * picture.height - height * picture.width)
+    return differ <= max(width, height, picture.width, picture.height)
+
+
 def found_in(
     masks: Names,
     classes: int | Sequence[str],
@@ -72,6 +97,8 @@ def found_in(
     max_pixels: int,
     progress: Progress,
     where: str,
+    *,
+    as_stored: bool = False,
 ) -> tuple[Marks, tuple[str, ...]]:
     """What the values mean, and the classes' names: what the recipe says of them, else what some of the masks show.
 
@@ -99,7 +126,7 @@ def found_in(
     table[values] = np.arange(len(values))
     if ignore >= 0:
         table[ignore] = IGNORED
-    return Marks(len(values), table, palette), names or tuple(map(str, values))
+    return Marks(len(values), table, palette, as_stored), names or tuple(map(str, values))
 
 
 def _values(present: set[int], count: int, ignore: int, where: str) -> list[int]:

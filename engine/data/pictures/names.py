@@ -10,10 +10,17 @@ from typing import overload
 
 import numpy as np
 
+from engine.data.reading.parts import PARTS
+
 
 def shown(name: bytes) -> str:
     """A file's name for people. One that is no UTF-8 is shown with escapes, which every screen and file can take."""
     return name.decode("utf-8", "backslashreplace")
+
+
+def part_called(name: bytes) -> str:
+    """The part of a dataset that a folder of this name holds; empty for another folder."""
+    return PARTS.get(shown(name.lower()), "")
 
 
 class Names(Sequence[str]):

@@ -20,6 +20,7 @@ from typing import Any
 
 from engine.data.formats.catalog import IMAGES
 from engine.data.pictures.names import Names, shown
+from engine.data.reading.watch import looked_into
 from engine.data.samples import BadSample, Progress
 from engine.paths import cache_root
 
@@ -116,6 +117,7 @@ class _Reader:
         """What lies in one folder, from before where it has not changed since."""
         path = os.path.join(self._root, relative)
         changed = os.stat(path).st_mtime_ns
+        looked_into(path, changed)
         if known is not None and known.changed == changed:
             self._count(known.count)
             return known

@@ -47,11 +47,9 @@ def findings(view: View, progress: Progress, seconds: float = 20.0) -> Examinati
     Raises what `progress` raises.
     """
     skips = view.recipe.data.on_bad_sample == "skip"
-    bad = list(map(str, view.bad))
-    found = [_unreadable(bad, skips)] if bad else []
     numbers_read = total = 0
     wild: list[str] = []
-    unreadable: list[str] = []
+    bad = list(map(str, view.bad))
     end = time.monotonic() + seconds
     for name in view.sizes:
         part, index = view.part(name)
@@ -68,11 +66,10 @@ def findings(view: View, progress: Progress, seconds: float = 20.0) -> Examinati
             pair = read(part, number)
             numbers_read += 1
             if isinstance(pair, BadSample):
-                unreadable.append(str(pair))
+                bad.append(str(pair))
             elif not _finite(pair[0]) or not _finite(pair[1]):
                 wild.append(place_of(part, number) or f"{name} sample {number}")
-    if unreadable:
-        found.append(_unreadable(unreadable, skips))
+    found = [_unreadable(bad, skips)] if bad else []
     if wild:
         what = "not all numbers are finite"
         found.append(Finding(what, len(wild), _some(wild), True, "Mend or remove these: the loss would be NaN."))
@@ -81,8 +78,10 @@ def findings(view: View, progress: Progress, seconds: float = 20.0) -> Examinati
 
 
 def _unreadable(bad: Sequence[str], skips: bool) -> Finding:
-    what = f"{len(bad):,} sample{'s' * (len(bad) != 1)} can't be used"
-    remedy = "They are left out." if skips else 'Mend or remove them, or set data.on_bad_sample = "skip".'
+    what, them = ("1 sample", "it") if len(bad) == 1 else (f"{len(bad):,} samples", "them")
+    what = f"{what} can't be used"
+    left_out = "It is left out." if len(bad) == 1 else "They are left out."
+    remedy = left_out if skips else f'Mend or remove {them}, or set data.on_bad_sample = "skip".'
     return Finding(what, len(bad), _some(bad), not skips, remedy)
 
 

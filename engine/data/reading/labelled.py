@@ -12,16 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engine.data.reading.parts import PARTS
+from engine.data.reading.watch import looked_into
 from engine.data.samples import BadSample, Columns
 from engine.errors import DataError
 from engine.recipe import TaskName
 
 Item = TypeVar("Item")
-_PARTS = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing"),
-}
 _GREATEST = float(torch.finfo(torch.float32).max)
 _LONGEST_CELL = 200  # what is longer is no value to group by
 
@@ -90,6 +87,7 @@ def files_below(folder: Path, root: Path, refuse: Callable[[str, str], None]) ->
     if leads_out(root, folder, refuse):
         return
     for at, folders, names in os.walk(folder):
+        looked_into(at)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(name for name in names if not name.startswith(".")):
             file = Path(at, name)
@@ -163,7 +161,7 @@ def _part(entry: Path, suffixes: Collection[str]) -> str:
         if entry.suffix.lower() not in suffixes:
             return ""
         name = name.removesuffix(entry.suffix.lower()).partition("-")[0]
-    return next((part for part, words in _PARTS.items() if name in words), "")
+    return PARTS.get(name, "")
 
 
 def _is_number(text: str) -> bool:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import csv as python_csv
+import csv
+import io
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from engine.data.reading.decoding import WrongEncoding, decode
+from engine.data.reading.delimited import BLOCK, DELIMITERS, check_names, parsed, why_ragged
 from engine.data.samples import BadSample
 from engine.errors import DataError, first_line, nearest
 
@@ -43,48 +44,25 @@ def read_records(path: Path, place: str, encoding: str) -> Records:
 
 def _delimited(path: Path, text: str, place: str) -> Records:
     """CSV with whatever its first line is divided by; a .tsv has tabs and, as its standard says, no quotes."""
-    # Not at the top: pyarrow takes a tenth of a second to import, and only tables need it.
-    import pyarrow
-    from pyarrow import csv
-
     text = (text if "\n" in text else text.replace("\r", "\n")).lstrip("\r\n")  # an old Macintosh ends lines by \r
     head = text.partition("\n")[0].rstrip("\r")
     tabs = path.suffix.lower() == ".tsv"
-    delimiter = "\t" if tabs else max(",;\t|", key=head.count)
+    delimiter = "\t" if tabs else max(DELIMITERS, key=head.count)
     names = next(
-        python_csv.reader(
-            [head], delimiter=delimiter, quoting=python_csv.QUOTE_NONE if tabs else python_csv.QUOTE_MINIMAL
-        ),
+        csv.reader([head], delimiter=delimiter, quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL),
         [],
     )
-    _check_names(path, names)
-    bad: dict[int, str] = {}
-
-    def ragged(row: Any) -> str:
-        torn = ': a quote (") is not closed' if not tabs and row.text.count('"') % 2 else ""
-        bad[row.number] = f"has {row.actual_columns} cells, not {row.expected_columns}{torn}"
-        return "skip"
-
+    check_names(names, str(path))
+    if not names:
+        raise DataError(str(path), "can't be read: it is empty", "Give it a first line of names, and rows.")
     data = text.encode("utf-8", "replace")
-    # Row numbers are told only without threads. A row must lie within a block.
-    read = csv.ReadOptions(use_threads=False, block_size=min(max(1 << 20, len(data) + 1), 1 << 30))
-    parse = csv.ParseOptions(
-        delimiter=delimiter, quote_char=False if tabs else '"', newlines_in_values=not tabs,
-        ignore_empty_lines=False,  # they count
-        invalid_row_handler=ragged,
-    )  # fmt: skip
-    convert = csv.ConvertOptions(column_types=dict.fromkeys(names, pyarrow.string()), strings_can_be_null=False)
-    try:
-        table = csv.read_csv(pyarrow.py_buffer(data), read, parse, convert)
-    except pyarrow.ArrowInvalid as error:
-        what = f"can't be read: {first_line(error)}"
-        raise DataError(str(path), what, "Is it a table, with a first line of names?") from error
-    skipped = bad.keys()
-    numbers = [number for number in range(2, table.num_rows + len(bad) + 2) if number not in skipped]
+    block = min(max(BLOCK, len(data) + 1), 1 << 30)  # a row must lie within it
+    table, ragged = parsed(io.BytesIO(data), str(path), names, delimiter, 1, quotes=not tabs, block=block)
+    numbers = [number for number in range(2, table.num_rows + len(ragged) + 2) if number not in ragged]
     return Records(
         {name: table.column(name).to_pylist() for name in table.column_names},
         [f"{place} row {number}" for number in numbers],
-        [BadSample(f"{place} row {number}", what) for number, what in bad.items()],
+        [BadSample(f"{place} row {number}", why_ragged(row)) for number, row in ragged.items()],
     )
 
 
@@ -127,12 +105,6 @@ def _parquet(path: Path, place: str) -> Records:
         raise DataError(str(path), f"can't be read: {first_line(error)}", "Is it Parquet?") from error
     columns = {name: table.column(name).to_pylist() for name in flat}
     return Records(columns, [f"{place} row {number}" for number in range(1, table.num_rows + 1)])
-
-
-def _check_names(path: Path, names: Sequence[str]) -> None:
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise DataError(str(path), f"has two columns '{twice[0]}'", "Rename one in its first line.")
 
 
 def cell_text(value: object) -> str:

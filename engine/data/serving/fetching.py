@@ -18,7 +18,7 @@ from torch.utils.data import Dataset, default_collate, get_worker_info
 from engine.data.fetching.telling import Bytes
 from engine.data.samples import BadSample, Listed, MapDataset, Progress, Samples, as_tensor
 from engine.data.serving.workers import Failed, Slots, unreadable
-from engine.errors import DataError, first_line
+from engine.errors import DataError, SampleRefused, first_line
 from engine.python_file import Packed
 from engine.seeds import derive
 
@@ -67,9 +67,9 @@ class Skipped:
         self._known.clear()
 
 
-def refused(bad: BadSample) -> DataError:
+def refused(bad: BadSample) -> SampleRefused:
     """What ends a run that is to stop at a sample that can't be read."""
-    return DataError(bad.place, bad.what, "Mend or remove it, or set data.on_bad_sample = 'skip'.")
+    return SampleRefused(bad.place, bad.what, 'Mend or remove it, or set data.on_bad_sample = "skip".')
 
 
 class Fetch(Dataset[Any]):

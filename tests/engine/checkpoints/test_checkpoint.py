@@ -73,6 +73,13 @@ class TestWrite:
 
         assert [checkpoint.step for checkpoint in checkpoints.all()] == list(range(6 - keep_last, 6))
 
+    def test_of_equal_scores_the_lower_loss_is_best_and_then_the_earlier(self, checkpoints: Checkpoints) -> None:
+        for epoch, score, loss in ((1, 0.5, 0.7), (2, 0.5, 0.3), (3, 0.5, 0.3), (4, 0.5, math.nan), (5, 0.4, 0.1)):
+            write(checkpoints, epoch, epoch, score=score, loss=loss)
+        best = checkpoints.best()
+        assert best is not None
+        assert (best.epoch, best.loss) == (2, 0.3)
+
     def test_without_a_score_there_is_no_best(self, checkpoints: Checkpoints) -> None:
         for step in (1, 2, 3):
             write(checkpoints, 0, step)

@@ -83,7 +83,7 @@ def test_the_run_stops_with_the_place_what_is_wrong_and_what_to_do(make: Any) ->
     for held in (False, True):
         with pytest.raises(DataError) as caught:
             list(ready(make([7], "stop", held=held)).train.epoch(0))
-        assert str(caught.value) == ("photos/7.jpg: is cut off. Mend or remove it, or set data.on_bad_sample = 'skip'.")
+        assert str(caught.value) == 'photos/7.jpg: is cut off. Mend or remove it, or set data.on_bad_sample = "skip".'
 
 
 def test_so_it_does_when_a_worker_reads_it(make: Any) -> None:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from small_runs import digits, finish, resume, stop_at, train
 
 from engine.data.choosing.kept_split import KeptSplit
 from engine.data.choosing.splits import Drawn
+from engine.data.load import load
 from engine.data.samples import Loaded, Samples
 from engine.data.sources import Source
 from engine.errors import DataError, RunError
 from engine.job import Job
-from engine.recipe import Data
+from engine.recipe import Data, TaskName
 
 SOURCE = Source("things", "Things.", "classification", (1,), 3, {"all": 30}, "yours", ("a", "b", "c"))
 
@@ -86,6 +90,34 @@ def test_a_folder_that_was_moved_is_the_same_data_and_another_one_is_not(tmp_pat
     assert notes == []
     drawn(path, loaded(31), data(path="others"), notes)
     assert notes == ["the dataset is not what it was: the split is drawn anew"]
+
+
+def test_files_that_were_written_since_are_told_of(tmp_path: Path) -> None:
+    mask = np.eye(8, dtype=np.uint8)
+    for number in range(10):
+        for kind in ("images", "masks"):
+            (tmp_path / "photos" / kind).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(mask).save(tmp_path / "photos" / kind / f"{number}.png")
+    (tmp_path / "t.csv").write_text("a,b,target\n" + "1.5,2,x\n2.5,3,y\n" * 9)
+    before = time.time() - 100
+    kinds: tuple[tuple[TaskName, Path], ...] = (
+        ("segmentation", tmp_path / "photos"),
+        ("classification", tmp_path / "t.csv"),
+    )
+    for kind, path in kinds:
+        recipe = Data.model_validate({"path": str(path)})
+        kept, notes = tmp_path / f"{kind}.npz", list[str]()
+        for file in (path, *path.rglob("*")):
+            os.utime(file, (before, before))
+        drawn(kept, load(recipe, kind), recipe, notes)
+        drawn(kept, load(recipe, kind), recipe, notes)
+        assert notes == []
+        file = path / "masks/3.png" if path.is_dir() else path
+        os.utime(file, (before + 200, before + 200))
+        drawn(kept, load(recipe, kind), recipe, notes)
+        where = "masks/3.png" if path.is_dir() else str(path)
+        said = f"1 file was written since this run was split: {where}. It goes on with what is there now"
+        assert notes == [f"{path.name}: {said}"]
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:

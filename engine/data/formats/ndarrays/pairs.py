@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+from engine.data.reading.parts import PARTS
 from engine.errors import DataError, RecipeError, first_line, nearest
 
 INPUTS = ("x", "inputs", "input", "images", "image", "data", "features", "samples")
 TARGETS = ("y", "targets", "target", "labels", "label", "classes")
-_PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -153,8 +153,8 @@ def _split(name: str) -> tuple[str, str]:
     """The part that a name tells of, and the rest of it: ("train", "x")."""
     words = [word for word in re.split(r"[_\-. ]", name.casefold()) if word]
     for position in (0, -1):
-        if len(words) > 1 and words[position] in _PARTS:
-            part = _PARTS[words.pop(position)]
+        if len(words) > 1 and words[position] in PARTS:
+            part = PARTS[words.pop(position)]
             return part, "_".join(words)
     return "all", name.casefold()
 

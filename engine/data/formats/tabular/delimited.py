@@ -6,8 +6,6 @@ import codecs
 import csv
 import io
 import itertools
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,14 +14,13 @@ import numpy as np
 
 from engine.data.fetching.telling import Bytes
 from engine.data.formats.tabular.cells import Cells
-from engine.data.reading.decoding import likely
+from engine.data.reading.decoding import WrongEncoding, likely
+from engine.data.reading.delimited import BLOCK, DELIMITERS, check_names, ends_within, parsed, why_ragged
 from engine.data.samples import BadSample, Progress
-from engine.errors import DataError, RecipeError, first_line, nearest
+from engine.errors import DataError, RecipeError, nearest
 
-DELIMITERS = ",;\t|"
 _HEAD = 4 << 20  # bytes that are looked at to tell the delimiter; the header must be among them
 _LOOKED_AT = 100  # rows, for that
-_BLOCK = 8 << 20  # bytes read at a time: no row can be longer
 _GUESSES = ("utf-8", "utf-16", "cp1252", "latin-1")
 
 
@@ -50,49 +47,19 @@ class Dialect:
 
 def read_delimited(file: Path, dialect: Dialect, place: str, progress: Progress) -> Cells:
     """All rows of a file. Ragged ones are among the bad; empty lines are none. Raises DataError."""
-    import pyarrow as pa  # takes 0.2 s to import
-    from pyarrow import csv as arrow
-
     if not file.stat().st_size:
         raise DataError(str(file), "is empty", "Give it a header and rows.")
     names, delimiter, skipped = _beginning(file, dialect)
-    bad: dict[int, Any] = {}
-
-    def ragged(row: Any) -> str:
-        bad[row.number] = row
-        return "skip"
-
-    batches, total, rows = [], file.stat().st_size, 0
-    schema = pa.schema([(name, pa.string()) for name in names])
+    total = file.stat().st_size
     with file.open("rb") as opened:
         stream = _Utf8(opened, str(file), dialect.encoding)
-        try:
-            reader = arrow.open_csv(
-                pa.PythonFile(stream, mode="r"),
-                # One thread: only it knows the number of a row that is ragged.
-                read_options=arrow.ReadOptions(
-                    use_threads=False, block_size=_BLOCK, column_names=names, skip_rows=skipped
-                ),
-                parse_options=arrow.ParseOptions(
-                    delimiter=delimiter,
-                    newlines_in_values=True,
-                    ignore_empty_lines=False,  # they are counted
-                    invalid_row_handler=ragged,
-                ),
-                convert_options=arrow.ConvertOptions(column_types=schema, strings_can_be_null=False),
-            )
-            for batch in reader:
-                batches.append(batch)
-                rows += batch.num_rows
-                # Blocks are read ahead of the rows that are made of them.
-                read = min(stream.read_so_far, len(batches) * _BLOCK, total)
-                progress(f"reading {file.name}", Bytes(read), total)
-        except pa.ArrowInvalid as error:
-            # Nothing after the header's lines: the file ends there, or with them.
-            if not any(each in str(error) for each in ("Empty CSV", "Could not skip")):
-                raise DataError(str(file), f"can't be read: {_in_words(error)}", "Mend the file.") from error
-    table = pa.Table.from_batches(batches, schema=schema)
-    if not rows and not bad:
+
+        def tell(blocks: int) -> None:
+            # Blocks are read ahead of the rows that are made of them.
+            progress(f"reading {file.name}", Bytes(min(stream.read_so_far, blocks * BLOCK, total)), total)
+
+        table, bad = parsed(stream, str(file), names, delimiter, skipped, tell=tell)
+    if not table.num_rows and not bad:
         raise DataError(str(file), "has a header and no rows", "Give it rows.")
     cells = _placed(table, bad, skipped, place)
     if not len(cells):
@@ -106,7 +73,8 @@ def _beginning(file: Path, dialect: Dialect) -> tuple[list[str], str, int]:
     with file.open("rb") as opened:
         data = _Utf8(opened, str(file), dialect.encoding).read(_HEAD)
     if b"\0" in data:
-        remedy = _encodings(file, 0) if dialect.encoding == "utf-8" else "Save it as CSV or Parquet."
+        remedy = f'Set encoding = "{_likely(file, 0)}" in data.options.'
+        remedy = remedy if dialect.encoding == "utf-8" else "Save it as CSV or Parquet."
         raise DataError(str(file), "has zero bytes, which no text has", remedy)
     head = data.decode("utf-8", errors="ignore")  # a character may be cut at the end
     if not head.strip():
@@ -125,15 +93,6 @@ def _beginning(file: Path, dialect: Dialect) -> tuple[list[str], str, int]:
     names = [name.strip() or f"column {number}" for number, name in enumerate(first, 1)]
     check_names(names, str(file))
     return names, delimiter, reader.line_num
-
-
-def check_names(names: Sequence[str], where: str) -> None:
-    """Raise DataError for names that more than one column has."""
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        at = [str(number) for number, name in enumerate(names, 1) if name == twice[0]]
-        what = f"{len(twice)} names stand for several columns: '{twice[0]}' is the name of columns {' and '.join(at)}"
-        raise DataError(where, what, "Give each column a name of its own.")
 
 
 def _delimiter(head: str) -> str:
@@ -164,18 +123,12 @@ def _placed(table: Any, bad: dict[int, Any], skipped: int, place: str) -> Cells:
     for column in table.columns:
         ends[there] += pc.count_substring(column, "\n").to_numpy()
         filled |= pc.not_equal(column, "").to_numpy()
-    ends[records] = [bad[number].text.rstrip("\r\n").count("\n") for number in sorted(bad)]
+    ends[records] = [ends_within(bad[number]) for number in sorted(bad)]
     lines = skipped + 1 + np.arange(len(ends)) + np.cumsum(ends) - ends
     found = [
-        BadSample(f"{place} {lines[record]}", _of_ragged(bad[record + skipped + 1], int(ends[record])))
-        for record in records.tolist()
+        BadSample(f"{place} {lines[record]}", why_ragged(bad[record + skipped + 1])) for record in records.tolist()
     ]
     return Cells(table.filter(pa.array(filled)), place, lines[there][filled], found)
-
-
-def _of_ragged(row: Any, ends: int) -> str:
-    what = f"has {row.actual_columns} cells, {row.expected_columns} were expected"
-    return f"{what}; it goes on for {ends} more lines: is a quote not closed?" if ends else what
 
 
 def _is_number(text: str) -> bool:
@@ -184,12 +137,6 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _in_words(error: Exception) -> str:
-    if "straddling" in str(error):
-        return f"a row is longer than {_BLOCK >> 20} MB; is a quote not closed?"
-    return first_line(error)
 
 
 class _Utf8(io.RawIOBase):
@@ -226,20 +173,20 @@ class _Utf8(io.RawIOBase):
             offset = self.read_so_far - len(error.object) + error.start
         file = Path(self._name)
         with file.open("rb") as opened:
-            before = iter(lambda: opened.read(min(_BLOCK, offset - opened.tell())), b"")
+            before = iter(lambda: opened.read(min(BLOCK, offset - opened.tell())), b"")
             line = 1 + sum(chunk.count(b"\n") for chunk in before)
             opened.seek(offset)
             byte = opened.read(1)
-        what = f"byte {offset} (0x{byte.hex()}) is no {self._encoding}"
-        return DataError(f"{self._name}: line {line}", what, _encodings(file, offset, self._encoding))
+        likeliest = _likely(file, offset, self._encoding)
+        return WrongEncoding(self._encoding, line, f"byte 0x{byte.hex()}", likeliest).error(file)
 
 
-def _encodings(file: Path, offset: int, refused: str = "utf-8") -> str:
-    """What to do about a wrong encoding: the likeliest in which the text around `offset` can be read."""
+def _likely(file: Path, offset: int, refused: str = "utf-8") -> str:
+    """The likeliest encoding in which the text around `offset` can be read."""
     with file.open("rb") as opened:
         head = opened.read(_HEAD)
         opened.seek(max(0, offset - _HEAD // 2))
         around = opened.read(_HEAD)
     if offset >= len(head) and not likely(head, refused).startswith("utf-16"):
         head = around.lstrip(bytes(range(0x80, 0xC0)))  # it may begin within a character
-    return f'Set encoding = "{likely(head, refused)}".'
+    return likely(head, refused)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.data.formats.tabular.cells import Cells
-from engine.data.formats.tabular.delimited import check_names
+from engine.data.reading.delimited import check_names
 from engine.data.samples import Progress
 from engine.errors import DataError, first_line
 

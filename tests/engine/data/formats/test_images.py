@@ -137,7 +137,7 @@ def test_everything_wrong_with_a_table_is_told(tmp_path: Path) -> None:
     assert bad(loaded) == {
         "labels.csv line 4": "names 'gone.png', which is no picture in the folder",
         "labels.csv line 5": "names '0.png' again, as line 2 does",
-        "labels.csv line 6": "has 1 cells, the first line 2",
+        "labels.csv line 6": "has 1 cells, 2 were expected",
         "labels.csv line 7": "has no label",
         "labels.csv line 8": "names '../out.png', which is no picture in the folder",
         "2.png": "has no line in labels.csv",

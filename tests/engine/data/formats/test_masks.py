@@ -15,6 +15,7 @@ from small_runs import train
 from engine.check import check, fit_to_data
 from engine.data.formats.catalog import format_entry, guess
 from engine.data.formats.masks import open_masks
+from engine.data.pictures.decoding import turned
 from engine.data.prepare import prepare
 from engine.data.samples import IGNORED, BadSample, Listed, Loaded
 from engine.errors import RecipeError, StudioError
@@ -147,6 +148,33 @@ def test_a_mask_stays_on_its_picture_at_every_size(tmp_path: Path, fit: str, siz
     assert (light == classes[known].bool())[~edge].all()
     assert 0 < int((classes == 1).sum()) < classes.numel()
     assert not picture[0][~known].any()
+
+
+def agree(folder: Path, **options: Any) -> bool:
+    """Whether the only mask lies on what is light in its picture."""
+    picture, classes = read(folder, size=(24, 31), **options).parts["all"][0]  # type: ignore[index]
+    return bool(((picture[0] > 127) == (classes == 1)).all())
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_a_mask_is_turned_as_its_photograph_is(tmp_path: Path, orientation: int) -> None:
+    upright = np.zeros((24, 31), np.uint8)
+    upright[2:9, 5:22] = 1
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    back = {6: 8, 8: 6}.get(orientation, orientation)  # what undoes a turn
+    lying = np.asarray(turned(Image.fromarray(upright), back))
+    for kind in ("seen", "stored", "its own"):
+        draw(tmp_path / kind / "masks/1.png", upright if kind == "seen" else lying)
+        (tmp_path / kind / "images").mkdir()
+        Image.fromarray(lying * 255).save(tmp_path / kind / "images/1.png", exif=exif)
+    Image.fromarray(lying).save(tmp_path / "its own/masks/1.png", exif=exif)
+    assert agree(tmp_path / "seen")
+    assert agree(tmp_path / "its own")
+    assert agree(tmp_path / "stored", as_stored=True)
+    sizes_tell = orientation >= 5
+    assert agree(tmp_path / "stored") == sizes_tell, "upside down, only the recipe can tell"
+    assert agree(tmp_path / "seen", as_stored=True) == sizes_tell
 
 
 def scenes(folder: Path, count: int, *, size: int = 16) -> None:

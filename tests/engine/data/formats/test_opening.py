@@ -16,7 +16,9 @@ from engine.data.formats import opening
 from engine.data.formats.opening import open_files
 from engine.data.opened import forget
 from engine.data.prepare import describe
+from engine.data.reading import watch
 from engine.data.samples import Loaded, Samples
+from engine.errors import DataError
 from engine.recipe import Data, Recipe
 
 ROWS = "a,b,target\n1.5,2,0\n3.5,4,1\n2.5,7,0\n"
@@ -68,6 +70,14 @@ def test_labels_and_targets_beside_the_data_are_read_again(tmp_path: Path) -> No
         assert read(tmp_path / "photos").source.classes == (labels, "dog")
 
 
+def test_a_folder_with_nothing_in_it_is_called_empty_and_another_is_not(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"is an empty folder\. Put the files into it"):
+        read(tmp_path)
+    (tmp_path / "strange.xyz").touch()
+    with pytest.raises(DataError, match="has no files of a format that is known"):
+        read(tmp_path)
+
+
 def test_a_file_that_comes_or_goes_far_down_is_seen(tmp_path: Path) -> None:
     for part in ("train", "test"):
         for name in ("cat", "dog"):
@@ -76,6 +86,31 @@ def test_a_file_that_comes_or_goes_far_down_is_seen(tmp_path: Path) -> None:
     assert read(tmp_path) is first
     table(tmp_path / "train" / "cat" / "2.txt", "another cat")
     assert read(tmp_path).source.sizes == {"train": 3, "test": 2}
+
+
+def test_what_changes_deeper_than_a_look_goes_is_seen_by_what_was_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "_LOOKED_AT", 1)
+    for kind in ("texts/cat/a/b/1.txt", "texts/dog/1.txt"):
+        table(tmp_path / kind, "a pet")
+    for kind in ("photos/cat/a/b/1.png", "photos/dog/1.png"):
+        Image.new("L", (4, 4)).save(table(tmp_path / kind))
+
+    def write_again() -> None:
+        table(tmp_path / "texts/cat/a/b/1.txt", "another pet, of other words")
+
+    def add() -> None:
+        table(tmp_path / "photos/cat/a/b/2.png", "")
+
+    for name, change in (("texts", write_again), ("photos", add)):
+        first = read(tmp_path / name)
+        assert read(tmp_path / name) is first
+        change()
+        with monkeypatch.context() as unwatched:
+            unwatched.setattr(watch, "_MOST", 0)
+            assert read(tmp_path / name) is first, "without what was noted nothing would be seen"
+        assert read(tmp_path / name) is not first
 
 
 def test_a_look_for_changes_costs_a_few_entries_of_a_large_folder(
@@ -93,7 +128,7 @@ def test_all_that_a_recipe_mixes_is_read_once(tmp_path: Path) -> None:
     data = {"path": files[0], "mix": [{"path": file} for file in files[1:]]}
     recipe = Recipe.from_values({"data": data, "model": {"layers": layers}})
     describe(recipe)
-    kept = {each.source.path for each in opening._kept.values()}
+    kept = {each.source.path for each, _ in opening._kept.values()}
     assert kept == set(files)
     alone = Recipe.from_values({"data": {"path": files[0]}, "model": {"layers": layers}})
     describe(alone)

@@ -169,11 +169,11 @@ def test_ragged_rows_and_missing_cells_are_left_out_and_told(tmp_path: Path) -> 
     loaded = read(path)
     assert pairs(loaded) == [("two\nlines", "a"), ("NA", "b"), ("last", "b")]
     assert {bad.place: bad.what for bad in loaded.bad} == {
-        "x.csv row 3": "has 1 cells, not 2",
+        "x.csv row 3": "has 1 cells, 2 were expected",
         "x.csv row 4": "is empty",
         "x.csv row 6": "has no label",
         "x.csv row 7": "is empty",
-        "x.csv row 8": "has 3 cells, not 2",
+        "x.csv row 8": "has 3 cells, 2 were expected",
     }
 
 
@@ -268,7 +268,7 @@ def test_a_file_that_can_not_be_read_is_left_out(tmp_path: Path) -> None:
             "has no sample that can be used; left out: x.csv row 2: is empty (and 1 more)",
         ),
         ({"x.csv": ""}, "can't be read"),
-        ({"x.csv": "text,text\na,b\n"}, "has two columns 'text'"),
+        ({"x.csv": "text,text\na,b\n"}, "'text' is the name of columns 1 and 2"),
         ({"x.parquet": "no parquet"}, "Is it Parquet?"),
         ({"x.jsonl": "no json"}, "has no line that is a JSON object"),
         ({"picture.png": "x"}, "has no texts: neither folders with .txt files"),

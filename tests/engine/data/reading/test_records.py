@@ -46,7 +46,8 @@ def test_a_quote_that_is_not_closed_is_told(tmp_path: Path) -> None:
     path.write_text('text,label\nfine,x\n"never closed,y\nthen,x\n')
     records = read_records(path, "x.csv", "utf-8")
     assert records.columns["text"] == ["fine"]
-    assert [str(bad) for bad in records.bad] == ['x.csv row 3: has 1 cells, not 2: a quote (") is not closed']
+    said = "x.csv row 3: has 1 cells, 2 were expected; it goes on for 1 more lines: is a quote not closed?"
+    assert [str(bad) for bad in records.bad] == [said]
 
 
 def test_quotes_of_a_tsv_are_text_and_old_line_ends_are_known(tmp_path: Path) -> None:
