@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from engine.data.samples import Progress
 from engine.data.sources import Source
 from engine.errors import RecipeError
 from engine.models.starting import kind_of, with_model
 from engine.recipe import Recipe
+
+if TYPE_CHECKING:
+    from engine.data.samples import Progress
 
 DEFAULT_LOSS = {
     "classification": "CrossEntropyLoss",

@@ -40,15 +40,8 @@ class DataPane(Pane):
         Binding("v", "ask('browse')", "View", tooltip="Look at all samples, page by page", id="data.browse"),
         Binding("a", "ask('steps')", "Steps", tooltip="Transforms and augmentation", id="data.steps"),
         Binding("d", "ask('download')", "Download", tooltip="Fetch this dataset now", id="data.download"),
-        # No more stand in the footer: Quit and Help must have room there at 80 columns.
-        Binding(
-            "e",
-            "ask('options')",
-            "Options",
-            tooltip="What this dataset takes",
-            id="data.options",
-            show=False,
-        ),
+        Binding("e", "ask('options')", "Options", tooltip="What this dataset takes", id="data.options"),
+        # No more stand in the footer: what all panes have must have room there at 80 columns.
         Binding(
             "z", "ask('measure')", "Mean", tooltip="Mean and deviation of each channel", id="data.measure", show=False
         ),

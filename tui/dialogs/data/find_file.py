@@ -227,8 +227,8 @@ def functions_of(path: Path) -> Mapping[str, str]:
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError) as error:
-        line = f":{error.lineno}" if isinstance(error, SyntaxError) else ""
-        raise DataError(f"{path}{line}", "can't be read as Python", "Mend it.") from error
+        line, why = (f":{error.lineno}", f": {error.msg}") if isinstance(error, SyntaxError) else ("", "")
+        raise DataError(f"{path}{line}", f"can't be read as Python{why}", "Mend it.") from error
     kinds = (ast.FunctionDef, ast.ClassDef)
     found = {node.name: ast.get_docstring(node) or "" for node in tree.body if isinstance(node, kinds)}
     public = {name: doc for name, doc in found.items() if not name.startswith("_")}
