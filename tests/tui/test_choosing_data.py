@@ -61,6 +61,7 @@ async def test_a_dataset_of_the_hub_is_typed_in_and_fitted_to_when_it_is_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub = pytest.importorskip("datasets", reason="the extra huggingface is not installed")
+    monkeypatch.setenv("TORCH_TUI_DATA", str(tmp_path / "data"))
     columns = {"x": [float(n) for n in range(40)], "label": [n % 2 for n in range(40)]}
     features = hub.Features({"x": hub.Value("float32"), "label": hub.ClassLabel(names=["a", "b"])})
     monkeypatch.setattr(hub, "load_dataset", lambda *arguments: hub.Dataset.from_dict(columns, features=features))
