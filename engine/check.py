@@ -18,9 +18,9 @@ from engine.devices.device import choose
 from engine.errors import DataError, ModelError, NotDownloaded, RecipeError, SampleRefused, StudioError, first_line
 from engine.models.build import flow, model_rows, wanted, weightless_model
 from engine.models.build import sizes as symbols
-from engine.models.fixes import Fix, fitted, fixes
+from engine.models.fixes import Fix, fixes, mends, title_of
 from engine.models.rows import LayerRow, shape_text
-from engine.models.starting import Start, kind_of, start, with_model
+from engine.models.starting import kind_of, start, with_model
 from engine.optim.optimizers import make_optimizer
 from engine.optim.schedules import make_scheduler, warmup_steps
 from engine.policies.freezing import Freezing
@@ -78,13 +78,13 @@ def check(recipe: Recipe, *, aside: bool = False, reading: Progress = lambda wha
         return None
 
     described = attempt(lambda: describe(recipe, aside=aside, reading=reading))
-    mends: list[Fix] = []
+    proposed: list[Fix] = []
     looked_at = recipe
     if described is None and (skipping := _skipping(recipe, problems[-1])) is not None:
         with contextlib.suppress(Exception):  # then it was not the bad samples
             described = describe(skipping, aside=aside, reading=reading)
             looked_at = skipping
-            mends.append(Fix("leave bad samples out, counted and listed", settings=_SKIP))
+            proposed.append(Fix("leave bad samples out, counted and listed", settings=_SKIP))
     loss = attempt(lambda: make_loss(recipe))
     if described is None:
         attempt(lambda: _check_optimizer(recipe, _two_layers()))
@@ -93,7 +93,7 @@ def check(recipe: Recipe, *, aside: bool = False, reading: Progress = lambda wha
     source, facts = described
     sizes = attempt(lambda: part_sizes(source, looked_at.data)) or {}
     if attempt(lambda: check_trainable(recipe)) is None:
-        return Checked(recipe, source, facts, sizes, problems=tuple(problems), fixes=tuple(mends))
+        return Checked(recipe, source, facts, sizes, problems=tuple(problems), fixes=tuple(proposed))
     if sizes.get("train") == 0:
         problems.append(RecipeError("data.split.train", "leaves no sample to train on", "Raise it."))
     rows = attempt(lambda: model_rows(recipe, facts, aside=aside)) or []
@@ -109,16 +109,16 @@ def check(recipe: Recipe, *, aside: bool = False, reading: Progress = lambda wha
         if loss is not None:
             attempt(lambda: _check_output(recipe, facts, [row for row in rows if row.outermost][-1]))
     if problems and recipe.model.layers:
-        mends += attempt(lambda: _mends(recipe, facts)) or ()
+        proposed += attempt(lambda: _mends(recipe, facts)) or ()
     elif recipe.model.zoo and any(row.error for row in rows):
-        mends += attempt(lambda: _zoo_fixes(recipe, facts, aside)) or ()
+        proposed += attempt(lambda: _zoo_fixes(recipe, facts, aside)) or ()
     whole = recipe.model.python or (recipe.model.zoo and kind_of(source) == "pictures")
     unfit = any(isinstance(problem, ModelError) for problem in problems)
-    if unfit and not whole and all(mend.gives_up or mend.settings for mend in mends):
-        kept = [mend for mend in mends if not mend.gives_up or _is_all(recipe, mend, facts, aside)]
-        anew = attempt(lambda: _anew(recipe, source, facts, aside)) or ()
-        mends = [*kept, *anew, *(mend for mend in mends if mend not in kept)]
-    return Checked(recipe, source, facts, sizes, tuple(rows), tuple(problems), tuple(mends))
+    if unfit and not whole and all(mend.gives_up or mend.settings for mend in proposed):
+        kept = [mend for mend in proposed if not mend.gives_up or _is_all(recipe, mend, aside)]
+        anew = attempt(lambda: replaced_whole(recipe, source, facts, aside))
+        proposed = [*kept, *([anew] if anew else []), *(mend for mend in proposed if mend not in kept)]
+    return Checked(recipe, source, facts, sizes, tuple(rows), tuple(problems), tuple(proposed))
 
 
 def fit_to_data(recipe: Recipe, *, aside: bool = False) -> Fix:
@@ -127,31 +127,43 @@ def fit_to_data(recipe: Recipe, *, aside: bool = False) -> Fix:
     Where that leaves them unfit, as filters for pictures are for text, a small model for such data takes their place.
     Raises RecipeError or DataError.
     """
-    source, facts = _described(recipe, aside, lambda what, done, total: None)
+    source, facts = described_without_bad(recipe, aside)
     if recipe.model.python:  # whose code is a person's own
         return Fix("it is not made of layers")
-    if recipe.model.zoo and kind_of(source) == "pictures":
-        found = () if _fits(recipe, facts, aside) else _zoo_fixes(recipe, facts, aside)
-        return next(iter(found), Fix("it fits as it is"))
-    layers = fitted(recipe.model.layers, flow(facts), symbols(recipe, facts), wanted(recipe, facts))
-    fit = _fits(with_model(recipe, layers, {}, recipe.title), facts, aside)
-    anew = () if fit else _anew(recipe, source, facts, aside)
-    return anew[0] if anew else Fix("fit the layers to the data", layers)
+    if takes(recipe, facts, aside):
+        return Fix("it fits as it is", recipe.model.layers)
+    whole = mended_whole(recipe, source, facts, aside)
+    if whole is None and not (recipe.model.zoo and kind_of(source) == "pictures"):
+        whole = replaced_whole(recipe, source, facts, aside)
+    return whole or _mended(recipe, source, facts, aside)
 
 
-def begun_anew(
-    recipe: Recipe, before: Source, *, aside: bool = False, reading: Progress = lambda what, done, total: None
-) -> tuple[Recipe, Start] | None:
-    """The recipe with a small model for its data, which are read; None where they are of the same kind as `before`.
-
-    Raises what reading the data raises.
-    """
-    source, _ = _described(recipe, aside, reading)
-    begun = start(recipe, source) if kind_of(source) != kind_of(before) else None
-    return None if begun is None else (with_model(recipe, begun.layers, begun.settings, recipe.title), begun)
+def mended_whole(recipe: Recipe, source: Source, facts: Facts, aside: bool) -> Fix | None:
+    """All mends of the model together, if it takes the data with them; none takes out what a person wrote."""
+    mend = _mended(recipe, source, facts, aside)
+    return mend if _is_all(recipe, mend, aside) else None
 
 
-def _described(recipe: Recipe, aside: bool, reading: Progress) -> tuple[Source, Facts]:
+def replaced_whole(recipe: Recipe, source: Source, facts: Facts, aside: bool) -> Fix | None:
+    """A small model for such samples in the place of one that does not take them, tried before it is proposed."""
+    begun = start(recipe, source, facts.shape if len(facts.shape) == len(source.shape) else ())
+    if begun is None:
+        return None
+    fix = Fix(begun.title, begun.layers, gives_up=True, settings=begun.settings)
+    return fix if _is_all(recipe, fix, aside) else None
+
+
+def takes(recipe: Recipe, facts: Facts, aside: bool) -> bool:
+    """Whether the model takes the data and gives what the task wants."""
+    rows = model_rows(recipe, facts, aside=aside)
+    outermost = [row for row in rows if row.outermost]
+    fit = bool(outermost) and not any(row.error for row in rows)
+    return fit and outermost[-1].output == wanted(recipe, facts)
+
+
+def described_without_bad(
+    recipe: Recipe, aside: bool, reading: Progress = lambda what, done, total: None
+) -> tuple[Source, Facts]:
     """What is known of the data, without bad samples if these are their end."""
     try:
         return describe(recipe, aside=aside, reading=reading)
@@ -172,32 +184,22 @@ def _mends(recipe: Recipe, facts: Facts) -> Sequence[Fix]:
     return fixes(recipe.model.layers, flow(facts), symbols(recipe, facts), wanted(recipe, facts))
 
 
-def _is_all(recipe: Recipe, mend: Fix, facts: Facts, aside: bool) -> bool:
+def _mended(recipe: Recipe, source: Source, facts: Facts, aside: bool) -> Fix:
+    """The model mended as far as that goes."""
+    if recipe.model.zoo:
+        found = _zoo_fixes(recipe, facts, aside) if kind_of(source) == "pictures" else ()
+        return next(iter(found), Fix("nothing mends it"))
+    made = mends(recipe.model.layers, flow(facts), symbols(recipe, facts), wanted(recipe, facts))
+    return Fix(title_of(made), made[-1].layers if made else recipe.model.layers)
+
+
+def _is_all(recipe: Recipe, mend: Fix, aside: bool) -> bool:
     """Whether the model fits the data with this mend alone, so that nobody needs another model."""
     try:
-        return bool(mend.layers) and _fits(with_model(recipe, mend.layers, {}, recipe.title), facts, aside)
+        mended = with_model(recipe, mend.layers, mend.settings, recipe.title)
+        return takes(mended, described_without_bad(mended, aside)[1], aside)
     except StudioError:
         return False
-
-
-def _anew(recipe: Recipe, source: Source, facts: Facts, aside: bool) -> Sequence[Fix]:
-    """A small model for such samples in the place of one that does not take them, tried before it is proposed."""
-    begun = start(recipe, source, facts.shape if len(facts.shape) == len(source.shape) else ())
-    if begun is None:
-        return ()
-    mended = with_model(recipe, begun.layers, begun.settings, recipe.title)
-    _, facts = _described(mended, aside, lambda what, done, total: None)
-    if not _fits(mended, facts, aside):
-        return ()
-    return (Fix(begun.title, begun.layers, gives_up=True, settings=begun.settings),)
-
-
-def _fits(recipe: Recipe, facts: Facts, aside: bool) -> bool:
-    """Whether the model takes the data and gives what the task wants."""
-    rows = model_rows(recipe, facts, aside=aside)
-    return not any(row.error for row in rows) and [row for row in rows if row.outermost][-1].output == wanted(
-        recipe, facts
-    )
 
 
 def _zoo_fixes(recipe: Recipe, facts: Facts, aside: bool) -> Sequence[Fix]:

@@ -4,26 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.data.sources import Source
 from engine.models.starting import with_model
-from engine.recipe import Loss, Optimizer, Part, Recipe, Scheduler, TaskName
+from engine.other_data import DEFAULT_LOSS, on_data
+from engine.recipe import Loss, Optimizer, Part, Recipe, Scheduler
 from engine.recipe.tree import Tree
 from engine.runs.directory import RunDirectory
 
 if TYPE_CHECKING:
     from engine.recipe.file import RecipeFile
 
-_DEFAULT_LOSS = {
-    "classification": "CrossEntropyLoss",
-    "regression": "MSELoss",
-    "segmentation": "CrossEntropyLoss",
-    "detection": "CrossEntropyLoss",  # it is not trained yet
-}
 _SECTIONS: dict[str, type[Part]] = {"loss": Loss, "optimizer": Optimizer, "scheduler": Scheduler}
-_OUTPUTS = {"classification": "classes", "regression": "targets", "segmentation": "classes", "detection": "classes"}
 
 
 @dataclass(frozen=True)
@@ -102,66 +95,33 @@ class Draft:
 
     def takes(self, source: Source) -> bool:
         """Whether a recipe can be made for what a dataset is for."""
-        return source.task in _DEFAULT_LOSS
+        return source.task in DEFAULT_LOSS
 
-    def choose_dataset(self, source: Source) -> None:
-        """Train on another dataset of the catalog; the task, the loss and the last layer follow what it is for."""
-        self._become(self._on_data(source, {"name": source.name}))
+    def choose_data(self, source: Source, where: Mapping[str, Any]) -> None:
+        """Train on other data, which `source` describes and `where` names, as keys of `[data]`.
+
+        The task, the loss and the last layer follow what they are for; of other options of the same data nothing does.
+        """
+        data = self.recipe.data
+        same = all(getattr(data, key) == where.get(key, "") for key in ("name", "path", "python"))
+        if same and source.task == self.recipe.task:
+            self.set_together({f"data.{key}": value for key, value in where.items()})
+        else:
+            recipe = on_data(self.recipe, source, where)
+            self._note_model(recipe)
+            self._become(recipe)
 
     @property
     def untouched(self) -> bool:
-        """Whether nobody has changed its model: it is the one that it came with, or that came with files."""
+        """Whether nobody has changed its model: it is the one that it came with, or that came with data."""
         return self.recipe.model in self._given and not self.recipe.model.python
 
-    def take(self, recipe: Recipe) -> None:
-        """The same recipe on files of a person's own, maybe with a model for such, as one step of undo."""
-        self._given.append(recipe.model)
-        self._become(recipe)
-
-    def choose_files(self, source: Source, path: Path, format: str, options: Mapping[str, Any]) -> None:
-        """Train on files of a person's own, which `source` describes as they were read. Classes are split alike."""
-        self._become(self.with_files(source, path, format, options))
-
-    def with_files(self, source: Source, path: Path, format: str, options: Mapping[str, Any]) -> Recipe:
-        """The recipe as it is when these files are chosen."""
-        return self._on_data(source, {"path": str(path), "format": format, "options": dict(options)})
-
-    def choose_function(self, reference: str, task: TaskName) -> None:
-        """Train on what a function of a person's own makes."""
-        self._become(self._on_data(Source(reference, "", task, (), 0, {}, "yours"), {"python": reference}))
-
-    def _on_data(self, source: Source, where: Mapping[str, Any]) -> Recipe:
-        values = self.recipe.values()
-        before = self.recipe.task
-        data = {**values["data"], "name": "", "path": "", "format": "auto", "python": "", "options": {}, **where}
-        data["mix"] = ()  # what was trained on beside the other dataset
-        table = len(source.shape) == 1 and not source.vocabulary and not source.rate
-        measured = ("Normalize", "Standardize")  # constants of other data are not this one's
-        kept = [part for part in data["transforms"] if part["name"] not in measured]
-        unknown = not source.shape and bool(where.get("python"))
-        pictures = len(source.shape) == 3 or unknown
-        data["transforms"] = [{"name": "Standardize"}] if table else kept if pictures else []
-        if not pictures or source.task == "segmentation":  # what moves pixels must move those of masks, too
-            data["augment"] = []
-        elif len(source.shape) == 3 and not any("size" in part for part in data["transforms"]):
-            side: Any = list(source.shape[1:]) if source.shape[1] != source.shape[2] else source.shape[1]
-            data["augment"] = [{**part, "size": side} if "size" in part else part for part in data["augment"]]
-        if where.get("path"):
-            how = "stratified" if source.task == "classification" else "random"
-            data["split"] = {**data["split"], "how": how, "by": ""}
-        elif data["split"]["by"]:
-            data["split"] = {**data["split"], "how": "random", "by": ""}
-        if source.task != "classification":
-            data["sampler"] = "shuffle"
-        if source.task != before:
-            values["task"] = source.task
-            values["loss"] = {"name": _DEFAULT_LOSS.get(source.task, "CrossEntropyLoss")}
-            data["standardize_target"] = source.task == "regression" and not where.get("python")
-            values["model"]["layers"] = _renamed(
-                values["model"]["layers"], _OUTPUTS.get(before, "classes"), _OUTPUTS.get(source.task, "classes")
-            )
-        values["data"] = data
-        return Recipe.from_values(values, self.name)
+    def adapt(self, recipe: Recipe, *, together: bool) -> None:
+        """The recipe as it fits its data; `together` with the last edit it is one step of undo."""
+        self._note_model(recipe)
+        if not together:
+            self._become(recipe)
+        self.recipe = recipe
 
     def choose_part(self, section: str, name: str | None, parameters: Collection[str] = ()) -> None:
         """Another loss, optimizer or scheduler; it keeps our settings and those of torch's that it has too.
@@ -186,6 +146,11 @@ class Draft:
         values["optimizer"]["backbone_lr_factor"] = backbone
         self._become(Recipe.from_values(values, self.name))
 
+    def _note_model(self, recipe: Recipe) -> None:
+        """What becomes of an untouched model by a choice of data nobody has changed, either."""
+        if self.untouched:
+            self._given.append(recipe.model)
+
     def _become(self, recipe: Recipe, typing: str = "") -> None:
         if recipe == self.recipe:
             return
@@ -202,12 +167,3 @@ class Draft:
         self.recipe = source.pop()
         self._typing = ""
         return True
-
-
-def _renamed(value: Any, before: str, after: str) -> Any:
-    """Nested plain values with one text in the place of another."""
-    if isinstance(value, dict):
-        return {key: _renamed(item, before, after) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_renamed(item, before, after) for item in value]
-    return after if value == before else value

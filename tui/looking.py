@@ -87,31 +87,31 @@ class Looking:
         """Load a recipe's data and look at it. Raises StudioError."""
         from engine.data.preview import preview
 
-        return _explained(lambda: preview(recipe, errand.progress))
+        return explained(lambda: preview(recipe, errand.progress))
 
     def page(self, view: View, part: str, positions: Sequence[int], *, seen: bool, draw: int) -> list[Sample]:
         """Samples to draw. Raises StudioError."""
-        return _explained(lambda: view.page(part, positions, seen=seen, draw=draw))
+        return explained(lambda: view.page(part, positions, seen=seen, draw=draw))
 
     def order(self, view: View, part: str, label: int | None, odd: bool, errand: Errand) -> Sequence[int]:
         """Which samples stand where. Raises StudioError."""
-        return _explained(lambda: view.order(part, label, odd, errand.progress))
+        return explained(lambda: view.order(part, label, odd, errand.progress))
 
     def counts(self, view: View, part: str, errand: Errand) -> Sequence[int]:
         """How many samples of a part each class has. Raises StudioError."""
-        return _explained(lambda: view.counts(part, errand.progress))
+        return explained(lambda: view.counts(part, errand.progress))
 
     def measure(self, view: View, errand: Errand) -> Moments:
         """The mean and deviation of each channel. Raises StudioError."""
         from engine.data.preview import measure
 
-        return _explained(lambda: measure(view, errand.progress))
+        return explained(lambda: measure(view, errand.progress))
 
     def fitting(self, view: View, *, aside: bool) -> list[tuple[Entry, bool]]:
         """The transforms that fit, and whether each is random. Raises StudioError."""
         from engine.data.preview import fitting
 
-        return _explained(lambda: fitting(view, aside=aside))
+        return explained(lambda: fitting(view, aside=aside))
 
     def before_after(
         self, view: View, augment: Sequence[Part], fixed: Sequence[Part], positions: Sequence[int], draw: int
@@ -119,7 +119,7 @@ class Looking:
         """Samples as they are, and as these steps show them to the model. Raises StudioError."""
         from engine.data.preview import before_after
 
-        return _explained(lambda: before_after(view, augment, fixed, positions, draw))
+        return explained(lambda: before_after(view, augment, fixed, positions, draw))
 
     def draws_globally(self, augment: Sequence[Part]) -> bool:
         """Whether an augmentation uses the process's random number generators, which a training may be using."""
@@ -143,20 +143,34 @@ class Looking:
 
         return formats()
 
+    def options(self, data: Data) -> Entry:
+        """What a dataset, a format of files, or a function of a person's own takes. Raises StudioError."""
+        if data.name:
+            from engine.data.options import dataset_entry
+
+            return dataset_entry(data.name)
+        if data.path:
+            from engine.data.formats.catalog import find_format
+
+            return explained(lambda: find_format(data.format, Path(data.path)))
+        from engine.python_file.entry import own_entry
+
+        return own_entry(data.python, "data.python")
+
     def guess(self, path: Path) -> str:
         """The format that a file or folder looks like. Raises StudioError."""
         from engine.data.formats.catalog import guess
 
-        return _explained(lambda: guess(path))
+        return explained(lambda: guess(path))
 
     def opened(self, data: Data, task: TaskName, errand: Errand) -> Source:
         """What is known of a person's files when they are read. Raises StudioError."""
         from engine.data.load import load
 
-        return _explained(lambda: load(data, task, errand.progress).source)
+        return explained(lambda: load(data, task, errand.progress).source)
 
 
-def _explained(work: Callable[[], Found]) -> Found:
+def explained(work: Callable[[], Found]) -> Found:
     """What `work` gives. A person's own dataset may raise anything, SystemExit included."""
     try:
         return work()

@@ -21,7 +21,7 @@ from engine.runs.metrics import read_last
 from engine.start import importing, load_the_rest
 from engine.training.control import Control, Stopped
 from tui.draft import Origin
-from tui.looking import CalledOff, Errand, Looking
+from tui.looking import Errand, Looking, explained
 
 if TYPE_CHECKING:
     from engine.catalog import Entry
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from engine.job import Job
     from engine.models.fixes import Fix
     from engine.models.zoo.catalogue import ZooModel, ZooWeights
+    from engine.other_data import Adapted
     from engine.trials.batch_finder import BatchSizes, Size
     from engine.trials.lr_finder import RateRange
 
@@ -102,20 +103,12 @@ class Desk:
         }
         return kinds[kind]()
 
-    def own_entry(self, recipe: Recipe, section: str) -> Entry:
-        """What the person's own function in `[model]` or `[data]` takes, or the format of his files.
-
-        Raises StudioError.
-        """
-        if section == "data" and recipe.data.path:
-            from engine.data.formats.catalog import find_format
-
-            return find_format(recipe.data.format, Path(recipe.data.path))
+    def model_entry(self, recipe: Recipe) -> Entry:
+        """What the person's own function in `[model]` takes. Raises StudioError."""
         from engine.models.build import OFFERED
         from engine.python_file.entry import own_entry
 
-        reference = getattr(recipe, section).python
-        return own_entry(reference, f"{section}.python", OFFERED if section == "model" else ())
+        return own_entry(recipe.model.python, "model.python", OFFERED)
 
     def reload(self) -> Sequence[Path]:
         """Have the person's own files run and read anew when they are next asked for; the Python that has changed."""
@@ -171,26 +164,15 @@ class Desk:
 
         return self._try(control, lambda: find_batch_size(recipe, self._progress(), control=control, look=look))
 
-    def begun_anew(self, recipe: Recipe, before: Source, errand: Errand) -> tuple[Recipe, str]:
-        """The recipe, with a small model if its data are of another kind than `before`, and what is said of that.
+    def adapted(
+        self, recipe: Recipe, before: Source | None, errand: Errand, *, unknown: bool, keep: bool
+    ) -> Adapted | None:
+        """What makes the recipe fit data that were just chosen, as `engine.other_data` has it. Raises StudioError."""
+        from engine.other_data import adapted
 
-        Of data that can't be trained on it is the recipe as it is. Raises CalledOff.
-        """
-        from engine.check import begun_anew
-        from engine.models.starting import kind_of
-
-        try:
-            found = begun_anew(recipe, before, aside=self.live, reading=errand.progress)
-        except CalledOff:
-            raise
-        except StudioError:  # the pane says what is wrong, as soon as they are chosen
-            return recipe, ""
-        if found is None:
-            return recipe, ""
-        text = (
-            f"The model was for {kind_of(before)}: now there is a small one for {found[1].kind}. u takes it all back."
+        return explained(
+            lambda: adapted(recipe, before, unknown=unknown, keep=keep, aside=self.live, reading=errand.progress)
         )
-        return found[0], text
 
     @property
     def trying(self) -> bool:

@@ -42,7 +42,7 @@ def load(
     source = find(data.name, f"{where}.name")
     options = check_options(source, data, f"{where}.options")
     if source.origin == "made":
-        return _make_line(source, **options)
+        return make_line(source, **options)
     if source.origin == "bundled":
         return _load_bundled(source)
     if data.name.startswith(HUGGING_FACE):
@@ -100,8 +100,17 @@ def _load_bundled(source: Source) -> Loaded:
     return Loaded(replace(source, columns=columns), {"all": Samples(inputs, targets)})
 
 
-def _make_line(source: Source, points: int, slope: float, noise: float, seed: int) -> Loaded:
-    """y = slope · x + noise · ε, with x uniform in [-1, 1] and ε standard normal."""
+def make_line(source: Source, points: int = 1000, slope: float = 2.0, noise: float = 0.1, seed: int = 0) -> Loaded:
+    """Points of a straight line with Gaussian noise.
+
+    y = slope · x + noise · ε, with x uniform in [-1, 1] and ε standard normal.
+
+    Args:
+        points: how many there are.
+        slope: how much y grows with x.
+        noise: how far the points lie from the line, as a standard deviation.
+        seed: other points for each.
+    """
     generator = torch.Generator().manual_seed(seed)
     x = torch.rand(points, 1, generator=generator) * 2 - 1
     y = slope * x + noise * torch.randn(points, 1, generator=generator)

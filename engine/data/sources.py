@@ -246,11 +246,12 @@ def check_options(source: Source, data: Dataset, where: str = "data.options") ->
             remedy = nearest(key, source.options)
             takes = f"It takes {', '.join(source.options)}." if source.options else "It takes none: remove it."
             raise RecipeError(f"{where}.{key}", f"is not an option of {source.name}", remedy or takes)
-        _check_option(source, key, value, f"{where}.{key}")
+        check_option(source, key, value, f"{where}.{key}")
     return {**source.options, **data.options}
 
 
-def _check_option(source: Source, key: str, value: Any, where: str) -> None:
+def check_option(source: Source, key: str, value: Any, where: str) -> None:
+    """Raise RecipeError for a value that an option of the dataset can't have."""
     default = source.options[key]
     if choices := source.choices.get(key):
         if not any(type(value) is type(each) and value == each for each in choices):

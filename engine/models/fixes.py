@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from engine import catalog
@@ -16,6 +16,7 @@ from engine.recipe import Layer
 from engine.recipe.tree import Path, Tree, at, inserted, removed, replaced, walk
 
 _ROUNDS = 8  # mends after each other at most, to fit a model to other data
+_TOLD = 3  # of them
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,29 @@ def fitted(layers: Tree, flow: Flow, sizes: Mapping[str, int], outputs: int | Sh
     Sizes that contradict the data are left to follow from it, and the last layer's are the task's. No layer at fault is
     taken out: what a person wrote is theirs to give up.
     """
+    made = mends(layers, flow, sizes, outputs)
+    return made[-1].layers if made else layers
+
+
+def mends(layers: Tree, flow: Flow, sizes: Mapping[str, int], outputs: int | Shape) -> list[Fix]:
+    """The mends of `fitted`, one after the other; each has all layers as they are with it and those before it."""
+    made: list[Fix] = []
     for _ in range(_ROUNDS):
-        found = [fix for fix in fixes(layers, flow, sizes, outputs) if not fix.gives_up]
-        if not found:
+        found = next((fix for fix in fixes(layers, flow, sizes, outputs) if not fix.gives_up), None)
+        if found is None:
             break
-        layers = found[0].layers
-    return layers
+        at_fault = next((row.name for row in trace(layers, flow, sizes) if row.error is not None), "")
+        named = not at_fault or at_fault in found.title
+        made.append(found if named else replace(found, title=f"{found.title} ({at_fault})"))
+        layers = found.layers
+    return made
+
+
+def title_of(made: Sequence[Fix]) -> str:
+    """Several mends in a line."""
+    titles = list(dict.fromkeys(mend.title for mend in made))
+    more = len(titles) - _TOLD
+    return ", ".join(titles[:_TOLD]) + (f" and {more} more" if more > 0 else "")
 
 
 def _at(layers: Tree, rows: Sequence[LayerRow], row: LayerRow, sizes: Mapping[str, int]) -> Iterator[Fix]:

@@ -179,15 +179,15 @@ def test_files_of_ones_own_are_split_alike_and_other_datas_constants_are_forgott
 
     draft = Draft("digits-mlp", load("digits-mlp").recipe)
     table = Source("t", "", "classification", (3,), 2, {"all": 9}, "yours", path=str(tmp_path))
-    draft.choose_files(table, tmp_path, "table", {"target": "x"})
+    draft.choose_data(table, {"path": str(tmp_path), "format": "table", "options": {"target": "x"}})
     data = draft.recipe.data
     assert (data.split.how, data.format, data.options) == ("stratified", "table", {"target": "x"})
     assert [part.name for part in data.transforms] == ["Standardize"]
-    draft.choose_dataset(find("mnist5k"))
+    draft.choose_data(find("mnist5k"), {"name": "mnist5k"})
     data = draft.recipe.data
     assert (data.name, data.path, data.format, data.options) == ("mnist5k", "", "auto", {})
     words = Source("w", "", "classification", (9,), 2, {"all": 9}, "yours", vocabulary=5)
-    draft.choose_files(words, tmp_path, "text", {})
+    draft.choose_data(words, {"path": str(tmp_path), "format": "text"})
     assert draft.recipe.data.transforms == ()
     for _ in range(3):
         draft.undo()

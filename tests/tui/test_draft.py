@@ -55,18 +55,18 @@ def test_another_task_renames_the_outputs_of_nested_layers_too() -> None:
     desk = draft()
     layers = desk.recipe.model.layers
     desk.set_layers(tree.wrapped(layers, (3,), Layer(name="Sequential")))
-    desk.choose_dataset(find("diabetes"))
+    desk.choose_data(find("diabetes"), {"name": "diabetes"})
     assert desk.recipe.model.layers[-1].layers[0].parameters["out_features"] == "targets"
     assert check(desk.recipe).problems == ()
 
 
 def test_another_dataset_of_another_task_brings_its_loss_and_its_outputs() -> None:
     desk = draft()
-    desk.choose_dataset(find("diabetes"))
+    desk.choose_data(find("diabetes"), {"name": "diabetes"})
     assert (desk.recipe.task, desk.recipe.loss.name) == ("regression", "MSELoss")
     assert desk.recipe.model.layers[-1].parameters["out_features"] == "targets"
     assert check(desk.recipe).problems == ()
-    desk.choose_dataset(find("CIFAR10"))
+    desk.choose_data(find("CIFAR10"), {"name": "CIFAR10"})
     assert check(desk.recipe).problems == ()
     assert desk.recipe.model.layers[-1].parameters["out_features"] == "classes"
 
@@ -125,7 +125,7 @@ def test_any_edits_then_undoing_them_all_is_the_start_and_redoing_them_the_end(e
         if kind == "set":
             desk.set("data.batch_size", index)
         elif kind == "data":
-            desk.choose_dataset(find(what))
+            desk.choose_data(find(what), {"name": what})
         else:
             desk.set_layers(edited(desk.recipe.model.layers, kind, index, what))
     end = desk.recipe
@@ -141,11 +141,11 @@ def test_a_crop_has_the_size_of_the_pictures_that_are_chosen() -> None:
     desk = draft("cifar10-fast")
     crop = next(part for part in desk.recipe.data.augment if part.name == "RandomCrop")
     assert crop.parameters["size"] == 32
-    desk.choose_dataset(find("mnist5k"))
+    desk.choose_data(find("mnist5k"), {"name": "mnist5k"})
     crop = next(part for part in desk.recipe.data.augment if part.name == "RandomCrop")
     assert crop.parameters["size"] == 28
     assert not [problem for problem in check(desk.recipe).problems if "augment" in problem.where]
-    desk.choose_dataset(find("breast_cancer"))
+    desk.choose_data(find("breast_cancer"), {"name": "breast_cancer"})
     assert desk.recipe.data.augment == ()
 
 

@@ -32,11 +32,11 @@ async def test_files_of_another_kind_bring_a_model_and_the_task_is_asked_anew(tm
         await opened.press("enter")
         await opened.until(lambda: isinstance(opened.app.screen, PickScreen), "the task again")
         await opened.press("enter")  # what the error named
-        await opened.until(lambda: opened.screen.draft.recipe != before, "the new data")
+        await opened.until(lambda: opened.screen.checked.recipe.data.path, "the check of the new data")
         recipe = opened.screen.draft.recipe
         assert recipe.task == "regression"
         assert [layer.name for layer in recipe.model.layers] == ["Linear", "ReLU", "Linear", "ReLU", "Linear"]
-        await opened.until(lambda: opened.screen.checked.recipe == recipe, "the check")
+        assert opened.screen.checked.recipe == recipe
         assert opened.screen.checked.problems == ()
         await opened.press("u")
         assert opened.screen.draft.recipe == before

@@ -83,6 +83,18 @@ async def test_the_footer_is_made_anew_only_where_other_keys_do_something(tmp_pa
         assert footer.children[0] not in before
 
 
+async def test_no_key_is_cut_off_and_those_for_every_pane_are_there_at_80_columns(tmp_path: Path) -> None:
+    async with studio(tmp_path, (80, 24), loaded=False) as opened:
+        for number, first in ((2, "Edit"), (3, "Choose")):  # those with the most keys of their own
+            await opened.press(str(number))
+            await opened.until(lambda first=first: first in opened.page().splitlines()[-1], "the keys of the pane")
+            keys = list(opened.screen.query_one(Keys).children)
+            assert all(key.region.right <= 81 for key in keys)  # a blank ends each
+            assert {"?", "f", "E"} <= {key.key_display for key in keys}
+        await opened.pilot.resize_terminal(120, 40)
+        await opened.until(lambda: "palette" in opened.page().splitlines()[-1], "more of them")
+
+
 async def test_the_first_step_is_told_at_once_and_the_next_within_a_second(tmp_path: Path) -> None:
     async with studio(tmp_path, loaded=False) as opened:
         opened.app.desk.history = history = History()

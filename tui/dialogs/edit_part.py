@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_origin
 
 from rich.text import Text
 from textual import on
@@ -23,14 +23,20 @@ if TYPE_CHECKING:
 
 
 class EditPartScreen(ModalScreen[dict[str, Any] | None]):
-    """Returns the parameters as the person left them, or None when they leave with escape."""
+    """Returns the parameters as the person left them, or None when they leave with escape.
+
+    `check` stands in for the parameters' own types where more is known of what fits. Raises StudioError.
+    """
 
     CSS_PATH: ClassVar[Any] = "dialogs.tcss"
     BINDINGS = [Binding("escape", "dismiss(None)", "Cancel", tooltip="Change nothing", id="edit.cancel")]
 
-    def __init__(self, entry: Entry, values: Mapping[str, Any]) -> None:
+    def __init__(
+        self, entry: Entry, values: Mapping[str, Any], check: Callable[[str, Any], None] | None = None
+    ) -> None:
         super().__init__()
         self._entry = entry
+        self._check = check
         self._values = dict(values)
 
     def compose(self) -> ComposeResult:
@@ -46,7 +52,8 @@ class EditPartScreen(ModalScreen[dict[str, Any] | None]):
                         self._values.get(parameter.name),
                         default=_placeholder(parameter),
                         help=parameter_help(parameter),
-                        check=_check(parameter),
+                        check=self._checked(parameter),
+                        text=_is_text(parameter),
                     )
                 if not offered:
                     yield Static(f"{self._entry.name} has nothing to set.", classes="about")
@@ -55,6 +62,15 @@ class EditPartScreen(ModalScreen[dict[str, Any] | None]):
             with Horizontal(classes="buttons"):
                 yield Button("OK", variant="success", id="ok", compact=True)
                 yield Button("Cancel", id="cancel", compact=True)
+
+    def _checked(self, parameter: Parameter) -> Callable[[Any], None]:
+        def check(value: Any) -> None:
+            if value is not None and self._check is not None:
+                self._check(parameter.name, value)
+            elif value is not None:
+                parameter.check(value, "")
+
+        return check
 
     def extra(self) -> Sequence[Widget]:
         """What else the dialog shows, below the help."""
@@ -112,9 +128,8 @@ def _placeholder(parameter: Parameter) -> Any:
     return "needed" if parameter.required else parameter.default
 
 
-def _check(parameter: Parameter) -> Callable[[Any], None]:
-    def check(value: Any) -> None:
-        if value is not None:
-            parameter.check(value, "")
-
-    return check
+def _is_text(parameter: Parameter) -> bool:
+    """Whether nothing but text fits: then what is typed is text, even 2019."""
+    annotation = parameter.annotation
+    values = get_args(annotation) if get_origin(annotation) is Literal else ()
+    return annotation is str or (bool(values) and all(isinstance(value, str) for value in values))

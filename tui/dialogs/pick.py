@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rich.text import Text
@@ -28,7 +28,10 @@ class Choice:
 
 
 class PickScreen(ModalScreen[str | None]):
-    """Returns the chosen name, or None when the person leaves with escape."""
+    """Returns the chosen name, or None when the person leaves with escape.
+
+    `typed` makes a choice, which stands before those that are found, of what is typed into the search, or None.
+    """
 
     CSS_PATH = "dialogs.tcss"
     BINDINGS = [
@@ -39,18 +42,29 @@ class PickScreen(ModalScreen[str | None]):
         Binding("pageup", "move(-10)", "Page up", tooltip="Ten back", id="pick.page_up", show=False),
     ]
 
-    def __init__(self, title: str, choices: Sequence[Choice], current: str = "") -> None:
+    def __init__(
+        self,
+        title: str,
+        choices: Sequence[Choice],
+        current: str = "",
+        *,
+        search: str = "",
+        typed: Callable[[str], Choice | None] = lambda query: None,
+    ) -> None:
         super().__init__()
         self._title = title
         self._choices = choices
         self._current = current
+        self._query = search
+        self._typed = typed
+        self._found: Sequence[Choice] = ()
 
     def compose(self) -> ComposeResult:
         told = any(choice.doc for choice in self._choices)
         with Vertical(classes="dialog -large" if told else "dialog -list") as dialog:
             dialog.border_title = self._title
             dialog.border_subtitle = "type to search · ↑↓ · enter · escape"
-            yield Input(placeholder="search", id="pick-search", compact=True)
+            yield Input(self._query, placeholder="search", id="pick-search", compact=True, select_on_focus=False)
             with Horizontal():
                 options = OptionList(id="pick-list", compact=True, markup=False)
                 options.can_focus = False  # typing goes on in the search while the cursor moves
@@ -62,7 +76,7 @@ class PickScreen(ModalScreen[str | None]):
 
     def on_mount(self) -> None:
         """Show everything, the cursor on the current choice."""
-        self._fill("")
+        self._fill(self._query)
         self.query_one(Input).focus()
 
     def action_move(self, by: int) -> None:
@@ -88,7 +102,9 @@ class PickScreen(ModalScreen[str | None]):
         event.stop()
         if self.query_one(OptionList).highlighted is None:
             return  # what was highlighted a keystroke ago; by now nothing matches
-        choice = next(choice for choice in self._choices if choice.name == event.option_id)
+        choice = next((choice for choice in self._found if choice.name == event.option_id), None)
+        if choice is None:
+            return
         self.query_one("#pick-doc", Static).update(choice.doc)
         self.query_one("#pick-doc-scroll", VerticalScroll).scroll_home(animate=False)
 
@@ -102,6 +118,10 @@ class PickScreen(ModalScreen[str | None]):
         found = find(
             query, self._choices, lambda choice: choice.name, lambda choice: choice.note, lambda choice: choice.doc
         )
+        made = self._typed(query) if query else None
+        if made is not None:
+            found = [made, *(choice for choice in found if choice.name != made.name)]
+        self._found = found
         rows: list[Option] = []
         group = ""
         for choice in found:

@@ -13,7 +13,7 @@ from textual.events import Resize
 from textual.message import Message
 from textual.widgets import Static
 
-from engine.data.sources import Source
+from engine.data.sources import HUGGING_FACE, Source
 from tui.panes.data_text import below, describe
 from tui.panes.pane import Pane
 from tui.widgets.gallery import Gallery
@@ -40,8 +40,8 @@ class DataPane(Pane):
         Binding("v", "ask('browse')", "View", tooltip="Look at all samples, page by page", id="data.browse"),
         Binding("a", "ask('steps')", "Steps", tooltip="Transforms and augmentation", id="data.steps"),
         Binding("d", "ask('download')", "Download", tooltip="Fetch this dataset now", id="data.download"),
-        # No more stand in the footer: Quit and Help must have room there at 80 columns.
-        Binding("e", "ask('options')", "Options", tooltip="How your own data is read", id="data.options", show=False),
+        Binding("e", "ask('options')", "Options", tooltip="What this dataset takes", id="data.options"),
+        # No more stand in the footer: what all panes have must have room there at 80 columns.
         Binding(
             "z", "ask('measure')", "Mean", tooltip="Mean and deviation of each channel", id="data.measure", show=False
         ),
@@ -114,7 +114,7 @@ class DataPane(Pane):
             return True
         request = parameters[0] if parameters else ""
         if request == "options":
-            return source.origin == "yours"
+            return source.origin == "yours" or bool(source.options) or source.name.startswith(HUGGING_FACE)
         if request == "download":
             return not source.ready
         if request == "measure":

@@ -4,24 +4,45 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from textual import work
 
-from engine.data.sources import Source, glimpse, sources, unknown
+from engine.data.sources import HUGGING_FACE, Source, check_option, described, glimpse, sources, unknown, unread
 from engine.data.sources import find as find_source
-from engine.errors import StudioError
+from engine.errors import NotDownloaded, StudioError
 from engine.recipe import Data, Recipe, TaskName
 from tui.dialogs.pick import Choice, PickScreen
+from tui.draft import Draft
 from tui.looking import CalledOff, Errand
 from tui.screens.looking import LookingScreen
 
 if TYPE_CHECKING:
-    from engine.catalog import Entry
+    from engine.other_data import Adapted
+    from tui.dialogs.edit_part import EditPartScreen
 
 YOURS = "Files of your own…"
+HUB = "hf:org/name…"
+_OWN = (
+    Choice(
+        YOURS,
+        "your own",
+        "pictures, tables, text, sound, Python",
+        "A folder of pictures with a folder for each class, a CSV or Parquet table, text, sound, NumPy arrays,"
+        " pictures with masks, COCO boxes; or a function in a Python file: path/to/data.py:make_dataset.\n\n"
+        "A path may be typed here, too.",
+    ),
+    Choice(
+        HUB,
+        "your own",
+        "any of Hugging Face, by its name",
+        "Type hf: and the name of a dataset, as its page on huggingface.co has it. What it has is known when it is"
+        " downloaded: d in the data pane does that.",
+    ),
+)
 _GROUPS = {
     "bundled": "ships with torch-tui, offline",
     "made": "made on the spot, offline",
@@ -39,52 +60,95 @@ _TASK_NAMED = re.compile(r'task = "(\w+)"')  # by the remedy of an error
 _USUAL = {"masks": "segmentation", "coco": "detection"}  # what files of a format are there for
 
 
+@dataclass(frozen=True)
+class _Chosen:
+    """Data as they were chosen: the recipe on them, the data before; `unknown` if their shape was not known."""
+
+    draft: Draft
+    recipe: Recipe
+    before: Source | None
+    unknown: bool
+
+
 class DataChoiceScreen(LookingScreen):
     """Every choice is one step of undo, however many questions it takes; escape at any of them changes nothing."""
 
+    _chosen: _Chosen | None = None
+    """What the model has still to be fitted to: data that were just chosen, and maybe have yet to be downloaded."""
+    _looked_for = ""
+
     def ask_of_data(self, request: str) -> None:
-        """Choose a dataset, or change how a person's own is read."""
+        """Choose a dataset, or change its options."""
         if request == "choose":
             self._choose_dataset()
         elif request == "files":
             self._choose_files()
         elif request == "options":
-            self.edit_data_options()
+            self._edit_options()
 
-    def edit_data_options(self) -> None:
-        """How a person's own data is read: to be overridden by who makes forms of a person's own code."""
+    async def adapt(self, recipe: Recipe, errand: Errand) -> bool:
+        """Fit the model to data that were just chosen, in the step of undo that chose them; whether that was done."""
+        chosen = self._chosen
+        if chosen is None or chosen.draft is not self.draft or chosen.recipe.data != recipe.data:
+            return False
+        keep = not self.draft.untouched
+
+        def work() -> Adapted | None:
+            return self.desk.adapted(recipe, chosen.before, errand, unknown=chosen.unknown, keep=keep)
+
+        try:
+            found = await self.read(errand, work)
+        except (CalledOff, NotDownloaded):
+            return False
+        except StudioError:  # the check says what is wrong
+            found = None
+        if recipe is not self.draft.recipe:
+            return False
+        self._chosen = None
+        if found is None:
+            return False
+        together = recipe is chosen.recipe
+        self.notify(found.said, timeout=10)
+        self.edit(lambda: self.draft.adapt(found.recipe, together=together))
+        return True
 
     @work(exclusive=True, group="dialog")
     async def _choose_dataset(self) -> None:
-        yours = Choice(
-            YOURS,
-            "your own",
-            "pictures, tables, text, sound",
-            "A folder of pictures with a folder for each class, a CSV or Parquet table, text, sound, NumPy arrays,"
-            " pictures with masks, COCO boxes; or a function in a Python file.",
-        )
-        choices = [
-            yours,
-            *(_catalog_choice(each) for each in (*sources().values(), *unknown().values()) if self.draft.takes(each)),
-        ]
-        current = self.draft.recipe.data.name
-        chosen = await self.app.push_screen_wait(PickScreen("Choose a dataset", choices, current))
-        if chosen == YOURS:
+        known = (*sources().values(), *unknown().values())
+        choices = [*_OWN, *(_catalog_choice(each) for each in known if self.draft.takes(each))]
+        current, chosen, search = self.draft.recipe.data.name, HUB, ""
+        while chosen == HUB:  # its name is typed
+            screen = PickScreen("Choose a dataset", choices, current, search=search, typed=_typed)
+            answer = await self.app.push_screen_wait(screen)
+            if answer is None:
+                return
+            chosen, search = answer, HUGGING_FACE
+        if chosen == YOURS or _is_path(chosen):
+            self._looked_for = chosen if chosen != YOURS else self._looked_for
             self._choose_files()
-        elif chosen is not None:
-            self.edit(lambda: self.draft.choose_dataset(find_source(chosen)))
+        elif not self.ready and (chosen.startswith(HUGGING_FACE) or find_source(chosen).options):
+            self.notify("torch is still being loaded.")
+        else:
+            hub = chosen.startswith(HUGGING_FACE)
+            task = await self._ask_task(chosen) if hub else find_source(chosen).task
+            same = self.draft.recipe.data.name == chosen
+            if task is not None:
+                await self._ask_options({"name": chosen}, task, self.draft.recipe.data.options if same else {})
 
     @work(exclusive=True, group="files")
     async def _choose_files(self) -> None:
-        from tui.dialogs.data.find_file import FindFileScreen
+        from tui.dialogs.data.find_file import FUNCTION, FindFileScreen
 
         if not self.ready:
             self.notify("torch is still being loaded.")
             return
-        path = await self.app.push_screen_wait(FindFileScreen(self.draft.recipe.data.path, self.desk.data.guess))
+        data = self.draft.recipe.data
+        start = self._looked_for or data.path or data.python
+        path = await self.app.push_screen_wait(FindFileScreen(start, self.desk.data.guess))
         if path is None:
             return
-        if path.suffix == ".py":
+        self._looked_for = str(path)
+        if path.suffix == ".py" or FUNCTION in path.name:
             await self._choose_function(path)
             return
         try:
@@ -94,88 +158,133 @@ class DataChoiceScreen(LookingScreen):
         formats = self.desk.data.formats()
         choices = [Choice(name, note=entry.summary, doc=f"{name}\n\n{entry.doc}") for name, entry in formats.items()]
         name = await self.app.push_screen_wait(PickScreen(f"{path.name}: which format?", choices, guessed))
-        task = None if name is None else await self._ask_task(path, _USUAL.get(name, ""))
+        task = None if name is None else await self._ask_task(path.name, _USUAL.get(name, ""))
         if name is not None and task is not None:
-            await self._read_files(path, formats[name], task)
+            await self._ask_options({"path": str(path), "format": name}, task, {})
 
-    async def _ask_task(self, path: Path, usual: str = "") -> TaskName | None:
+    async def _choose_function(self, path: Path) -> None:
+        """A function or class of a Python file that makes a dataset."""
+        from tui.dialogs.data.find_file import FUNCTION, functions_of
+
+        reference = str(path)
+        if FUNCTION not in path.name:
+            try:
+                found = await asyncio.to_thread(functions_of, path)
+            except StudioError as error:
+                self.notify(str(error), severity="error")
+                return
+            choices = [Choice(name, doc=doc) for name, doc in found.items()]
+            name = await self.app.push_screen_wait(PickScreen(f"{path.name}: what makes the dataset?", choices))
+            if name is None:
+                return
+            reference = f"{path}:{name}"
+        task = await self._ask_task(path.name)
+        if task is not None:
+            await self._ask_options({"python": reference}, task, {})
+
+    @work(exclusive=True, group="dialog")
+    async def _edit_options(self) -> None:
+        data = self.draft.recipe.data
+        keys = ("name",) if data.name else ("path", "format") if data.path else ("python",)
+        where = {key: getattr(data, key) for key in keys}
+        await self._ask_options(where, self.draft.recipe.task, data.options)
+
+    async def _ask_task(self, name: str, usual: str = "") -> TaskName | None:
         known: Sequence[TaskName] = get_args(TaskName)
         texts = {task: _TASKS.get(task, ("", "")) for task in known}
         choices = [Choice(task, note=texts[task][0], doc=texts[task][1]) for task in known]
-        title = f"{path.name}: what is to be learned?"
         now = self.draft.recipe.task
         usual = usual or (now if now in ("classification", "regression") else "classification")
-        chosen = await self.app.push_screen_wait(PickScreen(title, choices, usual))
+        chosen = await self.app.push_screen_wait(PickScreen(f"{name}: what is to be learned?", choices, usual))
         return next((task for task in known if task == chosen), None)
 
-    async def _read_files(self, path: Path, entry: Entry, task: TaskName) -> None:
-        """Ask for the format's options until the files can be read with them, or the person gives up."""
-        from tui.dialogs.data.reading import ReadingScreen
-        from tui.dialogs.edit_part import EditPartScreen
+    async def _ask_options(self, where: Mapping[str, str], task: TaskName, options: Mapping[str, Any]) -> None:
+        """Ask for the options of the data that `where` names, as keys of `[data]`, until it can be read with them.
 
-        options: dict[str, object] = {}
-        asks, before = bool(entry.parameters), self._source()
+        What is downloaded is not read for it. Escape leaves the recipe as it is.
+        """
+        try:
+            form = await self._form(Data.model_validate(dict(where)))
+        except StudioError as error:
+            self.notify(str(error), severity="error", title="Can't be read", timeout=10)
+            return
+        called = where.get("name") or Path(where.get("path") or where["python"]).name
         same = False  # options, after another task was chosen for them
         while True:
-            if asks and not same:
-                given = await self.app.push_screen_wait(EditPartScreen(entry, options))
+            if form is not None and not same:
+                given = await self.app.push_screen_wait(form(options))
                 if given is None:
                     return
                 options = given
-            data = Data(path=str(path), format=entry.name, options=options)
-            errand = self.desk.data.begin("files", Errand())
-
-            def read(data: Data = data, task: TaskName = task, errand: Errand = errand) -> tuple[Recipe, str]:
-                source = self.desk.data.opened(data, task, errand)
-                recipe = self.draft.with_files(source, path, data.format, data.options)
-                if before is None or not self.draft.untouched:
-                    return recipe, ""
-                return self.desk.begun_anew(recipe, before, errand)
-
-            found = await self.app.push_screen_wait(ReadingScreen(path.name, errand, read))
-            if isinstance(found, tuple):
-                self._take_files(*found)
-                return
-            if found is None or isinstance(found, CalledOff):
+            wanted = {**where, "options": dict(options)}
+            found = await self._known(Data.model_validate(wanted), task, called)
+            if isinstance(found, Source):
+                self._take(found, wanted)
+            if found is None or isinstance(found, (Source, CalledOff)):
                 return
             self.notify(str(found), severity="error", title="Can't be read", timeout=10)
             other = _TASK_NAMED.search(found.remedy)
             same = other is not None
             if other is not None:
-                chosen = await self._ask_task(path, other[1])
+                chosen = await self._ask_task(called, other[1])
                 if chosen is None:
                     return
                 task = chosen
-            elif not asks:
+            elif form is None:
                 return
 
-    def _take_files(self, recipe: Recipe, said: str) -> None:
-        if self.draft.untouched:
-            self.edit(lambda: self.draft.take(recipe))
-        else:
-            self.edit(lambda: self.draft.replace(recipe))
-        if said:
-            self.notify(said, timeout=10)
+    async def _form(self, data: Data) -> Callable[[Mapping[str, Any]], EditPartScreen] | None:
+        """The form of what data can be given, None where that is nothing. Raises StudioError."""
+        from tui.dialogs.edit_part import EditPartScreen
+
+        listed = None if data.path or data.python or data.name.startswith(HUGGING_FACE) else find_source(data.name)
+        if listed is not None and not listed.options:
+            return None
+        entry = await asyncio.to_thread(self.desk.data.options, data)
+        check = None if listed is None else lambda key, value: check_option(listed, key, value, "")
+        return (lambda options: EditPartScreen(entry, options, check)) if entry.parameters else None
+
+    async def _known(self, data: Data, task: TaskName, name: str) -> Source | StudioError | None:
+        """What is known of data: files and functions of a person's own are read for it, unless that disturbs."""
+        from tui.dialogs.data.reading import ReadingScreen
+
+        if data.name:
+            try:
+                return replace(described(data), task=task) if data.name.startswith(HUGGING_FACE) else described(data)
+            except StudioError as error:
+                return error
+        if data.python and self.desk.live:
+            return unread(data, task)
+        errand = self.desk.data.begin("files", Errand())
+        return await self.app.push_screen_wait(
+            ReadingScreen(name, errand, lambda: self.desk.data.opened(data, task, errand))
+        )
+
+    def _take(self, source: Source, where: Mapping[str, Any]) -> None:
+        """Put data on the desk as one step of undo; the model is fitted to them by the check that follows."""
+        before, recipe = self._source(), self.draft.recipe
+        self.edit(lambda: self.draft.choose_data(source, where))
+        if self.draft.recipe is not recipe:
+            now = self.draft.recipe
+            other = any(getattr(now.data, key) != getattr(recipe.data, key) for key in ("name", "path", "python"))
+            self._chosen = _Chosen(self.draft, now, before, other and not source.shape)
 
     def _source(self) -> Source | None:
         """The data on the desk, as far as they are known."""
         data = self.draft.recipe.data
         return self.checked.source if self.checked and self.checked.recipe.data == data else glimpse(data.name)
 
-    async def _choose_function(self, path: Path) -> None:
-        """A function or class of a Python file that makes a dataset."""
-        from tui.dialogs.data.find_file import functions_of
 
-        try:
-            found = await asyncio.to_thread(functions_of, path)
-        except StudioError as error:
-            self.notify(str(error), severity="error")
-            return
-        choices = [Choice(name, doc=doc) for name, doc in found.items()]
-        name = await self.app.push_screen_wait(PickScreen(f"{path.name}: what makes the dataset?", choices))
-        task = None if name is None else await self._ask_task(path)
-        if task is not None:
-            self.edit(lambda: self.draft.choose_function(f"{path}:{name}", task))
+def _is_path(text: str) -> bool:
+    return not text.startswith(HUGGING_FACE) and ("/" in text or text.startswith(("~", ".")) or ".py" in text)
+
+
+def _typed(query: str) -> Choice | None:
+    """What is typed into the list of datasets and stands in no list: a name of Hugging Face's, a path."""
+    query = query.strip()
+    if query.startswith(HUGGING_FACE) and query.removeprefix(HUGGING_FACE).strip("/ "):
+        return Choice(query, "", "a dataset of Hugging Face", f"{query}\n\n{_OWN[1].doc}")
+    return Choice(query, "", "files of your own", _OWN[0].doc) if _is_path(query) else None
 
 
 def _catalog_choice(source: Source) -> Choice:

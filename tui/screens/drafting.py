@@ -149,6 +149,8 @@ class DraftScreen(DataChoiceScreen):
     async def _check_recipe(self) -> None:
         recipe = self.draft.recipe
         errand = await self.free(recipe)
+        if await self.adapt(recipe, errand):
+            return  # to what fits the data, which is checked in the place of this
         checked = await self.read(errand, lambda: self.desk.check(recipe, errand))
         if errand.cancelled or recipe is not self.draft.recipe:
             return

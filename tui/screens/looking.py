@@ -36,6 +36,7 @@ class LookingScreen(ModellingScreen):
     ready: bool
     checked: Checked | None
     edit: Callable[[Callable[[], object]], None]
+    recipe_changed: Callable[[], None]
     preview: Preview | None = None
     _previewed: object = None
     _errand: Errand | None = None
@@ -121,6 +122,8 @@ class LookingScreen(ModellingScreen):
         if recipe.data == self.draft.recipe.data:
             self.preview, self._previewed = preview, recipe.data
             pane.show(preview.source, preview.sizes, preview)
+            if self.checked is None or self.checked.source is None:
+                self.recipe_changed()  # nothing was known of it before it was here
             if self._waiting and self.is_current:
                 pane.post_message(DataPane.Asked(self._waiting))
 

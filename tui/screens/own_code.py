@@ -22,29 +22,21 @@ class OwnCodeScreen(DraftScreen):
         return super().check_action(action, parameters)
 
     @on(ModelPane.Options)
-    def _edit_model_options(self) -> None:
-        self._edit_options("model")
-
-    def edit_data_options(self) -> None:
-        """What a function of one's own is given, or how files of one's own are read."""
-        self._edit_options("data")
-
     @work(exclusive=True, group="dialog")
-    async def _edit_options(self, section: str) -> None:
+    async def _edit_model_options(self) -> None:
         from tui.dialogs.edit_part import EditPartScreen
 
         recipe = self.draft.recipe
         if not self.ready:
             return
         try:
-            entry = await asyncio.to_thread(self.desk.own_entry, recipe, section)
+            entry = await asyncio.to_thread(self.desk.model_entry, recipe)
         except StudioError as error:
             self.notify(str(error), severity="error")
             return
-        options = getattr(recipe, section).options
-        values = await self.app.push_screen_wait(EditPartScreen(entry, options))
+        values = await self.app.push_screen_wait(EditPartScreen(entry, recipe.model.options))
         if values is not None:
-            self.edit(lambda: self.draft.set_together({f"{section}.options": values}))
+            self.edit(lambda: self.draft.set_together({"model.options": values}))
 
     @work(exclusive=True, group="reload")
     async def action_reload(self) -> None:

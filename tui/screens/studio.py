@@ -52,22 +52,27 @@ class StudioScreen(ExportingScreen):
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-normal"), (160, "-wide")]
     VERTICAL_BREAKPOINTS = [(0, "-short"), (30, "-tall"), (50, "-high")]
     BINDINGS = [
+        # In this order they stand in the footer, as far as there is room behind those of the pane.
         Binding("t", "train", "Train", tooltip="Train the recipe on the desk", id="studio.train"),
         Binding("space", "pause", "Pause", tooltip="Hold the training, or go on", id="studio.pause"),
         Binding("s", "stop", "Stop", tooltip="End the training with a checkpoint", id="studio.stop"),
         Binding("c", "checkpoint", "Save", tooltip="Write a checkpoint now", id="studio.checkpoint"),
         Binding("l", "change", "Change", tooltip="Learning rate, weight decay, epochs", id="studio.change"),
-        Binding("h", "health", "Health", tooltip="Where the time goes, how the layers fare", id="studio.health"),
-        Binding("r", "runs", "Runs", tooltip="Earlier runs: curves, resume, branch", id="studio.runs"),
         Binding("u", "undo", "Undo", tooltip="Take the last edit back", id="studio.undo"),
         Binding("U,ctrl+y", "redo", "Redo", tooltip="Make the edit again", id="studio.redo", show=False),
-        # The application's own, here for their place: at 80 columns the footer ends after them.
+        # The application's own, here for their place.
         Binding("q", "app.quit", "Quit", tooltip="Leave; asks while a run is training", id="app.quit"),
         Binding("question_mark", "app.help", "Help", tooltip="Keys and what the focused pane shows", id="app.help"),
+        Binding("f", "find_lr", "Find rate", tooltip="A learning rate, by a range test", id="recipe.find_lr"),
+        Binding("E", "export", "Export", tooltip="Write the recipe as a Python file of its own", id="recipe.export"),
+        Binding("r", "runs", "Runs", tooltip="Earlier runs: curves, resume, branch", id="studio.runs"),
+        Binding("h", "health", "Health", tooltip="Where the time goes, how the layers fare", id="studio.health"),
+        Binding("b", "find_batch_size", "Find batch", tooltip="How much fits, how fast", id="recipe.find_batch"),
         Binding("ctrl+s", "save", "Save recipe", tooltip="Save the recipe's edits", id="recipe.save", show=False),
         Binding("S", "save_as", "Save as", tooltip="Save as a preset of yours", id="recipe.save_as", show=False),
         Binding("P", "park", "Park", tooltip="Hold the training, give the device's memory back", id="studio.park"),
         Binding("x", "profile", "Profile", tooltip="Profile the next steps", id="studio.profile"),
+        Binding("R", "reload", "Reload", tooltip="Run your own Python files anew", id="recipe.reload"),
         Binding(
             "w",
             "cost",
@@ -76,10 +81,6 @@ class StudioScreen(ExportingScreen):
             id="studio.cost",
             show=False,
         ),
-        Binding("R", "reload", "Reload", tooltip="Run your own Python files anew", id="recipe.reload"),
-        Binding("E", "export", "Export", tooltip="Write the recipe as a Python file of its own", id="recipe.export"),
-        Binding("f", "find_lr", "Find rate", tooltip="A learning rate, by a range test", id="recipe.find_lr"),
-        Binding("b", "find_batch_size", "Find batch", tooltip="How much fits, how fast", id="recipe.find_batch"),
         *(
             Binding(
                 str(number), f"pane('{name}')", name.title(), tooltip=f"Go to {name}", id=f"pane.{name}", show=False

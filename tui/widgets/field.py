@@ -22,9 +22,10 @@ from engine.recipe import format_value, parse_value
 class Field(Horizontal):
     """A label and an input. `check` raises a StudioError for a value that does not fit.
 
-    An empty input means None: the default, which is shown in its place. A `calm` field is a row first, so that the
-    studio's keys go on working while one walks over it; enter or a click types into it, enter or escape leaves it.
-    It is drawn as text until then: sixty inputs would make every change of the focus take a tenth of a second.
+    An empty input means None: the default, which is shown in its place. In a `text` field 2019 is text, too. A `calm`
+    field is a row first, so that the studio's keys go on working while one walks over it; enter or a click types into
+    it, enter or escape leaves it. It is drawn as text until then: sixty inputs would make every change of the focus
+    take a tenth of a second.
     """
 
     BINDINGS = [
@@ -65,6 +66,7 @@ class Field(Horizontal):
         help: str = "",
         check: Callable[[Any], None] = lambda value: None,
         calm: bool = False,
+        text: bool = False,
         label_width: int = 17,
     ) -> None:
         super().__init__()
@@ -75,6 +77,7 @@ class Field(Horizontal):
         self.tooltip = help or None
         self._calm = calm
         self._check = check
+        self._is_text = text
         self._label = label or key.rpartition(".")[2]
         self._label_width = label_width
         self._text = _text_of(value)
@@ -98,7 +101,10 @@ class Field(Horizontal):
     @property
     def value(self) -> Any:
         """The typed value; None when the input is empty."""
-        return parse_value(self._text) if self._text.strip() else None
+        if not self._text.strip():
+            return None
+        typed = parse_value(self._text)
+        return self._text.strip() if self._is_text and not isinstance(typed, (str, type(None))) else typed
 
     def put(self, value: Any) -> None:
         """Show another value, unless it is what the person is typing right now."""

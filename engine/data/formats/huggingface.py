@@ -60,7 +60,7 @@ def open_huggingface(
     max_length: int = 256,
     lowercase: bool = True,
 ) -> Loaded:
-    """A dataset that was saved by `save_to_disk`, or a folder of Parquet files.
+    """A dataset of Hugging Face's hub, one that was saved by `save_to_disk`, or a folder of Parquet files.
 
     Args:
         config: the name of the configuration, of a dataset that has several.

@@ -41,13 +41,14 @@ class Option:
     """What a person may choose: `values`, of which `default` is one, or any of its type where there are none.
 
     `changes` says what else a value makes of the row, by the row's fields. It is passed to torchvision under its own
-    name, or as `parameter`; "" passes it not.
+    name, or as `parameter`; "" passes it not. `doc` says what it is where torchvision does not.
     """
 
     default: Any
     values: tuple[Any, ...] = ()
     changes: Mapping[Any, Mapping[str, Any]] = field(default_factory=dict)
     parameter: str | None = None
+    doc: str = ""
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,13 @@ _NATURE = Option(
     parameter="",
 )  # fmt: skip
 _SMALL = Option(True, (True, False), {False: {"shape": _MANY, "mb": 107_000}})
-_CELEBRITY = Option("Smiling", _ATTRIBUTES, {name: {"column": n} for n, name in enumerate(_ATTRIBUTES)}, parameter="")
+_CELEBRITY = Option(
+    "Smiling",
+    _ATTRIBUTES,
+    {name: {"column": n} for n, name in enumerate(_ATTRIBUTES)},
+    parameter="",
+    doc="what is told of a face, in two classes: with it and without",
+)
 _OMNIGLOT = Option(True, (True, False), {False: {"sizes": {"all": 13180}, "outputs": 659, "mb": 6}})
 _YEARS = {"2007": (209, 213, 439), "2008": (511, 512, 553), "2009": (749, 750, 900), "2010": (964, 964, 1300)}
 _YEAR = Option(

@@ -17,6 +17,7 @@ from torchvision import datasets
 
 from engine.data import sources
 from engine.data.load import load
+from engine.data.options import dataset_entry
 from engine.data.prepare import describe
 from engine.data.samples import Listed, Loaded
 from engine.data.sources import check_options, described, find, row_of, unknown
@@ -248,3 +249,14 @@ def test_a_class_that_takes_nothing_to_select_by_has_one_part() -> None:
 def test_what_cannot_be_written_as_python_yet_is_said(name: str) -> None:
     with pytest.raises(RecipeError, match="is not among the datasets that are written as Python"):
         data_code(Recipe.from_values({"data": {"name": name}}), find(name))
+
+
+def test_every_option_of_a_dataset_is_in_its_form_with_its_default_and_a_word_on_it() -> None:
+    for name, source in sources.sources().items():
+        form = dataset_entry(name).parameters
+        assert {each.name: each.default for each in form} == source.options
+        assert all(each.doc for each in form), name
+    split, *_ = dataset_entry("EMNIST").parameters
+    split.check("letters", "")
+    with pytest.raises(RecipeError, match="'alphabet' is not 'byclass' or"):
+        split.check("alphabet", "")

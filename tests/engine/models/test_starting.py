@@ -10,13 +10,14 @@ import pytest
 import torch
 from small_runs import rows, train
 
-from engine.check import begun_anew, check, fit_to_data
+from engine.check import check, fit_to_data
 from engine.data.prepare import Facts
 from engine.data.sources import Source
 from engine.models.build import flow, wanted
 from engine.models.build import sizes as symbols
 from engine.models.layers import trace
 from engine.models.starting import Kind, kind_of, start, with_model
+from engine.other_data import adapted
 from engine.recipe import Recipe
 from presets import load
 
@@ -86,12 +87,12 @@ def test_a_model_for_pictures_gives_way_to_one_that_learns_from_text(tmp_path: P
     fitted = with_model(recipe, fit.layers, fit.settings, "mine")
     assert check(fitted).problems == ()
     assert fit_to_data(fitted).layers == fitted.model.layers, "what fits stays"
-    source = found.source
-    assert source is not None
-    assert begun_anew(recipe, source) is None, "the data before were text, too"
-    begun = begun_anew(recipe, replace(SAMPLES, shape=(1, 28, 28)))
-    assert begun is not None
-    assert begun[0] == fitted
+    chosen = adapted(recipe, replace(SAMPLES, shape=(1, 28, 28)))
+    assert chosen is not None
+    assert chosen.recipe == fitted
+    assert chosen.said == "The model was for pictures: now there is a small one for text. u takes it all back."
+    assert adapted(fitted, found.source) is None, "what fits stays"
+    assert adapted(recipe, found.source, keep=True) is None, "what a person made is not replaced"
     job = train(fitted, tmp_path / "runs")
     (accuracy,) = rows(job.directory, "test/accuracy")["test/accuracy"].values()
     assert accuracy > 0.8, "one word of seven tells the class"

@@ -21,15 +21,17 @@ from textual.widgets.option_list import Option
 from engine.errors import DataError, StudioError
 from tui.widgets.amounts import bytes_text
 
+FUNCTION = ".py:"
+"""What stands between a Python file and the name of a function in it."""
 _SHOWN = 500  # entries of one folder
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A file or folder: its name, with a stroke at the end of a folder's, and bytes."""
+    """A file, folder or function: its name, with a stroke at the end of a folder's, and a file's bytes."""
 
     name: str
-    size: int = 0
+    size: int | None = None
 
     @property
     def folder(self) -> bool:
@@ -50,7 +52,8 @@ class Listing:
 class FindFileScreen(ModalScreen[Path | None]):
     """Returns the path of what is there, or None when the person leaves with escape.
 
-    `guess` says what a path looks like, in a thread. Raises StudioError there.
+    A function of a Python file is a path, too: `data.py:make_dataset`. `guess` says what a path looks like, in a
+    thread. Raises StudioError there.
     """
 
     CSS_PATH = ["../dialogs.tcss", "data.tcss"]
@@ -140,7 +143,8 @@ class FindFileScreen(ModalScreen[Path | None]):
 
     def _take(self, entry: Entry) -> None:
         field = self.query_one(Input)
-        field.value = field.value[: field.value.rfind("/") + 1] + entry.name
+        file, colon, _ = field.value.rpartition(FUNCTION)
+        field.value = (file + colon if colon else field.value[: field.value.rfind("/") + 1]) + entry.name
         field.cursor_position = len(field.value)
 
     @work(exclusive=True, group="look", exit_on_error=False)
@@ -162,8 +166,10 @@ class FindFileScreen(ModalScreen[Path | None]):
             self._tell(await asyncio.to_thread(self._said, Path(text or ".").expanduser()), wrong=False)
 
     def _said(self, path: Path) -> str:
+        if FUNCTION in path.name:
+            return f"{_short(path)}: makes the dataset"
         if path.suffix == ".py":
-            return f"{_short(path)}: a Python file, whose function makes the dataset"
+            return f"{_short(path)}: a Python file, whose function makes the dataset; : shows them"
         try:
             return f"{_short(path)}: looks like {self._guess(path)}"
         except StudioError:
@@ -176,7 +182,12 @@ class FindFileScreen(ModalScreen[Path | None]):
 
 
 def listed(text: str, *, hidden: bool) -> Listing:
-    """What is in the folder of the path `text`, as far as it begins like its last part; folders first."""
+    """What is in the folder of the path `text`, as far as it begins like its last part; folders first.
+
+    After the colon of `data.py:` the functions that are in the file.
+    """
+    if FUNCTION in text:
+        return _functions_listed(text)
     typed = text[text.rfind("/") + 1 :]
     before = text[: text.rfind("/") + 1]
     if text in ("~", "."):
@@ -200,13 +211,24 @@ def listed(text: str, *, hidden: bool) -> Listing:
     return Listing(made[:_SHOWN], said, more=max(0, len(made) - _SHOWN))
 
 
+def _functions_listed(text: str) -> Listing:
+    file, colon, typed = text.rpartition(FUNCTION)
+    path = Path(file + colon[:-1]).expanduser()
+    try:
+        names = [name for name in functions_of(path) if name.startswith(typed)]
+    except DataError as error:
+        return Listing((), str(error), wrong=True)
+    said = f"There is no function in {_short(path)} that begins with {typed}."
+    return Listing([Entry(name) for name in names], "" if names else said, wrong=not names)
+
+
 def functions_of(path: Path) -> Mapping[str, str]:
     """The public functions and classes of a Python file with their docstrings, without running it. Raises DataError."""
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError) as error:
-        line = f":{error.lineno}" if isinstance(error, SyntaxError) else ""
-        raise DataError(f"{path}{line}", "can't be read as Python", "Mend it.") from error
+        line, why = (f":{error.lineno}", f": {error.msg}") if isinstance(error, SyntaxError) else ("", "")
+        raise DataError(f"{path}{line}", f"can't be read as Python{why}", "Mend it.") from error
     kinds = (ast.FunctionDef, ast.ClassDef)
     found = {node.name: ast.get_docstring(node) or "" for node in tree.body if isinstance(node, kinds)}
     public = {name: doc for name, doc in found.items() if not name.startswith("_")}
@@ -216,19 +238,21 @@ def functions_of(path: Path) -> Mapping[str, str]:
 
 
 def _there(text: str) -> bool:
+    if FUNCTION in text:
+        return text.rpartition(":")[2] in {entry.name for entry in _functions_listed(text).entries}
     return Path(text or ".").expanduser().exists()
 
 
 def _entry(found: os.DirEntry[str]) -> Entry:
     try:
         folder = found.is_dir()
-        return Entry(found.name + "/" if folder else found.name, 0 if folder else found.stat().st_size)
+        return Entry(found.name + "/") if folder else Entry(found.name, found.stat().st_size)
     except OSError:  # a link to nowhere
         return Entry(found.name)
 
 
 def _option(entry: Entry) -> Option:
-    size = "" if entry.folder else f"  {bytes_text(entry.size)}"
+    size = "" if entry.folder or entry.size is None else f"  {bytes_text(entry.size)}"
     return Option(Text.assemble((entry.name, "bold" if entry.folder else ""), (size, "dim")))
 
 

@@ -12,15 +12,15 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from engine.data.sources import Source
 from engine.errors import StudioError
-from engine.recipe import Recipe
 from tui.looking import Errand
 
 _FRAME_S = 0.1
 
 
-class ReadingScreen(ModalScreen[tuple[Recipe, str] | StudioError | None]):
-    """Returns the recipe with what was found and what is to be said of it, or what is wrong.
+class ReadingScreen(ModalScreen[Source | StudioError | None]):
+    """Returns what was found, or what is wrong.
 
     Escape calls the reading off and returns None.
     """
@@ -28,7 +28,7 @@ class ReadingScreen(ModalScreen[tuple[Recipe, str] | StudioError | None]):
     CSS_PATH = "../dialogs.tcss"
     BINDINGS = [Binding("escape", "leave", "Cancel", tooltip="Read no further, change nothing", id="reading.cancel")]
 
-    def __init__(self, name: str, errand: Errand, read: Callable[[], tuple[Recipe, str]]) -> None:
+    def __init__(self, name: str, errand: Errand, read: Callable[[], Source]) -> None:
         super().__init__()
         self._title, self._errand, self._work = name, errand, read
 
@@ -54,7 +54,7 @@ class ReadingScreen(ModalScreen[tuple[Recipe, str] | StudioError | None]):
     @work(exit_on_error=False, group="reading")
     async def _read(self) -> None:
         try:
-            found: tuple[Recipe, str] | StudioError = await asyncio.to_thread(self._work)
+            found: Source | StudioError = await asyncio.to_thread(self._work)
         except StudioError as error:
             found = error
         if self.is_current:
