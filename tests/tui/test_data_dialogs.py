@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from made_format import made_format, pictures, recipe_of
@@ -84,6 +85,21 @@ async def test_pages_classes_parts_and_the_oddest_are_walked_through_by_keys(tmp
         await opened.until(lambda: "oddest first" in opened.text("#browse-head"), "the oldest")
         await opened.press("escape")
         assert opened.app.screen is opened.screen
+
+
+async def test_what_changes_in_the_studio_paints_nothing_anew_while_samples_fill_the_screen(tmp_path: Path) -> None:
+    async with at_data(tmp_path) as opened:
+        await shown(opened, BrowseScreen, "v")
+        browse = await filled(opened)
+        with patch.object(type(browse), "_compositor_refresh", autospec=True) as painted:
+            opened.screen.query_one(DataPane).refresh()
+            await opened.pilot.pause(0.1)
+            assert not painted.called
+            browse.query_one(Gallery).refresh()
+            await opened.pilot.pause(0.1)
+            assert painted.called
+        await opened.press("escape")
+        assert opened.screen.is_current
 
 
 async def test_samples_are_marked_by_arrows_and_clicks_and_seen_whole(tmp_path: Path) -> None:

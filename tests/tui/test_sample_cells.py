@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy as np
 import pytest
 
 from engine.data.preview import Box, Sample
-from tui.widgets import graphics
+from tui.widgets.graphics import terminal
 from tui.widgets.picture import Row, boxed, fit, legend, masked, row_width, wave
 from tui.widgets.samples import capacity, draw_page, whole
 
@@ -61,7 +60,7 @@ def test_a_table_names_its_columns_and_says_how_many_are_left_out() -> None:
     assert "+3" in rows[0]
     assert all(len(row) <= 60 for row in rows)
     assert rows[1].index("0") <= rows[0].index("column 0") + 7
-    assert any("column 39" in row for row in text(whole(samples[0], (), 60, 20, colour=True)))
+    assert any("column 39" in row for row in text(whole(samples[0], (), 60, 20, colour=True).rows))
 
 
 def test_a_text_is_wrapped_and_its_tokens_can_be_told_apart() -> None:
@@ -120,31 +119,4 @@ def test_a_small_picture_is_enlarged_by_whole_pixels() -> None:
     ],
 )
 def test_the_environment_says_what_a_terminal_can(environment: dict[str, str], kind: str) -> None:
-    assert graphics.known(environment) == kind
-
-
-def test_the_library_is_imported_without_a_question_to_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in sys.modules if name.startswith("textual_image")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(graphics, "cell_size", lambda: (9, 18))
-    asked: list[str] = []
-
-    class Terminal:
-        """A terminal that would have to be asked."""
-
-        def isatty(self) -> bool:
-            return True
-
-        def write(self, text: str) -> None:
-            asked.append(text)
-
-        def flush(self) -> None: ...
-
-    monkeypatch.setattr(sys, "__stdout__", Terminal())
-    from textual.geometry import Size
-
-    make = graphics.picture_widgets("kitty")
-    widget = make(np.zeros((28, 28), np.uint8), Size(60, 20))
-    assert asked == []
-    assert type(widget).__name__ == "TGPImage"
-    assert (str(widget.styles.width), str(widget.styles.height)) == ("38", "19")  # 12 times as large: 336 pixels
+    assert terminal.known(environment) == kind

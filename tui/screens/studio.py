@@ -132,6 +132,12 @@ class StudioScreen(ExportingScreen):
         # By way of the application, which starts in a batch: nothing is painted in it, yet `call_after_refresh` calls.
         self.app.call_later(self.call_after_refresh, self._after_first_frame)
 
+    @property
+    def is_current(self) -> bool:
+        """Not below a screen that fills the terminal: Textual paints that one anew with every change down here."""
+        above = self.app.screen
+        return super().is_current and (above is self or above.is_modal)
+
     def _compositor_refresh(self) -> None:
         # What Textual composes inside a batch it throws away: 27 ms before the first frame.
         if not self.app._batch_count:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -28,9 +28,15 @@ class Canvas(Widget):
         return "\n".join(strip.text for strip in self._strips)
 
     def put(self, rows: Sequence[Row]) -> None:
-        """Show other rows."""
-        before, self._strips = len(self._strips), [Strip(row) for row in rows]
-        self.refresh(layout=before != len(self._strips))
+        """Show other rows; those that are as they were are not painted again."""
+        before, self._strips = self._strips, [Strip(row) for row in rows]
+        if len(before) != len(self._strips):
+            self.refresh(layout=True)
+            return
+        pairs = enumerate(zip(before, self._strips, strict=True))
+        other = [Region(0, y, self.size.width, 1) for y, (old, new) in pairs if old != new]
+        if other:
+            self.refresh(*other)
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         """As many rows as there are."""

@@ -11,14 +11,14 @@ from textual.events import Click
 from textual.geometry import Region
 from textual.message import Message
 
-from tui.widgets.canvas import Canvas
+from tui.widgets.graphics.canvas import PixelCanvas, Spot
 from tui.widgets.samples import Page, capacity, draw_page
 
 if TYPE_CHECKING:
     from engine.data.preview import Sample
 
 
-class Gallery(Canvas):
+class Gallery(PixelCanvas):
     """Draws what it is given in a thread: a page of pictures has thousands of cells, each of a colour of its own."""
 
     class Selected(Message):
@@ -85,7 +85,8 @@ class Gallery(Canvas):
             label=self._label,
         )
         self._page = page
-        self.put(page.rows)
+        spots = [Spot(self.samples[at], Region(*place)) for at, place in page.pictures.items()]
+        await self.paint(page.rows, spots)
 
     def on_click(self, event: Click) -> None:
         """Choose the sample below the pointer."""

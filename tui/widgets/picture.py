@@ -117,6 +117,11 @@ def sign(number: int) -> str:
     return _SIGNS[number % len(_SIGNS)]
 
 
+def tint(number: int) -> tuple[int, int, int]:
+    """The colour that stands for a class, which is never 0."""
+    return _PALETTE[(number - 1) % len(_PALETTE)]
+
+
 def legend(names: Sequence[tuple[int, str]], *, colour: bool) -> Row:
     """`1 cat  2 dog`, each sign as it stands in the mask."""
     row: Row = []
@@ -174,8 +179,7 @@ def _style(*colours: int) -> Style:
 def _sign_style(number: int, *, colour: bool) -> Style:
     if not colour:
         return Style(bold=True, reverse=True)
-    tint = _PALETTE[(number - 1) % len(_PALETTE)]
-    return Style(color="black", bgcolor=Color.from_rgb(*tint), bold=True)
+    return Style(color="black", bgcolor=Color.from_rgb(*tint(number)), bold=True)
 
 
 def _average(values: np.ndarray, size: int, target: int, axis: int) -> np.ndarray:

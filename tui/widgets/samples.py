@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,10 +27,14 @@ _CELL = 12  # columns of a cell of a table
 
 @dataclass(frozen=True)
 class Page:
-    """Rows of cells, and which columns and rows each sample takes: (left, top, width, height)."""
+    """Rows of cells, and which columns and rows each sample takes: (left, top, width, height).
+
+    `pictures` has those of the samples' pictures alone, without captions, by the number on the page.
+    """
 
     rows: Sequence[Row]
     places: Sequence[tuple[int, int, int, int]]
+    pictures: Mapping[int, tuple[int, int, int, int]] = field(default_factory=dict)
 
 
 def capacity(sample: Sample, width: int, height: int, *, captions: int = 2) -> int:
@@ -68,15 +72,25 @@ def draw_page(
     return _texts(samples, width, selected)
 
 
-def whole(sample: Sample, columns: Sequence[str], width: int, height: int, *, colour: bool) -> list[Row]:
-    """One sample with all that there is of it."""
-    if sample.trouble:
-        return _wrapped(f"✗ {sample.trouble}", width, _WRONG)
-    if is_tile(sample):
+def whole(sample: Sample, columns: Sequence[str], width: int, height: int, *, colour: bool, fill: bool = False) -> Page:
+    """One sample with all that there is of it. To `fill` it, a picture has all the room there is."""
+    if is_tile(sample) and not sample.trouble:
         below: list[Row] = (
             [[], legend([area for area in sample.areas if area[0]], colour=colour)] if sample.areas else []
         )
-        return [*_drawn(sample, width, max(1, height - len(below)), colour=colour, enlarge=True), *below]
+        room = max(1, height - len(below))
+        rows = _drawn(sample, width, room, colour=colour, enlarge=True)
+        if sample.picture is None:
+            return Page([*rows, *below], ())
+        if fill:
+            rows += [[] for _ in range(room - len(rows))]
+        return Page([*rows, *below], (), {0: (0, 0, width, len(rows))})
+    return Page(_written(sample, columns, width), ())
+
+
+def _written(sample: Sample, columns: Sequence[str], width: int) -> list[Row]:
+    if sample.trouble:
+        return _wrapped(f"✗ {sample.trouble}", width, _WRONG)
     lines: list[Row] = []
     if sample.text:
         lines += [*_wrapped(sample.text, width), []]
@@ -101,17 +115,21 @@ def _tiles(
     each = max(1, (width + 1) // (columns + 1))
     lines: list[Row] = []
     places = []
+    pictures = {}
     for first in range(0, len(samples), each):
         blocks = []
         for at, sample in enumerate(samples[first : first + each]):
             above = _caption(sample, columns, captions, chosen=first + at == selected)
-            block = [*above, *_drawn(sample, columns, rows, colour=colour)]
+            drawn = _drawn(sample, columns, rows, colour=colour)
+            block = [*above, *drawn]
+            if sample.picture is not None and not sample.trouble:
+                pictures[first + at] = (at * (columns + 1), len(lines) + len(above), columns, len(drawn))
             if not block or row_width(block[0]) < columns:
                 block[0] = [*block[0], Segment(" " * (columns - row_width(block[0])))]
             blocks.append(block)
             places.append((at * (columns + 1), len(lines), columns, len(block)))
         lines += beside(blocks)
-    return Page(lines, places)
+    return Page(lines, places, pictures)
 
 
 def _height(height: int, captions: int) -> int:

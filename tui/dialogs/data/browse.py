@@ -263,7 +263,7 @@ class BrowseScreen(Screen[None]):
         if self.odd:
             ways.append("oddest first")
         text = f" {self._view.source.name} · {self.part} · {self._label_text()} · {where} · {' · '.join(ways)}"
-        self.query_one("#browse-head", Static).update(text)
+        self.query_one("#browse-head", Static).update(text, layout=False)  # all would be painted again
         at = self._gallery.selected
         self._say(sample_text(self.samples[at]) if 0 <= at < len(self.samples) else "", wrong=False)
 
@@ -271,12 +271,13 @@ class BrowseScreen(Screen[None]):
         self._trouble = text if wrong else ""
         line = self.query_one("#browse-line", Static)
         line.set_class(wrong, "-wrong")
-        line.update(f"✗ {text}" if wrong else text)
+        line.update(f"✗ {text}" if wrong else text, layout=False)
 
     def _tick(self) -> None:
         if self._busy and self._errand is not None:
             text = self._errand.text or self._busy
-            self.query_one("#browse-line", Static).update(f"{text} · escape ends it" if self._errand.text else text)
+            text = f"{text} · escape ends it" if self._errand.text else text
+            self.query_one("#browse-line", Static).update(text, layout=False)
 
 
 def sample_text(sample: Sample) -> str:

@@ -10,11 +10,12 @@ from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical, VerticalScroll
+from textual.geometry import Region
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from tui.widgets.canvas import Canvas
-from tui.widgets.graphics import Graphics, graphics, picture_widgets
+from tui.widgets.graphics.canvas import PixelCanvas, Spot
+from tui.widgets.graphics.terminal import graphics
 from tui.widgets.samples import whole
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ class SampleScreen(ModalScreen[None]):
     def __init__(self, sample: Sample, columns: Sequence[str]) -> None:
         super().__init__()
         self._sample, self._columns = sample, columns
-        self._graphics: Graphics = ""
 
     def compose(self) -> ComposeResult:
         sample = self._sample
@@ -38,13 +38,11 @@ class SampleScreen(ModalScreen[None]):
             dialog.border_title = f"#{sample.number} {sample.label}".replace("[", r"\[")
             dialog.border_subtitle = "↑↓ scroll · escape"
             with VerticalScroll():
-                yield Canvas(id="sample-canvas")
+                yield PixelCanvas(id="sample-canvas")
             yield Static(sample.place, id="sample-place", markup=False)
 
     def on_mount(self) -> None:
         """Draw when the size is known."""
-        plain = self._sample.picture is not None and self._sample.mask is None and not self._sample.boxes
-        self._graphics = graphics(self.app) if plain else ""  # names and signs over a picture are cells
         self.query_one(VerticalScroll).focus()
         self.call_after_refresh(self._draw)
 
@@ -55,16 +53,8 @@ class SampleScreen(ModalScreen[None]):
     @work(exclusive=True, group="sample", exit_on_error=False)
     async def _draw(self) -> None:
         room = self.query_one(VerticalScroll).content_size
-        if self._graphics:
-            await self._draw_pixels()
-            return
-        colour = not self.app.no_color
-        rows = await asyncio.to_thread(whole, self._sample, self._columns, room.width - 1, room.height, colour=colour)
-        self.query_one(Canvas).put(rows)
-
-    async def _draw_pixels(self) -> None:
-        assert self._sample.picture is not None
-        scroll = self.query_one(VerticalScroll)
-        if not scroll.query(".-pixels"):
-            make = await asyncio.to_thread(picture_widgets, self._graphics)
-            await scroll.mount(make(self._sample.picture, scroll.content_size))
+        colour, fill = not self.app.no_color, bool(graphics(self.app))
+        size = room.width - 1, room.height
+        page = await asyncio.to_thread(whole, self._sample, self._columns, *size, colour=colour, fill=fill)
+        spots = [Spot(self._sample, Region(*place)) for place in page.pictures.values()]
+        await self.query_one(PixelCanvas).paint(page.rows, spots)

@@ -1,0 +1,1 @@
+"""Pictures in real pixels, where the terminal can."""
