@@ -11,7 +11,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical, VerticalScroll
 from textual.geometry import Region
-from textual.screen import ModalScreen
+from textual.screen import Screen
 from textual.widgets import Static
 
 from tui.widgets.graphics.canvas import PixelCanvas, Spot
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from engine.data.preview import Sample
 
 
-class SampleScreen(ModalScreen[None]):
+class SampleScreen(Screen[None]):
     """Shows all that there is of a sample; the arrows scroll."""
 
     CSS_PATH = ["../dialogs.tcss", "data.tcss"]
