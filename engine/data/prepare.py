@@ -161,8 +161,9 @@ def prepare(
     if not len(pieces[0]):
         raise DataError("data.split.train", "leaves no sample to train on", "Raise it.")
     augment, mixing = Augment(data.augment), Mixing(data.augment, facts.outputs)
-    train = server.training(pieces, replace(finish, augment=augment or None, mixing=mixing or None), facts.outputs)
-    held_out = (Piece(*parts[name]) for name in PARTS[1:])
+    held_out = [Piece(*parts[name]) for name in PARTS[1:]]
+    changed = replace(finish, augment=augment or None, mixing=mixing or None)
+    train = server.training(pieces, changed, facts.outputs, beside=len(held_out[0]))
     val, test = (server.evaluation(piece, finish) if len(piece) else None for piece in held_out)
     return Prepared(source, facts, train, val, test, tuple(notes), skipped)
 
