@@ -14,9 +14,10 @@ from engine.data.augmentation.augment import Augment, check_for_masks
 from engine.data.choosing.kept_split import KeptSplit
 from engine.data.choosing.mixture import Piece, check_mix, mixed_pieces, mixed_sources
 from engine.data.choosing.splits import check_split, labels, shared_out, subset_size
+from engine.data.fetching.telling import untold
 from engine.data.formats.opening import make_room
 from engine.data.load import load
-from engine.data.opened import face_bad, open_dataset, opened, untold
+from engine.data.opened import face_bad, open_dataset, opened
 from engine.data.samples import BadSample, Listed, MapDataset, Progress, Readable, Samples
 from engine.data.serving.batches import Batches, Finish
 from engine.data.serving.fetching import Skipped

@@ -18,6 +18,7 @@ from tui.commands.json_report import to_json
 from tui.commands.rows import colourful, print_rows, width
 from tui.commands.signals import Signals
 from tui.commands.tables import download_text, part_text, print_checked
+from tui.looking import CalledOff
 
 if TYPE_CHECKING:
     from engine.check import Checked
@@ -50,12 +51,23 @@ def check(
     from engine.data.load import load
 
     with Signals() as signals:
-        checked = look(recipe)
+        waiting = _Waiting()
+        tell = waiting.reading()
+
+        def reading(what: str, done: int, total: int) -> None:
+            if signals.status:
+                raise CalledOff
+            tell(what, done, total)
+
+        checked = look(recipe, reading=reading)
+        waiting.end()
+        if signals.status:
+            return signals.status
         problems = list(checked.problems)
         if download and not checked.hindrances and problems:  # of this data nothing is known before it is here
             problems.clear()
             _attempt(lambda: load(recipe.data, recipe.task), problems)
-            checked = checked if problems else look(recipe)
+            checked = checked if problems else look(recipe, reading=reading)
             problems = problems or list(checked.problems)
         missing = checked.source is not None and not checked.source.ready and not download
         if not as_json:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from engine.data.augmentation.augment import Augment
+from engine.data.fetching.telling import untold
 from engine.data.load import load
 from engine.data.opened import opened
 from engine.data.preview.drawn import Box, Sample, as_picture, class_name, drawn
@@ -29,17 +30,13 @@ _CHUNK = 256
 _RECENT = 128
 
 
-def _untold(what: str, done: int, total: int) -> None:
-    """Nobody wants to know how far reading is."""
-
-
 class View:
     """Opened when it is made. Raises RecipeError and DataError, and whatever `progress` raises. For any thread.
 
     `sizes` counts the samples of each part, `bad` are those that were left out as unreadable.
     """
 
-    def __init__(self, recipe: Recipe, progress: Progress = _untold) -> None:
+    def __init__(self, recipe: Recipe, progress: Progress = untold) -> None:
         self.recipe = recipe
         # Whatever the recipe does about bad samples, here they are to be seen beside the others.
         data = recipe.data.model_copy(update={"on_bad_sample": "skip"})
@@ -63,7 +60,7 @@ class View:
         part, index = self.opened[name]
         return part, torch.arange(len(part)) if index is None else index
 
-    def labels(self, name: str, progress: Progress = _untold) -> Tensor | None:
+    def labels(self, name: str, progress: Progress = untold) -> Tensor | None:
         """The classes of a part's samples (n,), of the first SCANNED where they must be read; None without classes.
 
         One that can't be read is of class -1.
@@ -72,7 +69,7 @@ class View:
             self._read_labels[name] = self._labels(name, progress)
         return self._read_labels[name]
 
-    def counts(self, name: str, progress: Progress = _untold) -> list[int]:
+    def counts(self, name: str, progress: Progress = untold) -> list[int]:
         """How many samples of a part each class has, among those whose class is known."""
         labels, outputs = self.labels(name, progress), self.source.outputs
         if labels is None:
@@ -80,7 +77,7 @@ class View:
         found: list[int] = torch.bincount(labels[(labels >= 0) & (labels < outputs)], minlength=outputs).tolist()
         return found
 
-    def order(self, name: str, label: int | None, odd: bool, progress: Progress = _untold) -> Sequence[int]:
+    def order(self, name: str, label: int | None, odd: bool, progress: Progress = untold) -> Sequence[int]:
         """Positions in a part: those of one class, the oddest of their class first where asked for."""
         key = name, label, odd
         if key in self._orders:

@@ -11,9 +11,11 @@ import psutil
 import torch
 from torch import Tensor
 
+from engine.data.fetching.telling import untold
 from engine.data.formats.tabular.cells import ByName, Cells, Places, RowTexts
 from engine.data.formats.tabular.columns import Coded, in_order
-from engine.data.samples import Columns, Samples
+from engine.data.reading.ranking import ranked
+from engine.data.samples import Columns, Progress, Samples
 from engine.data.sources import Source
 from engine.errors import DataError
 
@@ -21,6 +23,7 @@ Missing = Literal["mean", "median", "zero", "most frequent", "drop", "stop"]
 Categories = Literal["one-hot", "embedding"]
 NO_CELL = "missing"
 """The category of a cell that is missing."""
+_MEASURING, _ENCODING = "measuring columns", "columns as numbers"
 
 
 @dataclass(frozen=True)
@@ -53,25 +56,29 @@ class Rows:
     def __len__(self) -> int:
         return len(self.targets)
 
-    def fit(self, train: Tensor) -> Encoding:
-        """Measure the rows of these numbers."""
+    def fit(self, train: Tensor, progress: Progress = untold) -> Encoding:
+        """Measure the rows of these numbers. Raises what `progress` raises."""
         rows, settings = train.numpy(), self.settings
         fills, indicated = dict[str, float | str](), list[str]()
-        for name, values in self.numeric.items():
+        total = len(self.numeric) + len(self.categorical)
+        for done, (name, values) in enumerate(self.numeric.items()):
+            progress(_MEASURING, done, total)
             column = values[rows]
             fills[name] = _fill(column[~np.isnan(column)], settings.missing)
             if settings.indicators and np.isnan(column).any():
                 indicated.append(name)
         known, rare = {}, {}
-        for name, coded in self.categorical.items():
+        for done, (name, coded) in enumerate(self.categorical.items(), len(self.numeric)):
+            progress(_MEASURING, done, total)
             counts = np.bincount(coded.codes[rows] + 1, minlength=len(coded.names) + 1)  # the first: of no cell
             found = {name: int(count) for name, count in zip(coded.names, counts[1:], strict=True) if count}
             if settings.missing == "most frequent" and found:
                 fills[name] = max(found, key=lambda each: found[each])
             elif counts[0]:
                 found[NO_CELL] = found.get(NO_CELL, 0) + int(counts[0])
-            kept = sorted(found, key=lambda each: (-found[each], each))[: settings.most_categories]
-            known[name], rare[name] = tuple(in_order(kept)), len(found) - len(kept)
+            different = len(found)
+            kept = ranked(found, settings.most_categories, 1, progress)
+            known[name], rare[name] = tuple(in_order(kept)), different - len(kept)
         return Encoding(settings, fills, tuple(indicated), known, rare)
 
 
@@ -116,10 +123,11 @@ class Encoding:
         embedded = self.settings.categories == "embedding"
         return tuple(len(names) + 1 for names in self.known.values()) if embedded else ()
 
-    def encode(self, part: Rows) -> Samples:
+    def encode(self, part: Rows, progress: Progress = untold) -> Samples:
         """(N, columns) float32, in the order of the rows that were measured, whatever that of this file is.
 
-        Raises DataError for a column that is not there, and where they take more memory than there is.
+        Raises DataError for a column that is not there, and where they take more memory than there is, and what
+        `progress` raises.
         """
         numeric = [name for name in self.fills if name not in self.known]
         lacking = [(name, "numbers") for name in numeric if name not in part.numeric]
@@ -135,6 +143,7 @@ class Encoding:
         inputs = np.zeros((len(part), len(self.columns)), dtype=np.float32)
         at = 0
         for name in numeric:
+            progress(_ENCODING, at, len(self.columns))
             values = part.numeric[name]
             inputs[:, at] = np.where(np.isnan(values), self.fills[name], values)
             at += 1
@@ -142,6 +151,7 @@ class Encoding:
             inputs[:, at] = np.isnan(part.numeric[name])
             at += 1
         for name in self.known:
+            progress(_ENCODING, at, len(self.columns))
             codes = self._codes(name, part.categorical[name])  # (N,), 0 is unknown
             if self.settings.categories == "embedding":
                 inputs[:, at] = codes
