@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import psutil
 import torch
 from torch import Tensor
@@ -163,10 +164,11 @@ class Words:
         if size > free / 2:
             what = f"{len(part):,} texts of {self.length:,} tokens take {size / 1e9:.1f} GB, of {free / 1e9:.1f} free"
             raise DataError("data.options.max_length", what, "Lower it.")
-        tokens = torch.zeros(len(part), self.length, dtype=torch.long)
-        for row, numbers in zip(tokens, self.tokenizer.encode_all(part.texts, self.length, progress), strict=True):
-            row[: len(numbers)] = torch.tensor(numbers)
-        return Samples(tokens, part.targets, part.places, part.columns, part.texts)
+        tokens = np.zeros((len(part), self.length), dtype=np.int64)
+        # By its number: to go through a tensor's rows makes a tensor of each first, and no thread runs meanwhile.
+        for row, numbers in enumerate(self.tokenizer.encode_all(part.texts, self.length, progress)):
+            tokens[row, : len(numbers)] = numbers
+        return Samples(torch.from_numpy(tokens), part.targets, part.places, part.columns, part.texts)
 
     def describe(self, source: Source) -> Source:
         """`source` with the length of the texts and their tokens."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from engine.data.samples import Progress  # which loads torch
 
-_BLOCK = 20_000  # sorted in some 10 ms, in which no other thread runs
+_BLOCK = 10_000  # sorted in some 10 ms, in which no other thread runs
 
 
 def ranked(counted: MutableMapping[str, int], most: int, least: int, progress: Progress) -> list[str]:

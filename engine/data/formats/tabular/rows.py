@@ -23,7 +23,8 @@ Missing = Literal["mean", "median", "zero", "most frequent", "drop", "stop"]
 Categories = Literal["one-hot", "embedding"]
 NO_CELL = "missing"
 """The category of a cell that is missing."""
-_MEASURING, _ENCODING = "measuring columns", "columns as numbers"
+_MEASURING, _ENCODING = "measuring columns", "rows as numbers"
+_TOGETHER = 10_000  # rows
 
 
 @dataclass(frozen=True)
@@ -141,33 +142,39 @@ class Encoding:
             what = f"{len(self.columns):,} columns take {size / 1e9:.1f} GB, {free / 1e9:.1f} GB of memory are free"
             raise DataError("data", what, 'Set categories = "embedding" in data.options, or lower most_categories.')
         inputs = np.zeros((len(part), len(self.columns)), dtype=np.float32)
-        at = 0
-        for name in numeric:
-            progress(_ENCODING, at, len(self.columns))
-            values = part.numeric[name]
-            inputs[:, at] = np.where(np.isnan(values), self.fills[name], values)
-            at += 1
-        for name in self.indicated:
-            inputs[:, at] = np.isnan(part.numeric[name])
-            at += 1
-        for name in self.known:
-            progress(_ENCODING, at, len(self.columns))
-            codes = self._codes(name, part.categorical[name])  # (N,), 0 is unknown
-            if self.settings.categories == "embedding":
-                inputs[:, at] = codes
-                at += 1
-            else:
-                there = np.flatnonzero(codes)
-                inputs[there, at + codes[there] - 1] = 1
-                at += len(self.known[name])
+        codes = {name: self._codes(name, part.categorical[name]) for name in self.known}
+        for first in range(0, len(part), _TOGETHER):
+            progress(_ENCODING, first, len(part))
+            self._fill(inputs, slice(first, first + _TOGETHER), part, codes)
         return Samples(torch.from_numpy(inputs), part.targets, part.places, part.columns, part.raw)
 
+    def _fill(self, inputs: np.ndarray, rows: slice, part: Rows, codes: Mapping[str, np.ndarray]) -> None:
+        """Write some rows of `inputs` (N, columns), where each category has the number that `codes` look up."""
+        some, at = inputs[rows], 0
+        for name in self.fills:
+            if name not in self.known:
+                values = part.numeric[name][rows]
+                some[:, at] = np.where(np.isnan(values), self.fills[name], values)
+                at += 1
+        for name in self.indicated:
+            some[:, at] = np.isnan(part.numeric[name][rows])
+            at += 1
+        for name in self.known:
+            found = codes[name][part.categorical[name].codes[rows]]  # -1, of no cell, looks up the last
+            if self.settings.categories == "embedding":
+                some[:, at] = found
+                at += 1
+            else:
+                there = np.flatnonzero(found)
+                some[there, at + found[there] - 1] = 1
+                at += len(self.known[name])
+
     def _codes(self, name: str, coded: Coded) -> np.ndarray:
+        """The code of each of `coded.names`, and of no cell; 0 is unknown."""
         place = {each: code for code, each in enumerate(self.known[name], 1)}
         missing = place.get(str(self.fills.get(name, NO_CELL)), 0)
-        look_up = np.array([*(place.get(each, 0) for each in coded.names), missing], dtype=np.int64)
-        codes: np.ndarray = look_up[coded.codes]  # -1, of no cell, is the last
-        return codes
+        codes = [*(place.get(each, 0) for each in coded.names), missing]
+        return np.array(codes, dtype=np.int64)
 
     def describe(self, source: Source) -> Source:
         """`source` with the inputs as they are now known."""
