@@ -15,7 +15,6 @@ from tui.commands.complaints import complain
 from tui.commands.json_report import JsonReport
 from tui.commands.reports import LineReport, LiveReport, Report
 from tui.commands.signals import STOPPED, Signals
-from tui.looking import CalledOff
 
 if TYPE_CHECKING:
     from engine.errors import StudioError
@@ -102,14 +101,17 @@ def _run(recipe: Recipe, create: Callable[[], Job], report: Report, where: str, 
 def _problems(recipe: Recipe, report: Report, signals: Signals) -> Sequence[StudioError]:
     """What hinders a training; nothing when a signal has come meanwhile."""
     from engine.check import check  # torch takes 1.7 s to import
+    from engine.training.control import Stopped
 
     def reading(what: str, done: int, total: int) -> None:
         if signals.status:
-            raise CalledOff
+            raise Stopped
         report.reading(reading_text(what, done, total))
 
-    hindrances = check(recipe, reading=reading).hindrances
-    return () if signals.status else hindrances
+    try:
+        return check(recipe, reading=reading).hindrances
+    except Stopped:
+        return ()
 
 
 def _watch(job: Job, report: Report, signals: Signals, resume_with: str) -> int:

@@ -18,7 +18,6 @@ from tui.commands.json_report import to_json
 from tui.commands.rows import colourful, print_rows, width
 from tui.commands.signals import Signals
 from tui.commands.tables import download_text, part_text, print_checked
-from tui.looking import CalledOff
 
 if TYPE_CHECKING:
     from engine.check import Checked
@@ -49,6 +48,7 @@ def check(
     """
     from engine.check import check as look  # torch takes 1.7 s to import
     from engine.data.load import load
+    from engine.training.control import Stopped
 
     with Signals() as signals:
         waiting = _Waiting()
@@ -56,13 +56,15 @@ def check(
 
         def reading(what: str, done: int, total: int) -> None:
             if signals.status:
-                raise CalledOff
+                raise Stopped
             tell(what, done, total)
 
-        checked = look(recipe, reading=reading)
-        waiting.end()
-        if signals.status:
+        try:
+            checked = look(recipe, reading=reading)
+        except Stopped:
             return signals.status
+        finally:
+            waiting.end()
         problems = list(checked.problems)
         if download and not checked.hindrances and problems:  # of this data nothing is known before it is here
             problems.clear()
