@@ -27,6 +27,7 @@ from engine.policies.freezing import Freezing
 from engine.policies.precision import Precision
 from engine.recipe import Recipe
 from engine.tasks.losses import fit_loss, make_loss
+from engine.training.control import Stopped
 
 T = TypeVar("T")
 
@@ -60,9 +61,10 @@ class Checked:
 
 
 def check(recipe: Recipe, *, aside: bool = False, reading: Progress = lambda what, done, total: None) -> Checked:
-    """Look at every part of a recipe without making a weight. Raises nothing.
+    """Look at every part of a recipe without making a weight. Raises nothing but Stopped.
 
-    Of the data only a person's own files are read, and `reading` told so; what it raises is one of the problems.
+    Of the data only a person's own files are read, and `reading` told so; what it raises is one of the problems, but
+    for Stopped, which ends the look at once.
     `aside` says that a training may be running in another thread, whose random numbers must not be touched.
     """
     problems: list[StudioError] = []
@@ -70,6 +72,8 @@ def check(recipe: Recipe, *, aside: bool = False, reading: Progress = lambda wha
     def attempt(look: Callable[[], T]) -> T | None:
         try:
             return look()
+        except Stopped:
+            raise
         except StudioError as error:
             problems.append(error)
         except BaseException as error:  # a person's own dataset or model may raise anything

@@ -15,7 +15,7 @@ import torch
 
 from engine.checkpoints.checkpoint import Checkpoints, Loaded
 from engine.checkpoints.manifest import prove
-from engine.data.fetching.telling import reading_text
+from engine.data.fetching.telling import Bytes, reading_text
 from engine.devices.device import choose, describe
 from engine.devices.monitor import Monitor
 from engine.errors import RunError, StudioError, TrainingError
@@ -26,7 +26,7 @@ from engine.python_file import line_of, loaded_anew, said
 from engine.recipe import Recipe, changed_settings
 from engine.resuming.branching import measured_otherwise
 from engine.runs.directory import RunDirectory, owner_facts
-from engine.runs.history import LIVE, History, Progress, Summary
+from engine.runs.history import LIVE, History, Progress, State, Summary
 from engine.runs.metrics import forget_after
 from engine.runs.recorder import Recorder
 from engine.training.assemble import Assembled, assemble
@@ -181,7 +181,7 @@ class Job:
                     control=self.control,
                     recorder=recorder,
                     checkpoints=Checkpoints(self.directory.checkpoints, self.recipe.training.keep_checkpoints),
-                    progress=lambda what, done, total: self._downloading(recorder, what, done, total),
+                    progress=lambda what, done, total: self._preparing(recorder, what, done, total),
                     threads=self._threads,
                     resumed=self._loaded is not None,
                 )
@@ -214,11 +214,13 @@ class Job:
         elif self._resume:
             recorder.event(0, "resume", "no checkpoint had been written: the run begins anew")
 
-    def _downloading(self, recorder: Recorder, what: str, done: int, total: int) -> None:
+    def _preparing(self, recorder: Recorder, what: str, done: int, total: int) -> None:
         if self.control.stopping:
             raise Stopped
         text = reading_text(what, done, total)
-        recorder.progress(state="downloading", text=text, fraction=done / total if total else None)
+        # Samples and texts are counted, downloads come in bytes.
+        state: State = "downloading" if isinstance(done, Bytes) else "preparing"
+        recorder.progress(state=state, text=text, fraction=done / total if total else None)
 
     def _fail_early(self, error: BaseException) -> None:
         """The run directory itself can't be written."""

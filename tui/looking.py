@@ -89,9 +89,11 @@ class Looking:
 
         return explained(lambda: preview(recipe, errand.progress))
 
-    def page(self, view: View, part: str, positions: Sequence[int], *, seen: bool, draw: int) -> list[Sample]:
+    def page(
+        self, view: View, part: str, positions: Sequence[int], *, seen: bool, draw: int, errand: Errand
+    ) -> list[Sample]:
         """Samples to draw. Raises StudioError."""
-        return explained(lambda: view.page(part, positions, seen=seen, draw=draw))
+        return explained(lambda: view.page(part, positions, seen=seen, draw=draw, progress=errand.progress))
 
     def order(self, view: View, part: str, label: int | None, odd: bool, errand: Errand) -> Sequence[int]:
         """Which samples stand where. Raises StudioError."""
@@ -107,19 +109,25 @@ class Looking:
 
         return explained(lambda: measure(view, errand.progress))
 
-    def fitting(self, view: View, *, aside: bool) -> list[tuple[Entry, bool]]:
+    def fitting(self, view: View, errand: Errand, *, aside: bool) -> list[tuple[Entry, bool]]:
         """The transforms that fit, and whether each is random. Raises StudioError."""
         from engine.data.preview import fitting
 
-        return explained(lambda: fitting(view, aside=aside))
+        return explained(lambda: fitting(view, aside=aside, progress=errand.progress))
 
     def before_after(
-        self, view: View, augment: Sequence[Part], fixed: Sequence[Part], positions: Sequence[int], draw: int
+        self,
+        view: View,
+        augment: Sequence[Part],
+        fixed: Sequence[Part],
+        positions: Sequence[int],
+        draw: int,
+        errand: Errand,
     ) -> list[tuple[Sample, Sample]]:
         """Samples as they are, and as these steps show them to the model. Raises StudioError."""
         from engine.data.preview import before_after
 
-        return explained(lambda: before_after(view, augment, fixed, positions, draw))
+        return explained(lambda: before_after(view, augment, fixed, positions, draw, errand.progress))
 
     def draws_globally(self, augment: Sequence[Part]) -> bool:
         """Whether an augmentation uses the process's random number generators, which a training may be using."""

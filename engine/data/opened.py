@@ -13,16 +13,13 @@ import torch
 from engine.data import load as loading
 from engine.data.choosing.kept_split import KeptSplit
 from engine.data.choosing.splits import Drawn, Parts, split
+from engine.data.fetching.telling import untold
 from engine.data.fetching.turns import turn
 from engine.data.load import load
 from engine.data.samples import BadSample, Encoder, Loaded, Measured, Progress, Readable
 from engine.data.serving.fetching import Skipped, refused
 from engine.data.sources import HUGGING_FACE, Source
 from engine.recipe import Data, TaskName
-
-
-def untold(what: str, done: int, total: int) -> None:
-    """Nobody wants to know how far reading is."""
 
 
 def opened(data: Data, task: TaskName, notes: list[str], progress: Progress = untold) -> tuple[Source, Parts]:
@@ -73,7 +70,7 @@ def open_dataset(data: Data, task: TaskName, progress: Progress, kept: KeptSplit
         if last is not None and _same(drawn, last.drawn):
             found = replace(last, how=how, notes=notes)
         else:
-            found = Opened(loaded, how, drawn, *_encoded(loaded.source, drawn), notes)
+            found = Opened(loaded, how, drawn, *_encoded(loaded.source, drawn, progress), notes)
         if keep and kept is None:
             _last[:] = [found]
         return found
@@ -100,16 +97,17 @@ def face_bad(loaded: Loaded, data: Data, notes: list[str]) -> None:
     noted.close()
 
 
-def _encoded(source: Source, drawn: Drawn) -> tuple[Source, Parts, Encoder | None]:
+def _encoded(source: Source, drawn: Drawn, progress: Progress) -> tuple[Source, Parts, Encoder | None]:
     encoder = None
     train, index = drawn["train"]
     if isinstance(train, Measured):
-        encoder = train.fit(torch.arange(len(train)) if index is None else index)
+        encoder = train.fit(torch.arange(len(train)) if index is None else index, progress)
         source = encoder.describe(source)
     made: dict[int, Readable] = {}  # parts of one dataset are encoded together
     parts: Parts = {}
     for name, (part, index) in drawn.items():
         if id(part) not in made:
-            made[id(part)] = encoder.encode(part) if encoder and isinstance(part, Measured) else cast(Readable, part)
+            ready = encoder.encode(part, progress) if encoder and isinstance(part, Measured) else part
+            made[id(part)] = cast(Readable, ready)
         parts[name] = made[id(part)], index
     return source, parts, encoder

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,23 +13,23 @@ from engine.data.augmentation.augment import Augment, check_for_masks
 from engine.data.choosing.kept_split import KeptSplit
 from engine.data.choosing.mixture import Piece, check_mix, mixed_pieces, mixed_sources
 from engine.data.choosing.splits import check_split, labels, shared_out, subset_size
+from engine.data.fetching.telling import untold
 from engine.data.formats.opening import make_room
 from engine.data.load import load
-from engine.data.opened import face_bad, open_dataset, opened, untold
-from engine.data.samples import BadSample, Listed, MapDataset, Progress, Readable, Samples
+from engine.data.opened import face_bad, open_dataset, opened
+from engine.data.samples import Listed, Progress, Readable, Samples
 from engine.data.serving.batches import Batches, Finish
 from engine.data.serving.fetching import Skipped
 from engine.data.serving.mixing import Mixing, mixing_part
 from engine.data.serving.order import mixed_samples
 from engine.data.serving.server import Server
 from engine.data.sources import Source, described
-from engine.data.transforms import Standardize, fixed
+from engine.data.standardising import fit_transforms
+from engine.data.transforms import fixed
 from engine.errors import DataError, NotDownloaded, RecipeError, first_line
 from engine.recipe import Data, Recipe
 
 PARTS = ("train", "val", "test")
-_LARGE = 1 << 26  # bytes of pictures that are measured piece by piece
-_TOGETHER = 1024
 
 
 def _unsaid(text: str) -> None:
@@ -161,8 +160,9 @@ def prepare(
     if not len(pieces[0]):
         raise DataError("data.split.train", "leaves no sample to train on", "Raise it.")
     augment, mixing = Augment(data.augment), Mixing(data.augment, facts.outputs)
-    train = server.training(pieces, replace(finish, augment=augment or None, mixing=mixing or None), facts.outputs)
-    held_out = (Piece(*parts[name]) for name in PARTS[1:])
+    held_out = [Piece(*parts[name]) for name in PARTS[1:]]
+    changed = replace(finish, augment=augment or None, mixing=mixing or None)
+    train = server.training(pieces, changed, facts.outputs, beside=len(held_out[0]))
     val, test = (server.evaluation(piece, finish) if len(piece) else None for piece in held_out)
     return Prepared(source, facts, train, val, test, tuple(notes), skipped)
 
@@ -205,18 +205,7 @@ def _fit(
     _check_measured(recipe)
     part, index = train
     transforms = fixed(recipe.data.transforms, rate=source.rate)
-    for position, transform in enumerate(transforms):
-        if isinstance(transform, Standardize):
-            before = Finish(transforms[:position])
-            if isinstance(part, Samples) and part.inputs.dtype == torch.uint8 and part.inputs.numel() > _LARGE:
-                # As floats all at once, and what is computed of them, they would take ten times their memory.
-                numbers = torch.arange(len(part)) if index is None else index
-                transform.fit_batches(before.inputs(part.inputs[some]) for some in torch.split(numbers, _TOGETHER))
-            elif isinstance(part, Samples):
-                inputs = before.inputs(part.inputs if index is None else part.inputs[index])
-                transform.fit(inputs, len(source.cardinalities))
-            else:
-                transform.fit_batches(before.inputs(raw) for raw in _raw_batches(part, index, progress))
+    fit_transforms(transforms, part, index, len(source.cardinalities), progress)
     mean = std = None
     if recipe.data.standardize_target:
         assert isinstance(part, (Samples, Listed))
@@ -226,19 +215,6 @@ def _fit(
     finish = Finish(transforms, None, recipe.task == "regression", mean, std, masks=recipe.task == "segmentation")
     given = source.outputs, source.classes, mean, std, None, source.vocabulary, source.cardinalities
     return finish, Facts(shape, *given)
-
-
-def _raw_batches(part: MapDataset, index: Tensor | None, progress: Progress, size: int = 64) -> Iterator[Tensor]:
-    """The raw inputs of these samples; what becomes of one that can't be read is said when it is trained on."""
-    numbers = range(len(part)) if index is None else index.tolist()
-    for first in range(0, len(numbers), size):
-        progress("measuring", first, len(numbers))
-        inputs: list[Tensor] = []
-        for number in numbers[first : first + size]:
-            with contextlib.suppress(BadSample):
-                inputs.append(part[number][0])
-        if inputs:
-            yield torch.stack(inputs)
 
 
 def _class_counts(recipe: Recipe, pieces: Sequence[Piece], classes: int) -> tuple[int, ...] | None:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engine.data.fetching.telling import untold
 from engine.data.sources import Source
 
 Progress = Callable[[str, int, int], None]
@@ -117,15 +118,18 @@ class Measured(Protocol):
 
     def __len__(self) -> int: ...
 
-    def fit(self, train: Tensor) -> Encoder:
-        """Measure the samples of these numbers. Raises DataError."""
+    def fit(self, train: Tensor, progress: Progress = untold) -> Encoder:
+        """Measure the samples of these numbers. Raises DataError, and what `progress` raises."""
 
 
 class Encoder(Protocol):
     """Makes tensors of samples as it was measured on the training ones."""
 
-    def encode(self, part: Any) -> Samples:
-        """All samples of a part (the one it was measured on, or the test set beside it), in their order."""
+    def encode(self, part: Any, progress: Progress = untold) -> Samples:
+        """All samples of a part (the one it was measured on, or the test set beside it), in their order.
+
+        Raises DataError, and what `progress` raises.
+        """
 
     def describe(self, source: Source) -> Source:
         """`source` with what is known by now: shape, columns, vocabulary."""

@@ -163,6 +163,7 @@ def _print(recipe: Recipe, found: Preview, examined: Examination) -> None:
     if holding is not None:
         held = "held" if holding.held else "not held"
         rows.append(("memory", f"{bytes_text(holding.nbytes)}, {held} on {holding.device}: {holding.why}"))
+    rows += [("" if at else "loading", said) for at, said in enumerate(found.reading)]
     print_rows((), rows)
     print_examined([examined])
     for finding in examined.findings:
@@ -238,6 +239,7 @@ def _values(recipe: Recipe, found: Preview, examined: Examination) -> dict[str, 
         "vocabulary": source.vocabulary or None,
         "rate": source.rate or None,
         "memory": holding and {"bytes": holding.nbytes, "held": holding.held, "device": holding.device},
+        "loading": list(found.reading),
         "bad": list(found.bad),
         "examined": examined_values(examined),
         "samples": [

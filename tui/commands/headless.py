@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.data.fetching.telling import reading_text
 from engine.start import importing
 from tui.commands.complaints import complain
 from tui.commands.json_report import JsonReport
@@ -87,7 +88,7 @@ def report_for(as_json: bool) -> Report:
 def _run(recipe: Recipe, create: Callable[[], Job], report: Report, where: str, resume_with: str) -> int:
     with Signals() as signals:
         with report:
-            problems = _problems(recipe)
+            problems = _problems(recipe, report, signals)
             job = None if problems or signals.status else create()
             status = _watch(job, report, signals, resume_with) if job else signals.status
         for problem in problems:
@@ -97,10 +98,20 @@ def _run(recipe: Recipe, create: Callable[[], Job], report: Report, where: str, 
         return _REFUSED if problems else status
 
 
-def _problems(recipe: Recipe) -> Sequence[StudioError]:
+def _problems(recipe: Recipe, report: Report, signals: Signals) -> Sequence[StudioError]:
+    """What hinders a training; nothing when a signal has come meanwhile."""
     from engine.check import check  # torch takes 1.7 s to import
+    from engine.training.control import Stopped
 
-    return check(recipe).hindrances
+    def reading(what: str, done: int, total: int) -> None:
+        if signals.status:
+            raise Stopped
+        report.reading(reading_text(what, done, total))
+
+    try:
+        return check(recipe, reading=reading).hindrances
+    except Stopped:
+        return ()
 
 
 def _watch(job: Job, report: Report, signals: Signals, resume_with: str) -> int:

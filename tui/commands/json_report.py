@@ -46,6 +46,9 @@ class JsonReport:
     ) -> None:
         return None
 
+    def reading(self, text: str) -> None:
+        """Nothing: `start` comes first."""
+
     def begin(self, job: Job) -> None:
         """start"""
         history, recipe = job.history, job.recipe

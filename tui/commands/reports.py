@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from engine.runs.history import History, Progress, Summary
 
 _LINE_EVERY_S = 10.0
+_PAINT_S = 0.1
 _NOW = {
     "preparing": "preparing",
     "downloading": "download",
@@ -37,6 +38,9 @@ class Report(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None: ...
+    def reading(self, text: str) -> None:
+        """How far the data is read and measured, before there is a job; told many times a second."""
+
     def begin(self, job: Job) -> None:
         """The job is about to start."""
 
@@ -64,6 +68,13 @@ class LineReport:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         return None
+
+    def reading(self, text: str) -> None:
+        """A line every ten seconds."""
+        now = time.monotonic()
+        if now - self._last_line > _LINE_EVERY_S:
+            self._last_line = now
+            print(f"{time.strftime('%H:%M:%S')}  {text}")
 
     def begin(self, job: Job) -> None:
         """Which recipe, which run."""
@@ -99,6 +110,7 @@ class LiveReport:
     def __init__(self) -> None:
         self._news = LogNews()
         self._note = ""
+        self._painted = 0.0
         self._left: float | None = None
         self._console: Console | None = None
         self._live: Live | None = None
@@ -123,6 +135,13 @@ class LiveReport:
     ) -> None:
         if self._live is not None:
             self._live.stop()
+
+    def reading(self, text: str) -> None:
+        """In the place of the bars."""
+        assert self._live is not None
+        if time.monotonic() - self._painted > _PAINT_S:
+            self._painted = time.monotonic()
+            self._live.update(text, refresh=True)
 
     def begin(self, job: Job) -> None:
         """Which recipe, which run."""

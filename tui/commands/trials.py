@@ -48,14 +48,28 @@ def check(
     """
     from engine.check import check as look  # torch takes 1.7 s to import
     from engine.data.load import load
+    from engine.training.control import Stopped
 
     with Signals() as signals:
-        checked = look(recipe)
+        waiting = _Waiting()
+        tell = waiting.reading()
+
+        def reading(what: str, done: int, total: int) -> None:
+            if signals.status:
+                raise Stopped
+            tell(what, done, total)
+
+        try:
+            checked = look(recipe, reading=reading)
+        except Stopped:
+            return signals.status
+        finally:
+            waiting.end()
         problems = list(checked.problems)
         if download and not checked.hindrances and problems:  # of this data nothing is known before it is here
             problems.clear()
             _attempt(lambda: load(recipe.data, recipe.task), problems)
-            checked = checked if problems else look(recipe)
+            checked = checked if problems else look(recipe, reading=reading)
             problems = problems or list(checked.problems)
         missing = checked.source is not None and not checked.source.ready and not download
         if not as_json:

@@ -55,6 +55,7 @@ def below(preview: Preview | None, width: int, height: int) -> Text:
     if preview.holding is not None and preview.holding.why not in said:
         where = "Held" if preview.holding.held else "Not held"
         lines += [Text(), Text(f"{where} on {preview.holding.device}: {preview.holding.why}.", "dim")]
+    lines += [Text(f"{said}.", "dim") for said in preview.reading]
     if preview.lengths:
         lines += [Text(), *_histogram(preview.lengths, width)]
     if preview.counts and not _one_each(preview.counts, height):

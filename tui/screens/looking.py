@@ -182,7 +182,9 @@ class LookingScreen(ModellingScreen):
             return
         positions = range(event.first, min(event.first + event.count, view.sizes["train"]))
         try:
-            samples = await asyncio.to_thread(self.desk.data.page, view, "train", list(positions), seen=False, draw=0)
+            samples = await asyncio.to_thread(
+                self.desk.data.page, view, "train", list(positions), seen=False, draw=0, errand=Errand()
+            )
         except StudioError as error:
             self.notify(str(error), severity="error")
             return

@@ -114,7 +114,7 @@ def _piece(
         what = f"is not read as {source.name} is: their samples can't be encoded alike"
         raise DataError(where, what, "Mix datasets of one format.")
     _check_kind(source, loaded.source, where, encoded=measured)
-    ready = encoder.encode(part) if encoder is not None else cast(Readable, part)
+    ready = encoder.encode(part, progress) if encoder is not None else cast(Readable, part)
     if isinstance(ready, Samples) and tuple(ready.inputs.shape[1:]) != source.shape:
         raise _other_shape(source, tuple(ready.inputs.shape[1:]), where)
     return loaded, Piece(ready, None, mixed.weight)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 
+def untold(what: str, done: int, total: int) -> None:
+    """Nobody wants to know how far it is."""
+
+
 class Bytes(int):
     """A number of bytes among those that Progress is told; a plain number counts samples, files or rows."""
 

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import psutil
 import torch
 from torch import Tensor
 
-from engine.data.fetching.telling import Bytes
+from engine.data.fetching.telling import Bytes, untold
 from engine.data.formats.catalog import TEXT_NAMES
 from engine.data.reading.decoding import WrongEncoding, check_encoding, decode
 from engine.data.reading.labelled import Gathered, as_targets, files_below, leads_out, parts_of, place_in, visible
@@ -129,16 +130,21 @@ class Texts:
     def __len__(self) -> int:
         return len(self.texts)
 
-    def fit(self, train: Tensor) -> Words:
+    def fit(self, train: Tensor, progress: Progress = untold) -> Words:
         """Learn the tokens from the texts of these numbers, and how long they are. Raises DataError."""
         how, chosen = self.how, [self.texts[number] for number in train.tolist()]
         if not chosen:
             raise DataError("data.split.train", "leaves no text to measure the vocabulary on", "Raise it.")
         tokenizer = measure(
-            how.tokenizer, chosen, vocabulary=how.vocabulary, min_count=how.min_count, lowercase=how.lowercase
+            how.tokenizer,
+            chosen,
+            vocabulary=how.vocabulary,
+            min_count=how.min_count,
+            lowercase=how.lowercase,
+            progress=progress,
         )
         longest = 0
-        for numbers in tokenizer.encode_all(chosen, how.max_length):
+        for numbers in tokenizer.encode_all(chosen, how.max_length, progress):
             longest = max(longest, len(numbers))
             if longest == how.max_length:
                 break
@@ -153,16 +159,17 @@ class Words:
     tokenizer: Tokenizer
     length: int
 
-    def encode(self, part: Texts) -> Samples:
+    def encode(self, part: Texts, progress: Progress = untold) -> Samples:
         """All texts of a part, with the texts themselves beside them. Raises DataError where memory won't hold them."""
         size, free = len(part) * self.length * 8, psutil.virtual_memory().available
         if size > free / 2:
             what = f"{len(part):,} texts of {self.length:,} tokens take {size / 1e9:.1f} GB, of {free / 1e9:.1f} free"
             raise DataError("data.options.max_length", what, "Lower it.")
-        tokens = torch.zeros(len(part), self.length, dtype=torch.long)
-        for row, numbers in zip(tokens, self.tokenizer.encode_all(part.texts, self.length), strict=True):
-            row[: len(numbers)] = torch.tensor(numbers)
-        return Samples(tokens, part.targets, part.places, part.columns, part.texts)
+        tokens = np.zeros((len(part), self.length), dtype=np.int64)
+        # By its number: to go through a tensor's rows makes a tensor of each first, and no thread runs meanwhile.
+        for row, numbers in enumerate(self.tokenizer.encode_all(part.texts, self.length, progress)):
+            tokens[row, : len(numbers)] = numbers
+        return Samples(torch.from_numpy(tokens), part.targets, part.places, part.columns, part.texts)
 
     def describe(self, source: Source) -> Source:
         """`source` with the length of the texts and their tokens."""

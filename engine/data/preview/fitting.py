@@ -12,8 +12,10 @@ from torch import Tensor
 
 from engine.catalog import Entry
 from engine.data.augmentation.augment import Augment
+from engine.data.fetching.telling import untold
 from engine.data.preview.drawn import Sample
 from engine.data.preview.view import View, tried
+from engine.data.samples import Progress
 from engine.data.serving.batches import Finish
 from engine.data.transforms import Standardize, fixed, is_random, transforms
 from engine.errors import RecipeError
@@ -39,7 +41,7 @@ _TRIED: Mapping[str, Any] = {
 _OTHERS = ("meta", "temporal")  # torchvision's groups for boxes and for films
 
 
-def fitting(view: View, *, aside: bool = False) -> list[tuple[Entry, bool]]:
+def fitting(view: View, *, aside: bool = False, progress: Progress = untold) -> list[tuple[Entry, bool]]:
     """The transforms that take the dataset's samples, each with whether it is random.
 
     Each is tried on a batch of noise: random ones on samples as they are, the others on what the recipe's transforms
@@ -56,7 +58,7 @@ def fitting(view: View, *, aside: bool = False) -> list[tuple[Entry, bool]]:
         noise = torch.rand(2, *source.shape, generator=generator)
     transformed = noise
     with contextlib.suppress(RecipeError):
-        present = Finish(view.prepared(view.recipe.data.transforms))
+        present = Finish(view.prepared(view.recipe.data.transforms, progress))
         transformed = tried(lambda: present.inputs(noise))
     found = []
     for entry in transforms().values():
@@ -74,11 +76,19 @@ def fitting(view: View, *, aside: bool = False) -> list[tuple[Entry, bool]]:
 
 
 def before_after(
-    view: View, augment: Sequence[Part], fixed: Sequence[Part], positions: Sequence[int], draw: int
+    view: View,
+    augment: Sequence[Part],
+    fixed: Sequence[Part],
+    positions: Sequence[int],
+    draw: int,
+    progress: Progress = untold,
 ) -> list[tuple[Sample, Sample]]:
-    """Training samples as they are, and as these steps would show them to the model. Raises RecipeError."""
+    """Training samples as they are, and as these steps would show them to the model.
+
+    Raises RecipeError, and what `progress` raises.
+    """
     recipe = view.recipe.override({"data.augment": _plain(augment), "data.transforms": _plain(fixed)}, "data")
-    after = view.with_recipe(recipe).page("train", positions, seen=True, draw=draw)
+    after = view.with_recipe(recipe).page("train", positions, seen=True, draw=draw, progress=progress)
     return list(zip(view.page("train", positions), after, strict=True))
 
 

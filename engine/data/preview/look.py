@@ -10,6 +10,7 @@ from torch import Tensor
 
 from engine.data.preview.drawn import Sample, class_name
 from engine.data.preview.holding import Holding, holding
+from engine.data.preview.reading import reading
 from engine.data.preview.view import View
 from engine.data.samples import Progress, Samples
 from engine.data.sources import Source
@@ -24,7 +25,8 @@ class Preview:
     """`counts` has training samples by class, counted over `counted` of them.
 
     `least` and `greatest` are of the first samples' numbers. `lengths[n]` counts the training samples of n tokens.
-    `bad` says of each sample that was left out where it lies and why. `view` shows all the others.
+    `reading` says how what is not held will be read, and why. `bad` says of each sample that was left out where it lies
+    and why. `view` shows all the others.
     """
 
     source: Source
@@ -37,6 +39,7 @@ class Preview:
     dtype: str = ""
     nbytes: int = 0
     holding: Holding | None = None
+    reading: Sequence[str] = ()
     lengths: Sequence[int] = ()
     bad: Sequence[str] = ()
     view: View | None = None
@@ -54,6 +57,7 @@ def preview(recipe: Recipe, progress: Progress = lambda what, done, total: None)
     ranged = range(min(_RANGED, size)) if isinstance(part, Samples) else chosen
     samples = view.page("train", list(chosen))
     inputs, _ = view.inputs("train", list(ranged))
+    held = holding(recipe, source, view.opened, view.sizes)
     return Preview(
         source=source,
         sizes=view.sizes,
@@ -64,7 +68,8 @@ def preview(recipe: Recipe, progress: Progress = lambda what, done, total: None)
         greatest=float(inputs.max()) if inputs.numel() else 0.0,
         dtype=str(inputs.dtype).removeprefix("torch.") if inputs.numel() else "",
         nbytes=part.nbytes if isinstance(part, Samples) else 0,
-        holding=holding(recipe, source, view.opened, view.sizes),
+        holding=held,
+        reading=reading(view, held),
         lengths=_lengths(part.inputs[index]) if isinstance(part, Samples) and source.vocabulary else (),
         bad=[str(bad) for bad in view.bad],
         view=view,

@@ -42,7 +42,7 @@ def measure(view: View, progress: Progress) -> Moments:
     source, transforms = view.source, view.recipe.data.transforms
     if source.vocabulary:
         raise DataError(source.name, "holds tokens, which have no mean", "Look at their lengths.")
-    finish = Finish(view.prepared(transforms[: normalize_at(transforms)]))
+    finish = Finish(view.prepared(transforms[: normalize_at(transforms)], progress))
     part, index = view.part("train")
     sums: Tensor | None = None
     squares = shift = torch.empty(0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +13,8 @@ import torch
 from torch import Tensor
 
 from engine.data.augmentation.augment import Augment
+from engine.data.fetching.telling import untold
+from engine.data.fetching.turns import turn
 from engine.data.load import load
 from engine.data.opened import opened
 from engine.data.preview.drawn import Box, Sample, as_picture, class_name, drawn
@@ -19,6 +23,7 @@ from engine.data.samples import BadSample, Listed, Progress, Readable, Samples, 
 from engine.data.serving.batches import Finish
 from engine.data.serving.fetching import collate
 from engine.data.sources import HUGGING_FACE
+from engine.data.standardising import fit_transforms
 from engine.data.transforms import Standardize, fixed
 from engine.errors import RecipeError, first_line
 from engine.recipe import Part, Recipe
@@ -29,17 +34,13 @@ _CHUNK = 256
 _RECENT = 128
 
 
-def _untold(what: str, done: int, total: int) -> None:
-    """Nobody wants to know how far reading is."""
-
-
 class View:
     """Opened when it is made. Raises RecipeError and DataError, and whatever `progress` raises. For any thread.
 
     `sizes` counts the samples of each part, `bad` are those that were left out as unreadable.
     """
 
-    def __init__(self, recipe: Recipe, progress: Progress = _untold) -> None:
+    def __init__(self, recipe: Recipe, progress: Progress = untold) -> None:
         self.recipe = recipe
         # Whatever the recipe does about bad samples, here they are to be seen beside the others.
         data = recipe.data.model_copy(update={"on_bad_sample": "skip"})
@@ -51,6 +52,8 @@ class View:
         self._orders: dict[tuple[str, int | None, bool], list[int]] = {}
         self._read_labels: dict[str, Tensor | None] = {}
         self._recent: dict[tuple[int, int], tuple[Tensor, Tensor] | BadSample] = {}
+        self._measured: dict[str, list[Any]] = {}
+        self._measuring = threading.Lock()
 
     def with_recipe(self, recipe: Recipe) -> View:
         """The same samples, seen through another recipe's transforms."""
@@ -63,7 +66,7 @@ class View:
         part, index = self.opened[name]
         return part, torch.arange(len(part)) if index is None else index
 
-    def labels(self, name: str, progress: Progress = _untold) -> Tensor | None:
+    def labels(self, name: str, progress: Progress = untold) -> Tensor | None:
         """The classes of a part's samples (n,), of the first SCANNED where they must be read; None without classes.
 
         One that can't be read is of class -1.
@@ -72,7 +75,7 @@ class View:
             self._read_labels[name] = self._labels(name, progress)
         return self._read_labels[name]
 
-    def counts(self, name: str, progress: Progress = _untold) -> list[int]:
+    def counts(self, name: str, progress: Progress = untold) -> list[int]:
         """How many samples of a part each class has, among those whose class is known."""
         labels, outputs = self.labels(name, progress), self.source.outputs
         if labels is None:
@@ -80,7 +83,7 @@ class View:
         found: list[int] = torch.bincount(labels[(labels >= 0) & (labels < outputs)], minlength=outputs).tolist()
         return found
 
-    def order(self, name: str, label: int | None, odd: bool, progress: Progress = _untold) -> Sequence[int]:
+    def order(self, name: str, label: int | None, odd: bool, progress: Progress = untold) -> Sequence[int]:
         """Positions in a part: those of one class, the oddest of their class first where asked for."""
         key = name, label, odd
         if key in self._orders:
@@ -99,14 +102,17 @@ class View:
         self._orders[key] = order
         return order
 
-    def page(self, name: str, positions: Sequence[int], *, seen: bool = False, draw: int = 0) -> list[Sample]:
+    def page(
+        self, name: str, positions: Sequence[int], *, seen: bool = False, draw: int = 0, progress: Progress = untold
+    ) -> list[Sample]:
         """The samples at these positions of a part, as they are or as the model has `seen` them.
 
-        Augmentation, of the training part alone, draws anew for each `draw`. Raises RecipeError for a transform that
-        does not fit.
+        Augmentation, of the training part alone, draws anew for each `draw`. What must first be measured on the
+        training samples is, once, and `progress` is told. Raises RecipeError for a transform that does not fit, and
+        what `progress` raises.
         """
         if seen:
-            return self._seen(name, positions, draw)
+            return self._seen(name, positions, draw, progress)
         return [self._raw(name, position) for position in positions]
 
     def inputs(self, name: str, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -134,19 +140,33 @@ class View:
         """Whether the augmentation uses the process's random number generators, which a training may be using."""
         return Augment(self.recipe.data.augment).draws_globally
 
-    def prepared(self, transforms: Sequence[Part]) -> list[Any]:
-        """Fixed transforms, those that are measured measured on the training samples. Raises RecipeError."""
-        made = fixed(transforms, rate=self.source.rate)
-        for position, transform in enumerate(made):
-            part, index = self.part("train")
-            if isinstance(transform, Standardize) and isinstance(part, Samples):
-                transform.fit(Finish(made[:position]).inputs(part.inputs[index]), len(self.source.cardinalities))
-        return made
+    def prepared(self, transforms: Sequence[Part], progress: Progress = untold) -> list[Any]:
+        """Fixed transforms, those that are measured measured on the training samples, as a training does.
 
-    def _seen(self, name: str, positions: Sequence[int], draw: int) -> list[Sample]:
+        What was measured is kept, by what stands before it. Raises RecipeError, and what `progress` raises.
+        """
+        made = fixed(transforms, rate=self.source.rate)
+        last = max((at for at, each in enumerate(made) if isinstance(each, Standardize)), default=-1)
+        if last < 0:
+            return made
+        how = json.dumps([part.model_dump() for part in transforms[: last + 1]], sort_keys=True, default=str)
+        part, index = self.part("train")
+        if not isinstance(part, (Samples, Listed)):  # a training of these is refused: it is asked for each when needed
+            return made
+        with turn(self._measuring, "measuring", progress):
+            if how not in self._measured:
+                codes = len(self.source.cardinalities)
+                blank = torch.zeros(1, *self.source.shape)
+                tried(lambda: Finish(made[:last]).inputs(blank))  # the first that does not fit, before all are read
+                fit_transforms(made[: last + 1], part, index, codes, progress)
+                self._measured[how] = made[: last + 1]
+        return [*self._measured[how], *made[last + 1 :]]
+
+    def _seen(self, name: str, positions: Sequence[int], draw: int, progress: Progress) -> list[Sample]:
         data = self.recipe.data
         augment = Augment(data.augment) if name == "train" and data.augment else None
-        finish = Finish(self.prepared(data.transforms), augment)
+        transforms = self.prepared(data.transforms, progress)
+        finish = Finish(transforms, augment)
         part, index = self.part(name)
         samples = []
         for position in positions:  # one by one: of a batch, one that can't be read would spoil the others
@@ -157,7 +177,7 @@ class View:
                 continue
             inputs, targets = collate([pair])
             result = tried(lambda raw=inputs, at=number: finish.inputs(raw, draw * 1_000_003 + at))  # type: ignore[misc]
-            samples.append(self._drawn(part, number, result[0], targets[0], seen=True))
+            samples.append(self._drawn(part, number, result[0], targets[0], transforms))
         return samples
 
     def _raw(self, name: str, position: int) -> Sample:
@@ -181,10 +201,13 @@ class View:
             self._recent[key] = read(part, number)
         return self._recent.get(key) or read(part, number)  # another thread may have cleared them
 
-    def _drawn(self, part: Readable, number: int, inputs: Tensor, target: Tensor, *, seen: bool = False) -> Sample:
-        source = self.source
-        if seen and inputs.ndim == 3:
-            inputs = shown(inputs, self.recipe.data.transforms)
+    def _drawn(
+        self, part: Readable, number: int, inputs: Tensor, target: Tensor, transforms: Sequence[Any] | None = None
+    ) -> Sample:
+        """A sample as it is, or as it has come out of `transforms`."""
+        source, seen = self.source, transforms is not None
+        if transforms and inputs.ndim == 3:
+            inputs = shown(inputs, self.recipe.data.transforms, () if source.rate else transforms)
         elif seen and source.rate == 0 and inputs.ndim == 1 and len(source.columns) != len(inputs):
             target = target.float() if source.task == "regression" else target
         raws = getattr(part, "raw", ())
@@ -262,9 +285,14 @@ def place_of(part: Readable, number: int) -> str:
     return str(places[number]) if len(places) > number else ""
 
 
-def shown(inputs: Tensor, transforms: Sequence[Part]) -> Tensor:
-    """A picture (C, H, W) that has gone through `transforms`, every Normalize among them undone: to be looked at."""
-    for part in reversed(transforms):
+def shown(inputs: Tensor, transforms: Sequence[Part], made: Sequence[Any] = ()) -> Tensor:
+    """A picture (C, H, W) that has gone through `transforms`, every Normalize among them undone: to be looked at.
+
+    So is every Standardize of those `made`, which know what was measured; a spectrogram without them keeps its bands.
+    """
+    for at, part in reversed(list(enumerate(transforms))):
+        if at < len(made) and isinstance(made[at], Standardize):
+            inputs = _unstandardised(inputs, made[at])
         if part.name != "Normalize":
             continue
         values: Mapping[str, Any] = part.parameters
@@ -272,6 +300,13 @@ def shown(inputs: Tensor, transforms: Sequence[Part]) -> Tensor:
         if len(mean) in (1, len(inputs)) and len(std) in (1, len(inputs)):
             inputs = inputs * std + mean
     return inputs
+
+
+def _unstandardised(inputs: Tensor, step: Standardize) -> Tensor:
+    """What went into it, where a later transform has not changed its shape."""
+    if step.mean is None or step.std is None or step.mean.shape != inputs.shape:
+        return inputs
+    return inputs * step.std + step.mean
 
 
 def tried(apply: Callable[[], Tensor], where: str = "data.transforms") -> Tensor:

@@ -7,11 +7,19 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import islice
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+
+from engine.data.fetching.telling import untold
+from engine.data.reading.byte_pairs import learned
+from engine.data.reading.ranking import ranked
+
+if TYPE_CHECKING:
+    from engine.data.samples import Progress  # which loads torch
 
 Kind = Literal["word", "character", "byte-pair"]
 PADDING, UNKNOWN = 0, 1
@@ -19,6 +27,9 @@ NAMES = ("<padding>", "<unknown>")
 FEWEST: Mapping[Kind, int] = {"word": 2, "character": 2, "byte-pair": 258}
 """The smallest vocabularies: padding and unknown, and for byte pairs the 256 bytes that all text is made of."""
 _TOGETHER = 128  # texts: what the library makes of one takes many times its memory
+_LEAST = 20  # characters that the shortest text counts as
+_NUMBERING = "texts as tokens"
+_BLOCK = 100_000  # characters between two looks at the progress: some 30 ms
 
 
 class Tokenizer(Protocol):
@@ -31,14 +42,14 @@ class Tokenizer(Protocol):
     def encode(self, text: str, limit: int = 0) -> list[int]:
         """The numbers of a text's tokens, at most the first `limit`; 0 is all."""
 
-    def encode_all(self, texts: Sequence[str], limit: int = 0) -> Iterator[list[int]]:
-        """The numbers of each text, one after the other."""
+    def encode_all(self, texts: Sequence[str], limit: int = 0, progress: Progress = untold) -> Iterator[list[int]]:
+        """The numbers of each text, one after the other. Raises what `progress` raises."""
 
     def decode(self, numbers: Iterable[int]) -> str:
         """The text of these numbers. Padding is nothing."""
 
 
-class _Pieces:
+class _Pieces(ABC):
     """What words and characters have in common: a text is cut into pieces, and the known ones have numbers."""
 
     joint = ""
@@ -49,25 +60,26 @@ class _Pieces:
         self._numbers = {piece: number for number, piece in enumerate(known, len(NAMES))}
 
     @classmethod
-    def measured(cls, texts: Iterable[str], vocabulary: int, min_count: int, lowercase: bool) -> _Pieces:
+    def measured(
+        cls, texts: Sequence[str], vocabulary: int, min_count: int, lowercase: bool, progress: Progress
+    ) -> Self:
         """The most frequent pieces of `texts` that come at least `min_count` times, `vocabulary` with 0 and 1."""
         counted: Counter[str] = Counter()
-        for text in texts:
+        for text in _told(texts, "counting tokens", progress):
             counted.update(cls.pieces(text.lower() if lowercase else text))
-        ranked = sorted((-count, piece) for piece, count in counted.items() if count >= min_count)
-        return cls([piece for _, piece in ranked[: vocabulary - len(NAMES)]], lowercase)
+        return cls(ranked(counted, vocabulary - len(NAMES), min_count, progress), lowercase)
 
     @staticmethod
+    @abstractmethod
     def pieces(text: str) -> Iterator[str]:
         """What a text is made of, in its order."""
-        raise NotImplementedError
 
     def encode(self, text: str, limit: int = 0) -> list[int]:
         pieces = self.pieces(text.lower() if self.lowercase else text)
         return [self._numbers.get(piece, UNKNOWN) for piece in islice(pieces, limit or None)]
 
-    def encode_all(self, texts: Sequence[str], limit: int = 0) -> Iterator[list[int]]:
-        return (self.encode(text, limit) for text in texts)
+    def encode_all(self, texts: Sequence[str], limit: int = 0, progress: Progress = untold) -> Iterator[list[int]]:
+        return (self.encode(text, limit) for text in _told(texts, _NUMBERING, progress))
 
     def decode(self, numbers: Iterable[int]) -> str:
         return self.joint.join(self.tokens[number] for number in numbers if number != PADDING)
@@ -109,30 +121,20 @@ class BytePairs:
         self.tokens = (*NAMES, *(self._name(number) for number in range(trained.get_vocab_size())))
 
     @classmethod
-    def measured(cls, texts: Iterable[str], vocabulary: int, min_count: int, lowercase: bool) -> BytePairs:
+    def measured(
+        cls, texts: Sequence[str], vocabulary: int, min_count: int, lowercase: bool, progress: Progress
+    ) -> BytePairs:
         """The pairs most often met in `texts` are merged until there are `vocabulary` tokens with 0 and 1."""
-        # Not at the top: only byte pairs need the library.
-        from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-        trained = Tokenizer(models.BPE())
-        trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        trained.decoder = decoders.ByteLevel()
-        trainer = trainers.BpeTrainer(
-            vocab_size=vocabulary - len(NAMES),
-            min_frequency=min_count,
-            show_progress=False,
-            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        )
-        trained.train_from_iterator((text.lower() if lowercase else text for text in texts), trainer)
-        return cls(trained, lowercase)
+        given = (text.lower() if lowercase else text for text in _told(texts, "counting byte pairs", progress))
+        return cls(learned(given, sum(map(len, texts)), vocabulary - len(NAMES), min_count, progress), lowercase)
 
     def encode(self, text: str, limit: int = 0) -> list[int]:
         return next(self.encode_all([text], limit))
 
-    def encode_all(self, texts: Sequence[str], limit: int = 0) -> Iterator[list[int]]:
-        for first in range(0, len(texts), _TOGETHER):
-            some = [text.lower() if self.lowercase else text for text in texts[first : first + _TOGETHER]]
-            for encoded in self._trained.encode_batch_fast(some):  # on all cores
+    def encode_all(self, texts: Sequence[str], limit: int = 0, progress: Progress = untold) -> Iterator[list[int]]:
+        for some in _together(_told(texts, _NUMBERING, progress)):
+            given = [text.lower() for text in some] if self.lowercase else some
+            for encoded in self._trained.encode_batch_fast(given):  # on all cores
                 yield [number + len(NAMES) for number in encoded.ids[: limit or None]]
 
     def decode(self, numbers: Iterable[int]) -> str:
@@ -145,7 +147,7 @@ class BytePairs:
         return text if "\ufffd" not in text else str(self._trained.id_to_token(number))
 
 
-_MEASURED: Mapping[Kind, Callable[[Iterable[str], int, int, bool], Tokenizer]] = {
+_MEASURED: Mapping[Kind, Callable[[Sequence[str], int, int, bool, Progress], Tokenizer]] = {
     "word": Words.measured,
     "character": Characters.measured,
     "byte-pair": BytePairs.measured,
@@ -153,15 +155,45 @@ _MEASURED: Mapping[Kind, Callable[[Iterable[str], int, int, bool], Tokenizer]] =
 
 
 def measure(
-    kind: Kind, texts: Iterable[str], *, vocabulary: int = 10_000, min_count: int = 1, lowercase: bool = True
+    kind: Kind,
+    texts: Sequence[str],
+    *,
+    vocabulary: int = 10_000,
+    min_count: int = 1,
+    lowercase: bool = True,
+    progress: Progress = untold,
 ) -> Tokenizer:
     """The tokenizer of a kind that knows the tokens of `texts`, at most `vocabulary` of them with padding and unknown.
 
-    Raises ValueError for a vocabulary that is smaller than FEWEST.
+    Raises ValueError for a vocabulary that is smaller than FEWEST, and what `progress` raises.
     """
     if vocabulary < FEWEST[kind]:
         raise ValueError(f"a vocabulary of {kind} tokens has at least {FEWEST[kind]}")
-    return _MEASURED[kind](texts, vocabulary, min_count, lowercase)
+    return _MEASURED[kind](texts, vocabulary, min_count, lowercase, progress)
+
+
+def _told(texts: Sequence[str], what: str, progress: Progress) -> Iterator[str]:
+    """The same texts; `progress` is told how many have been taken, each time that some length of them has."""
+    since = _BLOCK
+    for number, text in enumerate(texts):
+        if since >= _BLOCK:
+            progress(what, number, len(texts))
+            since = 0
+        since += len(text) + _LEAST
+        yield text
+
+
+def _together(texts: Iterable[str]) -> Iterator[list[str]]:
+    """As many texts at a time as the library should make tokens of at once."""
+    some, size = list[str](), 0
+    for text in texts:
+        some.append(text)
+        size += len(text)
+        if len(some) >= _TOGETHER or size >= _BLOCK:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some
 
 
 # Scripts without spaces: radicals, kana, and the planes and blocks of ideographs with their compatibility forms.

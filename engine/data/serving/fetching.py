@@ -19,7 +19,6 @@ from engine.data.fetching.telling import Bytes
 from engine.data.samples import BadSample, Listed, MapDataset, Progress, Samples, as_tensor
 from engine.data.serving.workers import Failed, Slots, unreadable
 from engine.errors import DataError, SampleRefused, first_line
-from engine.python_file import Packed
 from engine.seeds import derive
 
 _AT_ONCE = 64
@@ -82,14 +81,6 @@ class Fetch(Dataset[Any]):
         self, data: Samples | MapDataset, index: Tensor | None, seed: int, slots: Slots, *, skip: bool = False
     ) -> None:
         self._data, self._index, self._seed, self._slots, self._skip = data, index, seed, slots, skip
-
-    def __getstate__(self) -> tuple[Packed, Tensor | None, int, Slots, bool]:
-        # A worker must load a person's file before it can unpickle what comes from there.
-        return Packed(self._data), self._index, self._seed, self._slots, self._skip
-
-    def __setstate__(self, state: tuple[Packed, Tensor | None, int, Slots, bool]) -> None:
-        packed, self._index, self._seed, self._slots, self._skip = state
-        self._data = packed.value
 
     def __getitems__(self, keys: list[tuple[int, int]]) -> tuple[Tensor, Tensor] | Partial | Failed:
         """The samples of these (epoch, position). Raises DataError, or returns it where this is a worker."""

@@ -1,9 +1,10 @@
-"""How many processes read samples, chosen from a short measurement: `data.num_workers = "auto"`."""
+"""How samples are read, chosen from a short measurement: processes (`data.num_workers = "auto"`), prefetch, pinning."""
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -28,40 +29,46 @@ _PROCESS_BYTES = 300 << 20  # a Python with torch in it
 
 @dataclass(frozen=True)
 class Loading:
-    """Processes that read, and how many batches each reads ahead; `why` is one sentence with the figures.
+    """Processes that read, how many batches each reads ahead, and whether those lie in pinned memory.
 
-    `seconds` is what a sample takes, where it was measured.
+    `why` says why so many in one sentence with the figures, `how` the reasons for the rest.
     """
 
     workers: int
     prefetch: int = 2
+    pinned: bool = False
     why: str = ""
-    seconds: float = 0.0
+    how: str = ""
+
+    @property
+    def told(self) -> list[str]:
+        """What is worth a line in the log."""
+        return [line for line in (self.why, self.how and f"reading: {self.how}") if line]
 
 
 def choose_loading(
-    data: Samples | MapDataset, index: Tensor | None, batch_size: int, epochs: int, device: torch.device
+    data: Samples | MapDataset, index: Tensor | None, batch_size: int, reads: int, device: torch.device
 ) -> Loading:
-    """Read a few samples here and say how the rest should be read. What they draw leaves no trace."""
+    """Read a few samples here and say how the `reads` of a whole run should be done. What they draw leaves no trace."""
     count = len(data) if index is None else len(index)
-    if isinstance(data, Samples):
-        return Loading(0, why="data.num_workers: none, as the samples lie in host memory")
-    measured = _measured(data, index, count)
-    if measured is None:
-        return Loading(0, why="data.num_workers: none, as the first samples can't be read")
     free = psutil.virtual_memory().available
-    return chosen(*measured, count, batch_size, epochs, cores=cores(), free=free, cuda=device.type == "cuda")
+    if isinstance(data, Samples):
+        size = data.nbytes // max(1, len(data)) * batch_size
+        return ways(0, "none, as the samples lie in host memory", size, free=free, cuda=device.type == "cuda")
+    fetch = Fetch(data, index, 0, Slots(0), skip=True)
+    measured = measured_reading(lambda position: _pair(fetch, position), count)
+    if measured is None:
+        return ways(0, "none, as the first samples can't be read", 0, free=free, cuda=device.type == "cuda")
+    return chosen(*measured, batch_size, reads, cores=cores(), free=free, cuda=device.type == "cuda")
 
 
-def chosen(
-    seconds: float, size: int, count: int, batch_size: int, epochs: int, *, cores: int, free: int, cuda: bool
-) -> Loading:
+def chosen(seconds: float, size: int, batch_size: int, reads: int, *, cores: int, free: int, cuda: bool) -> Loading:
     """What follows from `seconds` for reading a sample of `size` bytes, on so many cores with `free` bytes."""
     batch = seconds * batch_size
     took = f"reading a sample takes {_span(seconds)}"
-    if seconds * count * epochs < _STARTED_S or batch < _PASSED_S:
-        epoch = f"{took}, all {count:,} of them {_span(seconds * count)}"
-        return Loading(0, why=f"data.num_workers: none, as {epoch}")
+    if seconds * reads < _STARTED_S or batch < _PASSED_S:
+        why = f"none, as {took}, the {reads:,} of the whole run {_span(seconds * reads)}"
+        return ways(0, why, size * batch_size, free=free, cuda=cuda)
     wanted = math.ceil(batch / _BATCH_S)
     spare = cores - 1 if cuda else cores // 2  # on a CPU the training itself is what needs the cores
     bytes_ahead = size * batch_size
@@ -70,35 +77,63 @@ def chosen(
     figures = f"{took}, a batch of {batch_size} {_span(batch)}"
     if workers < 1:
         short = "there is no core to spare" if spare < 1 else "there is no memory for another process"
-        return Loading(0, why=f"data.num_workers: none, though {figures}: {short}")
-    # More of them ahead even out samples that take longer than others.
-    prefetch = 4 if workers * (_PROCESS_BYTES + 4 * bytes_ahead) < free / 4 else 2
+        return ways(0, f"none, though {figures}: {short}", bytes_ahead, free=free, cuda=cuda)
     limit = "" if workers == wanted else f" ({cores} cores)" if workers == spare else " (free memory)"
-    pinned = " in pinned memory" if cuda else ""
-    ahead = f"{prefetch} batches ahead each{pinned}, kept from epoch to epoch"
-    return Loading(workers, prefetch, f"data.num_workers: {workers}{limit}, as {figures}; {ahead}", seconds)
+    return ways(workers, f"{workers}{limit}, as {figures}", bytes_ahead, free=free, cuda=cuda)
 
 
-def _measured(data: MapDataset, index: Tensor | None, count: int) -> tuple[float, int] | None:
-    """Seconds and bytes of a sample; None where none can be read."""
-    fetch = Fetch(data, index, 0, Slots(0), skip=True)
+def ways(workers: int, why: str, batch_bytes: int, *, free: int, cuda: bool) -> Loading:
+    """How so many processes read batches of so many bytes: how far ahead, into which memory, how long they are kept."""
+    said: list[str] = []
+    prefetch = 2
+    if workers:
+        # More of them ahead even out samples that take longer than others.
+        if workers * (_PROCESS_BYTES + 4 * batch_bytes) < free / 4:
+            prefetch, as_ = 4, "to even out slow samples"
+        else:
+            as_ = "as more would take too much of the free memory"
+        said.append(f"{prefetch} batches of {_size(batch_bytes)} ahead in each process, {as_}")
+    waiting = max(1, workers * prefetch) * batch_bytes
+    pinned = cuda and waiting < free / 8
+    if pinned:
+        said.append("pinned memory, so that copies to the GPU run beside the steps")
+    elif cuda:
+        said.append(f"no pinned memory, as {_size(waiting)} of it would be over an eighth of what is free")
+    elif workers:
+        said.append("no pinned memory, as nothing is copied to a GPU")
+    if workers:
+        said.append("the same processes for training, validation and test, kept from epoch to epoch to start but once")
+    return Loading(workers, prefetch, pinned, why and f"data.num_workers: {why}", "; ".join(said))
+
+
+def measured_reading(read: Callable[[int], Sequence[Tensor] | None], count: int) -> tuple[float, int] | None:
+    """Seconds and bytes of a sample, of a few that are spread over `count`; None where none can be read.
+
+    `read` gives the tensors of the sample at a position, None for what ends all reading.
+    """
     took: list[float] = []
     size, begun = 0, time.perf_counter()
     for position in torch.linspace(0, count - 1, min(_READ, count)).long().tolist():
         before = time.perf_counter()
-        try:
-            batch = fetch.__getitems__([(0, position)])
-        except DataError:
+        tensors = read(position)
+        if tensors is None:
             break
-        assert not isinstance(batch, Failed)
-        pair = (batch.inputs, batch.targets) if isinstance(batch, Partial) else batch
         took.append(time.perf_counter() - before)
-        size = max(size, sum(tensor.nbytes for tensor in pair))
+        size = max(size, sum(tensor.nbytes for tensor in tensors))
         if time.perf_counter() - begun > _READ_S:
             break
     if not took:
         return None
     return median(took[1:] or took), size  # the first may have to open or import something
+
+
+def _pair(fetch: Fetch, position: int) -> Sequence[Tensor] | None:
+    try:
+        batch = fetch.__getitems__([(0, position)])
+    except DataError:
+        return None
+    assert not isinstance(batch, Failed)
+    return (batch.inputs, batch.targets) if isinstance(batch, Partial) else batch
 
 
 def _span(seconds: float) -> str:
@@ -108,3 +143,8 @@ def _span(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.2g} s"
     return f"{seconds / 60:.3g} min"
+
+
+def _size(nbytes: int) -> str:
+    """`0.02 MB`, `9.6 MB`, `120 MB`, `5.1 GB`."""
+    return f"{nbytes / 1e9:.2g} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:.{2 if nbytes < 100e6 else 3}g} MB"

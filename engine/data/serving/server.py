@@ -14,13 +14,11 @@ from engine.data.samples import Listed, Progress, Samples
 from engine.data.serving.batches import Batches, Finish, TensorBatches
 from engine.data.serving.fetching import Skipped, read_all
 from engine.data.serving.loader import LoaderBatches
-from engine.data.serving.loading import Loading, choose_loading
+from engine.data.serving.loading import choose_loading, ways
 from engine.data.serving.order import Balanced, Drawing, Mixture, mixed_samples
+from engine.data.serving.readers import Readers
 from engine.data.serving.workers import patience
 from engine.recipe import Recipe
-
-_WORTH_S = 5.0
-"""Seconds that reading a part to evaluate may take before processes are started for it too."""
 
 
 class Server:
@@ -37,12 +35,13 @@ class Server:
         self._recipe, self._data, self._device, self._values = recipe, recipe.data, device, values
         self._name, self._progress, self._notes, self._skipped = name, progress, notes, skipped
         number = self._data.num_workers
-        self._loading = None if number == "auto" else Loading(number)
+        self._readers: Readers | None = None
         self._asked = number not in ("auto", 0)  # who asks for processes gets them
+        self._number = number
         self._patience = patience(self._data.worker_timeout)
 
-    def training(self, pieces: Sequence[Piece], finish: Finish, classes: int) -> Batches:
-        """Batches of all pieces, drawn anew each epoch."""
+    def training(self, pieces: Sequence[Piece], finish: Finish, classes: int, beside: int = 0) -> Batches:
+        """Batches of all pieces, drawn anew each epoch; each epoch also reads `beside` samples that are held out."""
         drop, seed, size = self._data.drop_last, self._recipe.training.seed, self._data.batch_size
         drawing = self._drawing(pieces, classes)
         whole = joined(pieces)
@@ -55,11 +54,9 @@ class Server:
             )  # fmt: skip
         if self._data.in_memory and all(_can_be_held(piece) for piece in pieces) and not self._asked:
             self._notes.append("The data takes more than a quarter of the free memory: it goes through a DataLoader.")
-        if self._loading is None:
-            epochs = self._recipe.training.epochs
-            self._loading = choose_loading(whole.part, whole.index, size, epochs, self._device)
-            self._notes.append(self._loading.why)
-        return self._loader(whole, finish, size, self._loading, seed=seed, drop=drop, drawing=drawing)
+        reads = (drawing.samples if drawing else len(whole)) + beside
+        readers = self._read_by(whole, reads * self._recipe.training.epochs)
+        return self._loader(whole, finish, size, readers, seed=seed, drop=drop, drawing=drawing)
 
     def evaluation(self, piece: Piece, finish: Finish) -> Batches:
         """Batches of a part as it stands."""
@@ -70,10 +67,22 @@ class Server:
             samples, good, index = held
             ahead = self._fits_finished(len(samples))
             return TensorBatches(samples, finish, size, ahead=ahead, index=index, good=good)
-        chosen = self._loading if self._data.num_workers == "auto" else None
-        if chosen is None or chosen.seconds * len(piece) < _WORTH_S:
-            chosen = Loading(0)
-        return self._loader(piece, finish, size, chosen)
+        readers = self._read_by(piece, len(piece) * self._recipe.training.epochs)
+        return self._loader(piece, finish, size, readers)
+
+    def _read_by(self, piece: Piece, reads: int) -> Readers:
+        """Who reads all parts: chosen by the first that is not held, of which a run reads so many samples."""
+        if self._readers is None:
+            size, free, cuda = self._data.batch_size, psutil.virtual_memory().available, self._device.type == "cuda"
+            if self._number == "auto":
+                loading = choose_loading(piece.part, piece.index, size, reads, self._device)
+            else:
+                each = _bytes(piece) // max(1, len(piece)) or self._values * 4
+                why = f"{self._number}, as the recipe says" if self._number else ""
+                loading = ways(self._number, why, each * size, free=free, cuda=cuda)
+            self._notes += loading.told
+            self._readers = Readers(loading, self._patience)
+        return self._readers
 
     def _drawing(self, pieces: Sequence[Piece], classes: int) -> Drawing | None:
         """How training samples are drawn; None for each once an epoch."""
@@ -119,12 +128,12 @@ class Server:
         return _fits(samples * self._values * 4, self._device)
 
     def _loader(
-        self, piece: Piece, finish: Finish, size: int, loading: Loading, *,
+        self, piece: Piece, finish: Finish, size: int, readers: Readers, *,
         seed: int | None = None, drop: bool = False, drawing: Drawing | None = None,
     ) -> LoaderBatches:  # fmt: skip
         return LoaderBatches(
-            piece.part, piece.index, finish, size, self._device, workers=loading.workers, seed=seed, drop_last=drop,
-            patience_s=self._patience, drawing=drawing, skipped=self._skipped, prefetch=loading.prefetch,
+            piece.part, piece.index, finish, size, self._device, readers=readers, seed=seed, drop_last=drop,
+            drawing=drawing, skipped=self._skipped,
         )  # fmt: skip
 
 

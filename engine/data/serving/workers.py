@@ -137,7 +137,7 @@ class Watch:
 
     def __init__(self, slots: Slots, patience_s: float) -> None:
         self._slots, self._patience = slots, patience_s
-        self._workers: Sequence[BaseProcess] = ()
+        self.workers: Sequence[BaseProcess] = ()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._hung: tuple[int, int] | None = None  # worker and sample; written by the thread before it kills
@@ -145,7 +145,7 @@ class Watch:
     def start(self, owner: object, workers: Sequence[BaseProcess]) -> None:
         """Watch `workers` until `end`, or until `owner` is gone."""
         if self._thread is None:
-            self._workers = workers
+            self.workers = workers
             self._thread = threading.Thread(
                 target=self._look, args=(weakref.ref(owner),), name="data-workers", daemon=True
             )
@@ -156,10 +156,10 @@ class Watch:
         self._ended.set()
         if self._thread is not None:
             self._thread.join()
-        for worker in self._workers:
+        for worker in self.workers:
             if worker.is_alive():
                 worker.kill()
-        self._workers = ()
+        self.workers = ()
 
     def explain(self) -> TrainingError | None:
         """Why the workers give nothing any more; None if none of them died."""
@@ -168,7 +168,7 @@ class Watch:
             what = f"{self._name(number)} hangs: it has been reading sample {index} for {_span(self._patience)}"
             remedy = "Look at that sample, or raise data.worker_timeout; resume when mended."
             return TrainingError("data", what, remedy)
-        for number, worker in enumerate(self._workers):
+        for number, worker in enumerate(self.workers):
             if worker.exitcode is not None:
                 what = f"{self._name(number)} died {self._slots.doing(number)}"
                 remedy = f"{_ending(worker.exitcode)} Try data.num_workers = 0 to see the cause; resume when mended."
@@ -176,11 +176,11 @@ class Watch:
         return None
 
     def _name(self, number: int) -> str:
-        return f"worker {number} (process {self._workers[number].pid})"
+        return f"worker {number} (process {self.workers[number].pid})"
 
     def _look(self, owner: weakref.ref[object]) -> None:
         tick = min(_TICK_S, self._patience / 4)
-        before, still = self._slots.now(), torch.zeros(len(self._workers))
+        before, still = self._slots.now(), torch.zeros(len(self.workers))
         while not self._ended.wait(tick) and owner() is not None:
             now = self._slots.now()
             same = (now == before).all(1) & (now[:, 0] >= 0)
@@ -190,7 +190,7 @@ class Watch:
                 number = int(still.argmax())
                 self._hung = number, int(now[number, 0])
                 # Only those in a dataset's code: one that is killed while it holds a queue's lock blocks the others.
-                for worker, index in zip(self._workers, now[:, 0].tolist(), strict=True):
+                for worker, index in zip(self.workers, now[:, 0].tolist(), strict=True):
                     if index >= 0:
                         worker.kill()
                 return

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from small_runs import resume, rows, same, stop_at, train, weights
@@ -86,11 +87,41 @@ def test_the_run_stops_with_the_place_what_is_wrong_and_what_to_do(make: Any) ->
         assert str(caught.value) == 'photos/7.jpg: is cut off. Mend or remove it, or set data.on_bad_sample = "skip".'
 
 
-def test_so_it_does_when_a_worker_reads_it(make: Any) -> None:
-    data = ready(make([7], "stop", num_workers=1))
-    with pytest.raises(DataError, match=r"photos/7\.jpg: is cut off\. Mend or remove it"):
-        list(data.train.epoch(0))
+PARTS = {"how": "ordered", "train": 0.5, "val": 0.3, "test": 0.2}  # 0 to 19, 20 to 31, 32 to 39
+
+
+def test_so_it_does_when_a_worker_reads_it_for_validation(make: Any) -> None:
+    data = ready(make([25], "stop", num_workers=1, split=PARTS))
+    assert data.val is not None
+    assert len(list(data.train.epoch(0))) == 5
+    with pytest.raises(DataError, match=r"photos/25\.jpg: is cut off\. Mend or remove it"):
+        list(data.val.epoch(0))
     data.close()
+
+
+def test_the_same_workers_read_all_parts_and_change_nothing(make: Any) -> None:
+    bad, served = [3, 25, 33], list[list[Batch]]()
+    for workers in (0, 2):
+        said: list[str] = []
+        data = ready(make(bad, num_workers=workers, split=PARTS), said)
+        train, val, test = data.train, data.val, data.test
+        assert isinstance(train, LoaderBatches)
+        assert isinstance(val, LoaderBatches)
+        assert isinstance(test, LoaderBatches)
+        under_way = train.epoch(0)
+        batches = [next(under_way), *val.epoch(0), *under_way]  # validation in the midst of an epoch
+        batches += [*train.epoch(1), next(val.epoch(0)), *val.epoch(0), *test.epoch(0)]  # one that is broken off
+        processes = [psutil.Process(worker.pid) for worker in train._readers.processes]
+        assert len(processes) == workers
+        assert val._readers.processes is test._readers.processes or not workers
+        data.close()
+        assert not psutil.wait_procs(processes, timeout=5)[1]
+        assert sorted(said) == [f"skipped photos/{number}.jpg: is cut off" for number in (25, 3, 33)]
+        served.append(batches)
+    for here, there in zip(*served, strict=True):
+        assert torch.equal(here.inputs, there.inputs)
+        assert torch.equal(here.targets, there.targets)
+        assert here.skipped == there.skipped
 
 
 def test_skipped_samples_are_left_out_and_counted_and_said_once_wherever_they_are_read(make: Any) -> None:

@@ -13,8 +13,9 @@ from small_runs import digits, line, resume, same, stop_at, train, weights
 
 from engine.check import check
 from engine.data.choosing import mixture
+from engine.data.fetching.telling import untold
 from engine.data.prepare import Prepared, describe, part_sizes, prepare
-from engine.data.samples import Loaded, Samples
+from engine.data.samples import Loaded, Progress, Samples
 from engine.data.serving.batches import Batches, TensorBatches
 from engine.data.serving.loader import LoaderBatches
 from engine.data.sources import Source
@@ -114,7 +115,7 @@ class Words:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def fit(self, train: torch.Tensor) -> Padded:
+    def fit(self, train: torch.Tensor, progress: Progress = untold) -> Padded:
         return Padded(max(self.lengths[number] for number in train.tolist()))
 
 
@@ -122,7 +123,7 @@ class Padded:
     def __init__(self, longest: int) -> None:
         self.longest = longest
 
-    def encode(self, part: Words) -> Samples:
+    def encode(self, part: Words, progress: Progress = untold) -> Samples:
         return Samples(torch.ones(len(part), self.longest, dtype=torch.long), part.targets)
 
     def describe(self, source: Source) -> Source:

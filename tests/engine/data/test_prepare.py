@@ -325,6 +325,6 @@ def test_many_pictures_are_measured_piece_by_piece_to_the_same_result(
         return next(iter(batches.epoch(0))).inputs
 
     whole = first()
-    monkeypatch.setattr("engine.data.prepare._LARGE", 1)
-    monkeypatch.setattr("engine.data.prepare._TOGETHER", 7)
+    monkeypatch.setattr("engine.data.standardising._LARGE", 1)
+    monkeypatch.setattr("engine.data.standardising._TOGETHER", 7)
     assert torch.allclose(first(), whole, atol=1e-5)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import unicodedata
 
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_runs import run_python
 
+from engine.data.reading import byte_pairs
 from engine.data.reading.tokenizers import Kind, Words, measure
 
 # Everything but half characters, which are no text.
@@ -106,3 +108,46 @@ for kind in ("word", "character", "byte-pair"):
     first, second = run_python(code), run_python(code)
     assert first.stdout.count("\n") == 3, first.stderr
     assert first.stdout == second.stdout
+
+
+class Enough(Exception):  # noqa: N818 - nothing goes wrong
+    """What a person's cancelling raises."""
+
+
+@pytest.mark.parametrize("kind", ["word", "character", "byte-pair"])
+def test_measuring_tells_how_far_it_is_and_can_be_called_off_at_once(kind: Kind) -> None:
+    texts = [
+        f"{number} words of which few are alike, as {number * 7919} and {number * 104729}" for number in range(9000)
+    ]
+    told: list[tuple[str, int, int]] = []
+
+    def progress(what: str, done: int, total: int) -> None:
+        told.append((what, done, total))
+        if done >= 4000:
+            raise Enough
+
+    with pytest.raises(Enough):
+        measure(kind, texts, vocabulary=300, progress=progress)
+    assert len(told) >= 2
+    assert told[-1][1] < 6000, "the rest was not looked at"
+    assert all(total == 9000 for _, _, total in told)
+
+
+def test_much_text_is_merged_in_a_process_of_its_own_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = ['a "quoted" line\nand another', "naïve 東京", "low lower lowest"] * 20
+    here = measure("byte-pair", texts, vocabulary=300)
+    monkeypatch.setattr(byte_pairs, "_HERE", 10)
+    told: list[str] = []
+    there = measure("byte-pair", texts, vocabulary=300, progress=lambda what, done, total: told.append(what))
+    assert there.tokens == here.tokens
+    assert list(there.encode_all(texts)) == list(here.encode_all(texts))
+    assert "merging byte pairs" in told
+
+    def progress(what: str, done: int, total: int) -> None:
+        if what == "merging byte pairs":
+            raise Enough
+
+    before = psutil.Process().children()
+    with pytest.raises(Enough):
+        measure("byte-pair", texts, vocabulary=300, progress=progress)
+    assert psutil.Process().children() == before, "it was ended"

@@ -10,7 +10,9 @@ import pytest
 import torch
 from made_format import made_format, pictures, recipe_of
 
+from engine.data.prepare import prepare
 from engine.data.preview import View, fitting, preview
+from engine.data.serving.batches import TensorBatches
 from engine.errors import RecipeError
 from presets import load as preset
 
@@ -137,6 +139,41 @@ def test_a_row_has_its_cells_as_they_were_read_and_numbers_as_the_model_sees_it(
     assert seen.cells is None
     assert seen.row is not None
     assert np.abs(seen.row).max() < 5
+
+
+class Enough(Exception):  # noqa: N818 - nothing goes wrong
+    """What a person's cancelling raises."""
+
+
+def test_what_is_read_one_by_one_is_standardised_as_in_training_measured_once_and_shown_in_its_own_colours(
+    tmp_path: Path,
+) -> None:
+    recipe = recipe_of(pictures(tmp_path / "p"), transforms=[{"name": "Standardize"}])
+    look, told = View(recipe), list[str]()
+
+    def enough(what: str, done: int, total: int) -> None:
+        if what == "measuring" and done == 2:
+            raise Enough
+
+    with pytest.raises(Enough):
+        look.page("val", [0], seen=True, progress=enough)
+    plain, seen = (
+        look.page("val", [0])[0],
+        look.page("val", [0], seen=True, progress=lambda *now: told.append(now[0]))[0],
+    )
+    assert told.count("measuring") == look.sizes["train"], "of what was called off nothing is kept"
+    look.with_recipe(recipe).page("train", [1], seen=True, progress=lambda *now: told.append(now[0]))
+    assert told.count("measuring") == look.sizes["train"]
+    assert plain.picture is not None
+    assert seen.picture is not None
+    assert np.abs(plain.picture.astype(int) - seen.picture).max() <= 1
+    (shown,) = look.prepared(recipe.data.transforms)
+    trained = prepare(recipe, torch.device("cpu"), lambda what, done, total: None).train
+    assert isinstance(trained, TensorBatches)
+    (measured,) = trained._finish.transforms
+    assert torch.equal(shown.mean, measured.mean)
+    assert torch.equal(shown.std, measured.std)
+    assert shown.mean.abs().max() > 0.01, "it was measured"
 
 
 def test_wrong_labels_are_among_the_oddest() -> None:

@@ -86,8 +86,7 @@ def serve(made: Made, trouble: str, *, workers: int = 2, patience_s: float = 60,
 
 
 def processes(batches: LoaderBatches) -> list[psutil.Process]:
-    assert batches._watch is not None
-    return [psutil.Process(worker.pid) for worker in batches._watch._workers]
+    return [psutil.Process(worker.pid) for worker in batches._readers.processes]
 
 
 def gone(workers: list[psutil.Process]) -> bool:

@@ -179,7 +179,7 @@ class BrowseScreen(Screen[None]):
         """End what is going on, or close."""
         if self._errand is not None and self._errand.busy:
             self._errand.cancel()
-            self.odd, self.label = False, None  # what was being read for
+            self.odd, self.label, self.seen = False, None, False  # what was being read for
             self._begin()
             return
         self.dismiss(None)
@@ -215,12 +215,16 @@ class BrowseScreen(Screen[None]):
         part, label, odd = self.part, self.label, self.odd
         try:
             order = await asyncio.to_thread(errand.run, lambda: data.order(view, part, label, odd, errand))
-            like = self.samples[:1] or await asyncio.to_thread(data.page, view, part, order[:1], seen=False, draw=0)
+            like = self.samples[:1] or await asyncio.to_thread(
+                data.page, view, part, order[:1], seen=False, draw=0, errand=errand
+            )
             body = self.query_one("#browse-body").content_size
             self._per_page = min(_MOST, self._gallery.fits(like[0], body.width, body.height)) if like else 1
             positions = list(order[self.first : self.first + self._per_page])
             seen, draw = self.seen, self.draw
-            self.samples = await asyncio.to_thread(data.page, view, part, positions, seen=seen, draw=draw)
+            self.samples = await asyncio.to_thread(
+                errand.run, lambda: data.page(view, part, positions, seen=seen, draw=draw, errand=errand)
+            )
         except CalledOff:
             self._busy = ""
             return

@@ -12,6 +12,7 @@ from textual import work
 from textual.message import Message
 
 from engine.errors import StudioError
+from tui.looking import CalledOff, Errand
 from tui.training import Desk
 from tui.widgets.canvas import Canvas
 from tui.widgets.picture import Row
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from engine.recipe import Part
 
 _SETTLES_S = 0.15  # so long after the last key samples are transformed
+_TELL_S = 0.2
 _DIM = Style(dim=True)
 _NEAREST = 4  # samples shown at least
 
@@ -40,6 +42,12 @@ class Effect(Canvas):
         super().__init__(id=id)
         self._desk, self._view = desk, view
         self.pairs: Sequence[tuple[Sample, Sample]] = ()
+        self._errand: Errand | None = None
+
+    def on_unmount(self) -> None:
+        """What is being measured is not waited for."""
+        if self._errand is not None:
+            self._errand.cancel()
 
     @work(exclusive=True, group="effect", exit_on_error=False)
     async def try_out(self, augment: Sequence[Part], fixed: Sequence[Part], draw: int, width: int, height: int) -> None:
@@ -50,8 +58,18 @@ class Effect(Canvas):
             self.post_message(self.Told("It draws from the random numbers of the training: stop that first to see it."))
             return
         count = min(view.sizes["train"], max(_NEAREST, width // 12))
+        errand = self._errand = data.begin("effect", Errand())
+        trying = asyncio.create_task(
+            asyncio.to_thread(data.before_after, view, augment, fixed, range(count), draw, errand)
+        )
+        trying.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be left to ask
         try:
-            pairs = await asyncio.to_thread(data.before_after, view, augment, fixed, range(count), draw)
+            while not (await asyncio.wait({trying}, timeout=_TELL_S))[0]:
+                if errand.text:
+                    self.put([[Segment(f"{errand.text} training samples", _DIM)]])
+            pairs = trying.result()
+        except CalledOff:
+            return
         except StudioError as error:
             self.post_message(self.Told(str(error)))
             return

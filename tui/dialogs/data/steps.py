@@ -22,6 +22,7 @@ from tui.dialogs.data.edit_step import EditStepScreen, Steps
 from tui.dialogs.data.effect import Effect
 from tui.dialogs.pick import Choice, PickScreen
 from tui.draft import Draft
+from tui.looking import CalledOff, Errand
 from tui.training import Desk
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class StepsScreen(ModalScreen[None]):
         super().__init__()
         self._desk, self._view, self._draft, self._edit = desk, view, draft, edit
         self._draw = 0
+        self._errand: Errand | None = None
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog", id="steps-dialog") as dialog:
@@ -60,6 +62,11 @@ class StepsScreen(ModalScreen[None]):
             with VerticalScroll(id="steps-scroll", can_focus=False):
                 yield Effect(self._desk, self._view, id="effect")
         yield Footer(compact=True)
+
+    def on_unmount(self) -> None:
+        """What is being measured is not waited for."""
+        if self._errand is not None:
+            self._errand.cancel()
 
     def on_mount(self) -> None:
         """Show the steps and what they do."""
@@ -101,7 +108,10 @@ class StepsScreen(ModalScreen[None]):
         """Add a step of those that fit, after the marked one or at the end of its kind."""
         view, aside = self._view.with_recipe(self._draft.recipe), self._desk.live
         try:
-            found = await asyncio.to_thread(self._desk.data.fitting, view, aside=aside)
+            errand = self._errand = self._desk.data.begin("fitting", Errand())
+            found = await asyncio.to_thread(self._desk.data.fitting, view, errand, aside=aside)
+        except CalledOff:
+            return
         except StudioError as error:
             self._tell(str(error), wrong=True)
             return

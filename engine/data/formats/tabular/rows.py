@@ -11,9 +11,11 @@ import psutil
 import torch
 from torch import Tensor
 
+from engine.data.fetching.telling import untold
 from engine.data.formats.tabular.cells import ByName, Cells, Places, RowTexts
 from engine.data.formats.tabular.columns import Coded, in_order
-from engine.data.samples import Columns, Samples
+from engine.data.reading.ranking import ranked
+from engine.data.samples import Columns, Progress, Samples
 from engine.data.sources import Source
 from engine.errors import DataError
 
@@ -21,6 +23,8 @@ Missing = Literal["mean", "median", "zero", "most frequent", "drop", "stop"]
 Categories = Literal["one-hot", "embedding"]
 NO_CELL = "missing"
 """The category of a cell that is missing."""
+_MEASURING, _ENCODING = "measuring columns", "rows as numbers"
+_TOGETHER = 10_000  # rows
 
 
 @dataclass(frozen=True)
@@ -53,25 +57,29 @@ class Rows:
     def __len__(self) -> int:
         return len(self.targets)
 
-    def fit(self, train: Tensor) -> Encoding:
-        """Measure the rows of these numbers."""
+    def fit(self, train: Tensor, progress: Progress = untold) -> Encoding:
+        """Measure the rows of these numbers. Raises what `progress` raises."""
         rows, settings = train.numpy(), self.settings
         fills, indicated = dict[str, float | str](), list[str]()
-        for name, values in self.numeric.items():
+        total = len(self.numeric) + len(self.categorical)
+        for done, (name, values) in enumerate(self.numeric.items()):
+            progress(_MEASURING, done, total)
             column = values[rows]
             fills[name] = _fill(column[~np.isnan(column)], settings.missing)
             if settings.indicators and np.isnan(column).any():
                 indicated.append(name)
         known, rare = {}, {}
-        for name, coded in self.categorical.items():
+        for done, (name, coded) in enumerate(self.categorical.items(), len(self.numeric)):
+            progress(_MEASURING, done, total)
             counts = np.bincount(coded.codes[rows] + 1, minlength=len(coded.names) + 1)  # the first: of no cell
             found = {name: int(count) for name, count in zip(coded.names, counts[1:], strict=True) if count}
             if settings.missing == "most frequent" and found:
                 fills[name] = max(found, key=lambda each: found[each])
             elif counts[0]:
                 found[NO_CELL] = found.get(NO_CELL, 0) + int(counts[0])
-            kept = sorted(found, key=lambda each: (-found[each], each))[: settings.most_categories]
-            known[name], rare[name] = tuple(in_order(kept)), len(found) - len(kept)
+            different = len(found)
+            kept = ranked(found, settings.most_categories, 1, progress)
+            known[name], rare[name] = tuple(in_order(kept)), different - len(kept)
         return Encoding(settings, fills, tuple(indicated), known, rare)
 
 
@@ -116,10 +124,11 @@ class Encoding:
         embedded = self.settings.categories == "embedding"
         return tuple(len(names) + 1 for names in self.known.values()) if embedded else ()
 
-    def encode(self, part: Rows) -> Samples:
+    def encode(self, part: Rows, progress: Progress = untold) -> Samples:
         """(N, columns) float32, in the order of the rows that were measured, whatever that of this file is.
 
-        Raises DataError for a column that is not there, and where they take more memory than there is.
+        Raises DataError for a column that is not there, and where they take more memory than there is, and what
+        `progress` raises.
         """
         numeric = [name for name in self.fills if name not in self.known]
         lacking = [(name, "numbers") for name in numeric if name not in part.numeric]
@@ -133,31 +142,39 @@ class Encoding:
             what = f"{len(self.columns):,} columns take {size / 1e9:.1f} GB, {free / 1e9:.1f} GB of memory are free"
             raise DataError("data", what, 'Set categories = "embedding" in data.options, or lower most_categories.')
         inputs = np.zeros((len(part), len(self.columns)), dtype=np.float32)
-        at = 0
-        for name in numeric:
-            values = part.numeric[name]
-            inputs[:, at] = np.where(np.isnan(values), self.fills[name], values)
-            at += 1
-        for name in self.indicated:
-            inputs[:, at] = np.isnan(part.numeric[name])
-            at += 1
-        for name in self.known:
-            codes = self._codes(name, part.categorical[name])  # (N,), 0 is unknown
-            if self.settings.categories == "embedding":
-                inputs[:, at] = codes
-                at += 1
-            else:
-                there = np.flatnonzero(codes)
-                inputs[there, at + codes[there] - 1] = 1
-                at += len(self.known[name])
+        codes = {name: self._codes(name, part.categorical[name]) for name in self.known}
+        for first in range(0, len(part), _TOGETHER):
+            progress(_ENCODING, first, len(part))
+            self._fill(inputs, slice(first, first + _TOGETHER), part, codes)
         return Samples(torch.from_numpy(inputs), part.targets, part.places, part.columns, part.raw)
 
+    def _fill(self, inputs: np.ndarray, rows: slice, part: Rows, codes: Mapping[str, np.ndarray]) -> None:
+        """Write some rows of `inputs` (N, columns), where each category has the number that `codes` look up."""
+        some, at = inputs[rows], 0
+        for name in self.fills:
+            if name not in self.known:
+                values = part.numeric[name][rows]
+                some[:, at] = np.where(np.isnan(values), self.fills[name], values)
+                at += 1
+        for name in self.indicated:
+            some[:, at] = np.isnan(part.numeric[name][rows])
+            at += 1
+        for name in self.known:
+            found = codes[name][part.categorical[name].codes[rows]]  # -1, of no cell, looks up the last
+            if self.settings.categories == "embedding":
+                some[:, at] = found
+                at += 1
+            else:
+                there = np.flatnonzero(found)
+                some[there, at + found[there] - 1] = 1
+                at += len(self.known[name])
+
     def _codes(self, name: str, coded: Coded) -> np.ndarray:
+        """The code of each of `coded.names`, and of no cell; 0 is unknown."""
         place = {each: code for code, each in enumerate(self.known[name], 1)}
         missing = place.get(str(self.fills.get(name, NO_CELL)), 0)
-        look_up = np.array([*(place.get(each, 0) for each in coded.names), missing], dtype=np.int64)
-        codes: np.ndarray = look_up[coded.codes]  # -1, of no cell, is the last
-        return codes
+        codes = [*(place.get(each, 0) for each in coded.names), missing]
+        return np.array(codes, dtype=np.int64)
 
     def describe(self, source: Source) -> Source:
         """`source` with the inputs as they are now known."""
