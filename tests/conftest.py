@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,11 +36,21 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "runs"
 
 
+@pytest.fixture(scope="session")
+def _nobodys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A new folder each time; `mktemp` would look through all that there are for a number, 5 ms a test and ever more."""
+    home = tmp_path_factory.mktemp("nobody")
+    return (home / str(number) for number in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def _presets_of_nobody(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _presets_of_nobody(_nobodys: Iterator[Path]) -> Iterator[None]:
     """No test reads or writes the presets and the cache of whoever runs it."""
+    home = next(_nobodys)
+    for name in ("config", "cache"):
+        (home / name).mkdir(parents=True)
     # Not the fixture: it would outlive those that look whether the environment is as it was.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TORCH_TUI_CONFIG", str(tmp_path_factory.mktemp("config")))
-        patch.setenv("TORCH_TUI_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("TORCH_TUI_CONFIG", str(home / "config"))
+        patch.setenv("TORCH_TUI_CACHE", str(home / "cache"))
         yield
