@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from nursery import Nursery
 
 # Before torch loads, and for the processes that tests start: on a busy machine threads that wait for each other in
 # every small matrix product make a training of a fraction of a second take many.
@@ -30,6 +31,13 @@ def pytest_sessionfinish() -> None:
     gc.unfreeze()
 
 
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """One for all tests: it takes three seconds to begin."""
+    with Nursery() as nursery:
+        yield nursery
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A folder for runs."""
@@ -38,7 +46,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def _nobodys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A new folder each time; `mktemp` would look through all that there are for a number, 5 ms a test and ever more."""
+    """A new folder each time; `mktemp` would look through all there are for a number, 5 ms a test and ever more."""
     home = tmp_path_factory.mktemp("nobody")
     return (home / str(number) for number in itertools.count())
 
