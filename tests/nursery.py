@@ -126,7 +126,7 @@ def _serve(orders: socket.socket) -> Callable[[], object]:
     while True:
         text, handles, _, _ = socket.recv_fds(orders, 1 << 17, 3)
         if not text:
-            return lambda: None
+            return partial(os._exit, 0)
         order = json.loads(text)
         pid = os.fork()
         if pid == 0 and handles and os.fork():
