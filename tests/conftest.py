@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from nursery import Nursery
 
 # Before torch loads, and for the processes that tests start: on a busy machine threads that wait for each other in
 # every small matrix product make a training of a fraction of a second take many.
@@ -29,17 +31,34 @@ def pytest_sessionfinish() -> None:
     gc.unfreeze()
 
 
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """One for all tests: it takes three seconds to begin."""
+    with Nursery() as nursery:
+        yield nursery
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A folder for runs."""
     return tmp_path / "runs"
 
 
+@pytest.fixture(scope="session")
+def _nobodys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A new folder each time; `mktemp` would look through all there are for a number, 5 ms a test and ever more."""
+    home = tmp_path_factory.mktemp("nobody")
+    return (home / str(number) for number in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def _presets_of_nobody(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _presets_of_nobody(_nobodys: Iterator[Path]) -> Iterator[None]:
     """No test reads or writes the presets and the cache of whoever runs it."""
+    home = next(_nobodys)
+    for name in ("config", "cache"):
+        (home / name).mkdir(parents=True)
     # Not the fixture: it would outlive those that look whether the environment is as it was.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TORCH_TUI_CONFIG", str(tmp_path_factory.mktemp("config")))
-        patch.setenv("TORCH_TUI_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("TORCH_TUI_CONFIG", str(home / "config"))
+        patch.setenv("TORCH_TUI_CACHE", str(home / "cache"))
         yield

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,12 +10,12 @@ from types import TracebackType
 
 import pexpect
 import pyte
-
-COMMAND = Path(sys.executable).with_name("torch-tui")
+from forked import COMMAND, ForkedOnTerminal
+from nursery import Nursery
 
 
 class Terminal:
-    """A `torch-tui` in a terminal of its own."""
+    """A `torch-tui` in a terminal of its own: the installed one, or with a nursery one that has torch already."""
 
     def __init__(
         self,
@@ -25,19 +24,22 @@ class Terminal:
         columns: int = 120,
         rows: int = 40,
         environment: Mapping[str, str] | None = None,
+        nursery: Nursery | None = None,
     ) -> None:
         # pytest-xdist and CI set LINES and COLUMNS, which Textual prefers to the real size.
         inherited = {key: value for key, value in os.environ.items() if key not in ("LINES", "COLUMNS", "NO_COLOR")}
         self._screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self._screen)
-        self.process = pexpect.spawn(
-            str(COMMAND),
-            list(arguments),
-            cwd=str(folder),
-            env={**inherited, "TERM": "xterm-256color", "COLORTERM": "truecolor", **(environment or {})},
-            dimensions=(rows, columns),
-            timeout=5,
-        )
+        how = {
+            "cwd": str(folder),
+            "env": {**inherited, "TERM": "xterm-256color", "COLORTERM": "truecolor", **(environment or {})},
+            "dimensions": (rows, columns),
+            "timeout": 5,
+        }
+        if nursery is None:
+            self.process = pexpect.spawn(str(COMMAND), list(arguments), **how)
+        else:
+            self.process = ForkedOnTerminal(nursery, *arguments, **how)
 
     @property
     def lines(self) -> list[str]:

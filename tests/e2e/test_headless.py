@@ -1,4 +1,7 @@
-"""Training without the studio: the installed command in real processes, with real signals and a real terminal."""
+"""Training without the studio: the command in real processes, with real signals and a real terminal.
+
+`installed` is it as a person starts it. Most are forked from one that has loaded torch, three seconds before.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,19 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import forked
 import pexpect  # type: ignore[import-untyped]
 import pyte
 import pytest
+from forked import COMMAND
+from nursery import Nursery
 
-COMMAND = Path(sys.executable).with_name("torch-tui")
 LONG = ("train", "line-fit", "--epochs", "100000")
 
 pytestmark = pytest.mark.skipif(not COMMAND.exists(), reason="torch-tui is not installed beside this Python")
@@ -30,8 +35,17 @@ def environment() -> dict[str, str]:
     return {**kept, "OMP_NUM_THREADS": "1"}
 
 
-def torch_tui(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end, without a terminal."""
+TorchTui = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def torch_tui(nursery: Nursery) -> TorchTui:
+    """Runs the command to its end, without a terminal."""
+    return partial(forked.run, nursery, environment=environment())
+
+
+def installed(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Execute the installed command, and run it to its end without a terminal."""
     return subprocess.run(
         [str(COMMAND), *arguments],
         cwd=folder,
@@ -44,17 +58,10 @@ def torch_tui(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]
     )
 
 
-def started(*arguments: str, folder: Path) -> subprocess.Popen[str]:
+def started(nursery: Nursery, *arguments: str, folder: Path) -> subprocess.Popen[str]:
     """Start the command, its stdout in a pipe."""
-    return subprocess.Popen(
-        [str(COMMAND), *arguments],
-        cwd=folder,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return forked.Forked(nursery, *arguments, cwd=str(folder), env=environment(), **pipes)
 
 
 def read_until(process: subprocess.Popen[str], wanted: Callable[[str], bool]) -> str:
@@ -105,7 +112,7 @@ def write_custom_model(folder: Path, body: str) -> Path:
 def default(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """What `torch-tui` without arguments and without a terminal did, and the folder where it did it."""
     folder = tmp_path_factory.mktemp("default")
-    return folder, torch_tui(folder=folder)
+    return folder, installed(folder=folder)
 
 
 def test_without_a_terminal_the_default_preset_is_trained(
@@ -127,7 +134,7 @@ def test_without_a_terminal_the_default_preset_is_trained(
     assert not done.stderr
 
 
-def test_json_is_one_object_a_line_and_options_reach_the_recipe(tmp_path: Path) -> None:
+def test_json_is_one_object_a_line_and_options_reach_the_recipe(torch_tui: TorchTui, tmp_path: Path) -> None:
     options = ("--epochs", "3", "--device", "cpu", "--name", "mine", "--set", "data.batch_size=64", "--runs", "kept")
     done = torch_tui("train", "line-fit", *options, "--json", folder=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -149,7 +156,7 @@ def test_json_is_one_object_a_line_and_options_reach_the_recipe(tmp_path: Path) 
 # Refused
 
 
-def test_what_only_torch_can_refuse_is_refused_before_a_run_is_made(tmp_path: Path) -> None:
+def test_what_only_torch_can_refuse_is_refused_before_a_run_is_made(torch_tui: TorchTui, tmp_path: Path) -> None:
     done = torch_tui("train", "line-fit", "--device", "gpu7", "--set", "optimizer.lrr=1", folder=tmp_path)
     assert done.returncode == 2
     parameter, device = done.stderr.splitlines()
@@ -159,7 +166,7 @@ def test_what_only_torch_can_refuse_is_refused_before_a_run_is_made(tmp_path: Pa
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_folder_that_cant_hold_runs_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_cant_hold_runs_is_refused(torch_tui: TorchTui, tmp_path: Path) -> None:
     done = torch_tui("train", "line-fit", "--runs", "/dev/null/runs", folder=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("error: /dev/null/runs: a run can't be written there")
@@ -169,7 +176,9 @@ def test_a_folder_that_cant_hold_runs_is_refused(tmp_path: Path) -> None:
 # Failed
 
 
-def test_a_failing_model_is_status_1_with_one_line_and_the_traceback_in_the_log(tmp_path: Path) -> None:
+def test_a_failing_model_is_status_1_with_one_line_and_the_traceback_in_the_log(
+    torch_tui: TorchTui, tmp_path: Path
+) -> None:
     write_custom_model(tmp_path, "return self.layer(x) if x.is_meta else self.lost")
     done = torch_tui("train", "custom.toml", "--json", folder=tmp_path)
     assert done.returncode == 1
@@ -186,8 +195,10 @@ def test_a_failing_model_is_status_1_with_one_line_and_the_traceback_in_the_log(
 # Stopped
 
 
-def test_ctrl_c_writes_a_checkpoint_and_the_run_can_be_resumed(tmp_path: Path) -> None:
-    process = started(*LONG, "--set", 'training.checkpoint_every="1 h"', folder=tmp_path)
+def test_ctrl_c_writes_a_checkpoint_and_the_run_can_be_resumed(
+    torch_tui: TorchTui, nursery: Nursery, tmp_path: Path
+) -> None:
+    process = started(nursery, *LONG, "--set", 'training.checkpoint_every="1 h"', folder=tmp_path)
     read_until(process, lambda line: "epoch 2/" in line)
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGINT)  # passed on by a wrapper: the same one, not the second
@@ -216,14 +227,16 @@ def test_ctrl_c_writes_a_checkpoint_and_the_run_can_be_resumed(tmp_path: Path) -
     assert epochs[0] - 1 in (behind, behind + 1)  # stopped within an epoch, or between two
 
 
-def test_a_run_that_is_done_is_not_resumed(default: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+def test_a_run_that_is_done_is_not_resumed(
+    torch_tui: TorchTui, default: tuple[Path, subprocess.CompletedProcess[str]]
+) -> None:
     again = torch_tui("resume", "digits-mlp", folder=default[0])
     assert again.returncode == 2
     assert "is done" in again.stderr
 
 
-def test_sigterm_stops_with_a_checkpoint_too(tmp_path: Path) -> None:
-    process = started(*LONG, "--json", folder=tmp_path)
+def test_sigterm_stops_with_a_checkpoint_too(nursery: Nursery, tmp_path: Path) -> None:
+    process = started(nursery, *LONG, "--json", folder=tmp_path)
     read_until(process, lambda line: '"event": "epoch"' in line)
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=30)
@@ -234,9 +247,9 @@ def test_sigterm_stops_with_a_checkpoint_too(tmp_path: Path) -> None:
     assert any((the_run(tmp_path) / "checkpoints").iterdir())
 
 
-def test_a_second_ctrl_c_leaves_a_step_that_never_ends(tmp_path: Path) -> None:
+def test_a_second_ctrl_c_leaves_a_step_that_never_ends(nursery: Nursery, tmp_path: Path) -> None:
     write_custom_model(tmp_path, "import time; time.sleep(0 if x.is_meta else 600); return self.layer(x)")
-    process = started("train", "custom.toml", folder=tmp_path)
+    process = started(nursery, "train", "custom.toml", folder=tmp_path)
     read_until(process, lambda line: "training samples" in line)
     process.send_signal(signal.SIGINT)
     read_until(process, lambda line: line.startswith("stopping"))
@@ -270,10 +283,10 @@ def test_a_reader_that_leaves_is_a_quiet_stop(tmp_path: Path) -> None:
 # On a terminal
 
 
-def on_terminal(*arguments: str, folder: Path, columns: int = 80, **variables: str) -> pexpect.spawn:
-    return pexpect.spawn(
-        str(COMMAND),
-        list(arguments),
+def on_terminal(nursery: Nursery, *arguments: str, folder: Path, columns: int = 80, **variables: str) -> pexpect.spawn:
+    return forked.ForkedOnTerminal(
+        nursery,
+        *arguments,
         cwd=str(folder),
         env={**environment(), "TERM": "xterm-256color", **variables},
         dimensions=(24, columns),
@@ -289,9 +302,9 @@ def drawn(text: str, columns: int) -> list[str]:
     return [line.rstrip() for line in screen.display]
 
 
-def test_on_a_terminal_bars_are_live_and_gone_at_the_end(tmp_path: Path) -> None:
+def test_on_a_terminal_bars_are_live_and_gone_at_the_end(nursery: Nursery, tmp_path: Path) -> None:
     columns = 50
-    terminal = on_terminal(*LONG, folder=tmp_path, columns=columns)
+    terminal = on_terminal(nursery, *LONG, folder=tmp_path, columns=columns)
     terminal.expect("samples/s")
     seen = terminal.before + terminal.after
     terminal.sendintr()
@@ -305,8 +318,8 @@ def test_on_a_terminal_bars_are_live_and_gone_at_the_end(tmp_path: Path) -> None
     assert "━" not in screen
 
 
-def test_ctrl_c_on_a_terminal_spares_the_data_workers(tmp_path: Path) -> None:
-    terminal = on_terminal(*LONG, "--set", "data.num_workers=1", folder=tmp_path)
+def test_ctrl_c_on_a_terminal_spares_the_data_workers(nursery: Nursery, tmp_path: Path) -> None:
+    terminal = on_terminal(nursery, *LONG, "--set", "data.num_workers=1", folder=tmp_path)
     terminal.expect("samples/s", timeout=60)
     terminal.sendintr()
     terminal.expect(pexpect.EOF)
@@ -315,8 +328,8 @@ def test_ctrl_c_on_a_terminal_spares_the_data_workers(tmp_path: Path) -> None:
     assert any((the_run(tmp_path) / "checkpoints").iterdir())
 
 
-def test_a_terminal_that_can_do_nothing_gets_lines(tmp_path: Path) -> None:
-    terminal = on_terminal(folder=tmp_path, TERM="dumb")
+def test_a_terminal_that_can_do_nothing_gets_lines(nursery: Nursery, tmp_path: Path) -> None:
+    terminal = on_terminal(nursery, folder=tmp_path, TERM="dumb")
     terminal.expect(r"epoch 2/30")
     terminal.sendintr()
     terminal.expect(pexpect.EOF)
@@ -328,7 +341,9 @@ def test_a_terminal_that_can_do_nothing_gets_lines(tmp_path: Path) -> None:
 # Looking back
 
 
-def test_show_draws_the_curves_of_a_finished_run(default: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+def test_show_draws_the_curves_of_a_finished_run(
+    torch_tui: TorchTui, default: tuple[Path, subprocess.CompletedProcess[str]]
+) -> None:
     folder, _ = default
     shown = torch_tui("show", "digits-mlp", folder=folder)
     assert shown.returncode == 0, shown.stderr

@@ -8,7 +8,7 @@ import shutil
 import signal
 import struct
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,12 +110,6 @@ class Victim:
         on_disk = max(recorded.get("train/loss", {0: 0.0}))
         missing = [moment for moment, step in RECORD.iter_unpack(self.told.read_bytes()) if step > on_disk]
         return killed - missing[0] if missing else 0.0
-
-
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    with Nursery() as nursery:
-        yield nursery
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,7 @@
-"""What becomes of a training when its terminal goes, or the system wants it to end: real processes, signals, ptys."""
+"""What becomes of a training when its terminal goes, or the system wants it to end: real processes, signals, ptys.
+
+Most are forked from a process that has loaded torch: what comes after that is what is tested.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,9 @@ from pathlib import Path
 import pexpect
 import psutil
 import pytest
-from terminal_driver import COMMAND, Terminal
+from forked import COMMAND, Forked
+from nursery import Nursery
+from terminal_driver import Terminal
 
 import presets
 from engine.runs.directory import RunDirectory
@@ -62,18 +67,10 @@ def the_run(folder: Path) -> RunDirectory:
     return RunDirectory(path)
 
 
-def started(*arguments: str, folder: Path) -> subprocess.Popen[str]:
+def started(nursery: Nursery, *arguments: str, folder: Path) -> subprocess.Popen[str]:
     """The command without a terminal, its output in pipes."""
-    return subprocess.Popen(
-        [str(COMMAND), *arguments],
-        cwd=folder,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return Forked(nursery, *arguments, cwd=str(folder), env=environment(), **pipes)
 
 
 def read_until(process: subprocess.Popen[str], wanted: str) -> None:
@@ -118,19 +115,21 @@ def training(folder: Path) -> bool:
 # The terminal is gone
 
 
-def test_a_training_outlives_its_terminal_and_ends_as_usual(tmp_path: Path) -> None:
-    with Terminal("train", "line-fit", "--epochs", "300", folder=tmp_path) as terminal:
+def test_a_training_outlives_its_terminal_and_ends_as_usual(nursery: Nursery, tmp_path: Path) -> None:
+    with Terminal("train", "line-fit", "--epochs", "100", folder=tmp_path, nursery=nursery) as terminal:
         terminal.shows("samples/s")
         with hung_up(terminal.process) as process:
             assert process.wait(60) == 0
     status = the_run(tmp_path).status()
-    assert (status.state, status.facts["epoch"]) == ("done", 300)
+    assert (status.state, status.facts["epoch"]) == ("done", 100)
     assert status.summary is not None
     assert status.summary.test, "it was tested in the end"
 
 
-def test_a_training_without_its_terminal_keeps_its_data_workers_and_still_obeys_sigterm(tmp_path: Path) -> None:
-    with Terminal("train", sleeper(tmp_path, 0.2, workers=2), folder=tmp_path) as terminal:
+def test_a_training_without_its_terminal_keeps_its_data_workers_and_still_obeys_sigterm(
+    nursery: Nursery, tmp_path: Path
+) -> None:
+    with Terminal("train", sleeper(tmp_path, 0.2, workers=2), folder=tmp_path, nursery=nursery) as terminal:
         terminal.shows("samples/s")
         with hung_up(terminal.process) as process:
             time.sleep(0.5)
@@ -158,9 +157,9 @@ def test_output_that_leads_elsewhere_is_written_to_the_end(tmp_path: Path, shell
     assert lines[-1].startswith("run ")
 
 
-def test_a_reader_that_went_with_the_terminal_does_not_end_the_training(tmp_path: Path) -> None:
+def test_a_reader_that_went_with_the_terminal_does_not_end_the_training(nursery: Nursery, tmp_path: Path) -> None:
     """`torch-tui train … | tee log` in a connection that drops: tee dies of SIGHUP, and the pipe breaks."""
-    process = started("train", "line-fit", "--epochs", "60", folder=tmp_path)
+    process = started(nursery, "train", "line-fit", "--epochs", "60", folder=tmp_path)
     read_until(process, "epoch 2/")
     process.send_signal(signal.SIGHUP)
     assert process.stdout is not None
@@ -169,19 +168,19 @@ def test_a_reader_that_went_with_the_terminal_does_not_end_the_training(tmp_path
     assert the_run(tmp_path).status().state == "done"
 
 
-def test_a_studio_outlives_its_terminal_and_trains_to_the_end(tmp_path: Path) -> None:
-    with Terminal(line_fit(tmp_path, 200), folder=tmp_path) as terminal:
+def test_a_studio_outlives_its_terminal_and_trains_to_the_end(nursery: Nursery, tmp_path: Path) -> None:
+    with Terminal(line_fit(tmp_path, 80), folder=tmp_path, nursery=nursery) as terminal:
         terminal.shows("31 parameters")
         terminal.press("t")
         terminal.shows("● training")
         with hung_up(terminal.process) as process:
             assert process.wait(60) == 0
     status = the_run(tmp_path).status()
-    assert (status.state, status.facts["epoch"]) == ("done", 200)
+    assert (status.state, status.facts["epoch"]) == ("done", 80)
 
 
-def test_a_studio_without_its_terminal_does_not_spin_and_still_obeys_sigterm(tmp_path: Path) -> None:
-    with Terminal(sleeper(tmp_path, 0.3), folder=tmp_path) as terminal:
+def test_a_studio_without_its_terminal_does_not_spin_and_still_obeys_sigterm(nursery: Nursery, tmp_path: Path) -> None:
+    with Terminal(sleeper(tmp_path, 0.3), folder=tmp_path, nursery=nursery) as terminal:
         terminal.shows("2 parameters")
         terminal.press("t")
         terminal.shows("● training")
@@ -193,9 +192,9 @@ def test_a_studio_without_its_terminal_does_not_spin_and_still_obeys_sigterm(tmp
     assert the_run(tmp_path).status().state == "stopped"
 
 
-def test_a_paused_run_is_stopped_when_the_studio_loses_its_terminal(tmp_path: Path) -> None:
+def test_a_paused_run_is_stopped_when_the_studio_loses_its_terminal(nursery: Nursery, tmp_path: Path) -> None:
     """Nobody is left who could let it go on; it can be resumed."""
-    with Terminal(line_fit(tmp_path, 100_000), folder=tmp_path) as terminal:
+    with Terminal(line_fit(tmp_path, 100_000), folder=tmp_path, nursery=nursery) as terminal:
         terminal.shows("31 parameters")
         terminal.press("t")
         terminal.shows("● training")
@@ -210,9 +209,11 @@ def test_a_paused_run_is_stopped_when_the_studio_loses_its_terminal(tmp_path: Pa
 
 
 @contextmanager
-def told_to_end_with_all_its_processes(folder: Path, *, at_work: bool) -> Iterator[subprocess.Popen[str]]:
+def told_to_end_with_all_its_processes(
+    nursery: Nursery, folder: Path, *, at_work: bool
+) -> Iterator[subprocess.Popen[str]]:
     """A training with two data workers after a SIGTERM to all its processes: these start, or are at work."""
-    process = started("train", sleeper(folder, 0.2, workers=2), "--json", folder=folder)
+    process = started(nursery, "train", sleeper(folder, 0.2, workers=2), "--json", folder=folder)
     try:
         until(lambda: training(folder), "the first checkpoint")
         assert process.stdout is not None
@@ -224,9 +225,11 @@ def told_to_end_with_all_its_processes(folder: Path, *, at_work: bool) -> Iterat
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def test_a_sigterm_to_all_processes_at_once_stops_a_training_with_workers_as_usual(tmp_path: Path) -> None:
+def test_a_sigterm_to_all_processes_at_once_stops_a_training_with_workers_as_usual(
+    nursery: Nursery, tmp_path: Path
+) -> None:
     """Slurm, systemd and `kill -- -GROUP` tell the data workers, and what starts them, as well."""
-    with told_to_end_with_all_its_processes(tmp_path, at_work=True) as process:
+    with told_to_end_with_all_its_processes(nursery, tmp_path, at_work=True) as process:
         out, err = process.communicate(timeout=15)
     assert (process.returncode, err) == (143, "")
     end = json.loads(out.splitlines()[-1])
@@ -236,23 +239,25 @@ def test_a_sigterm_to_all_processes_at_once_stops_a_training_with_workers_as_usu
     assert the_run(tmp_path).status().state == "stopped"
 
 
-def test_a_sigterm_to_all_processes_while_workers_start_is_no_failure(tmp_path: Path) -> None:
+def test_a_sigterm_to_all_processes_while_workers_start_is_no_failure(nursery: Nursery, tmp_path: Path) -> None:
     """Each imports torch first; where that takes longer than ten seconds, the training is left as it began."""
-    with told_to_end_with_all_its_processes(tmp_path, at_work=False) as process:
+    with told_to_end_with_all_its_processes(nursery, tmp_path, at_work=False) as process:
         process.communicate(timeout=60)
     assert process.returncode == 143
     assert the_run(tmp_path).status().state in ("stopped", "interrupted")
 
 
-def test_a_step_that_hangs_is_left_within_ten_seconds_and_what_is_lost_is_said(tmp_path: Path) -> None:
+def test_a_step_that_hangs_is_left_within_ten_seconds_and_what_is_lost_is_said(
+    nursery: Nursery, tmp_path: Path
+) -> None:
     """Without the studio and in it, all at once: most of the time is waiting."""
     folders = [tmp_path / name for name in ("int", "term", "studio")]
     for folder in folders:
         folder.mkdir()
         sleeper(folder, 60)
     by_int, by_term, in_studio = folders
-    with Terminal("sleeper.toml", folder=in_studio) as terminal:
-        headless = [started("train", "sleeper.toml", folder=folder) for folder in (by_int, by_term)]
+    with Terminal("sleeper.toml", folder=in_studio, nursery=nursery) as terminal:
+        headless = [started(nursery, "train", "sleeper.toml", folder=folder) for folder in (by_int, by_term)]
         terminal.shows("2 parameters")
         terminal.press("t")
         until(lambda: terminal.read(0.05) or all(map(training, folders)), "the first step of each")

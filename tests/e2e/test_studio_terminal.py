@@ -12,11 +12,21 @@ from pathlib import Path
 
 import pexpect
 import pytest
+from nursery import Nursery
 from terminal_driver import Terminal
+
+import presets
 
 BRAILLE = [chr(code) for code in range(0x2801, 0x2900)]
 ENTER = "\r"
 DOWN = "\x1b[B"
+
+
+def in_short(folder: Path) -> str:
+    """A recipe file of the default preset, with two epochs in place of thirty."""
+    recipe = presets.load("digits-mlp").recipe.override({"training.epochs": 2})
+    (folder / "digits-mlp.toml").write_text(recipe.to_toml())
+    return "digits-mlp.toml"
 
 
 def opened(terminal: Terminal) -> None:
@@ -75,7 +85,7 @@ def test_the_terminal_is_left_as_it_was_found(tmp_path: Path) -> None:
         shell.close(force=True)
 
 
-def test_data_loader_workers_train_under_the_studio(tmp_path: Path) -> None:
+def test_data_loader_workers_train_under_the_studio(nursery: Nursery, tmp_path: Path) -> None:
     recipe = tmp_path / "workers.toml"
     recipe.write_text(
         textwrap.dedent(
@@ -95,7 +105,7 @@ def test_data_loader_workers_train_under_the_studio(tmp_path: Path) -> None:
             """
         )
     )
-    with Terminal(str(recipe), folder=tmp_path) as terminal:
+    with Terminal(str(recipe), folder=tmp_path, nursery=nursery) as terminal:
         terminal.shows("2 parameters")
         terminal.press("t")
         terminal.shows("best val r2", seconds=90)
@@ -105,7 +115,7 @@ def test_data_loader_workers_train_under_the_studio(tmp_path: Path) -> None:
     assert str(tmp_path) not in children, "a worker outlived the studio"
 
 
-def test_rubbish_on_the_terminal_lands_in_the_log(tmp_path: Path) -> None:
+def test_rubbish_on_the_terminal_lands_in_the_log(nursery: Nursery, tmp_path: Path) -> None:
     (tmp_path / "noisy.py").write_text(
         "import os\nfrom torch import nn\n\nclass Noisy(nn.Module):\n"
         "    def __init__(self):\n        super().__init__()\n        self.layer = nn.Linear(1, 1)\n"
@@ -117,7 +127,7 @@ def test_rubbish_on_the_terminal_lands_in_the_log(tmp_path: Path) -> None:
         'task = "regression"\n[data]\nname = "line"\n[model]\npython = "noisy.py:Noisy"\n'
         '[loss]\nname = "MSELoss"\n[training]\nepochs = 1\n'
     )
-    with Terminal(str(recipe), folder=tmp_path) as terminal:
+    with Terminal(str(recipe), folder=tmp_path, nursery=nursery) as terminal:
         terminal.shows("2 parameters")
         terminal.shows("rubbish-from-C-two")
         line = next(number for number, line in enumerate(terminal.lines) if "rubbish-from-C-two" in line)
@@ -142,9 +152,9 @@ def test_sigterm_writes_a_checkpoint_and_gives_the_terminal_back(tmp_path: Path)
 
 
 @pytest.mark.parametrize("size", [(80, 24), (200, 60)])
-def test_other_sizes_do_the_main_job_too(tmp_path: Path, size: tuple[int, int]) -> None:
+def test_other_sizes_do_the_main_job_too(nursery: Nursery, tmp_path: Path, size: tuple[int, int]) -> None:
     columns, rows = size
-    with Terminal(folder=tmp_path, columns=columns, rows=rows) as terminal:
+    with Terminal(in_short(tmp_path), folder=tmp_path, nursery=nursery, columns=columns, rows=rows) as terminal:
         terminal.shows("digits-mlp")
         terminal.press("t")
         terminal.shows("best val accuracy", seconds=90)
@@ -152,8 +162,9 @@ def test_other_sizes_do_the_main_job_too(tmp_path: Path, size: tuple[int, int]) 
         assert terminal.end() == 0
 
 
-def test_without_colours_the_studio_still_works(tmp_path: Path) -> None:
-    with Terminal(folder=tmp_path, environment={"NO_COLOR": "1", "TERM": "xterm", "COLORTERM": ""}) as terminal:
+def test_without_colours_the_studio_still_works(nursery: Nursery, tmp_path: Path) -> None:
+    colourless = {"NO_COLOR": "1", "TERM": "xterm", "COLORTERM": ""}
+    with Terminal(in_short(tmp_path), folder=tmp_path, nursery=nursery, environment=colourless) as terminal:
         opened(terminal)
         terminal.press("t")
         terminal.shows("best val accuracy", seconds=90)

@@ -51,12 +51,6 @@ def tell(job: Job, paused: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    with Nursery() as nursery:
-        yield nursery
-
-
-@pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     """The run that nothing disturbed."""
     job: Job = train(WIDE, tmp_path_factory.mktemp("whole"))

@@ -256,12 +256,6 @@ def outcome(run: RunDirectory, right: Any, monitor: Monitor | None = None) -> st
     return "done, and said what changed" if said else f"WRONG: other weights, and said {job.history.log}"
 
 
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    with Nursery() as nursery:
-        yield nursery
-
-
 def told(text: str) -> Any:
     try:
         return json.loads(text.splitlines()[-1])

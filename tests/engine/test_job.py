@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from nursery import Nursery, call
 from small_runs import (
     AtLook,
     digits,
@@ -17,7 +18,6 @@ from small_runs import (
     line,
     python_file,
     resume,
-    run_python,
     same,
     start,
     stop_at,
@@ -227,6 +227,14 @@ class TestFailingDirectory:
         assert job.history.log[-1].endswith("stopped, and no checkpoint could be written")
 
 
+def train_again_and_again(root: str) -> None:
+    resident = []
+    for _ in range(8):
+        train(digits(), Path(root))
+        resident.append(psutil.Process().memory_info().rss)
+    print(max(resident[2:]) - resident[1])
+
+
 class TestGrowth:
     def test_five_runs_leave_no_thread_and_no_model_behind(self, root: Path) -> None:
         threads = set(threading.enumerate())
@@ -237,20 +245,8 @@ class TestGrowth:
         assert all(job.history.progress.state == "done" for job in jobs)
         assert [each for each in gc.get_objects() if type(each) in (Chain, Trainer, TensorBatches)] == []
 
-    def test_after_the_first_two_runs_memory_does_not_grow(self, root: Path) -> None:
-        code = """
-import sys
-from pathlib import Path
-import psutil
-from small_runs import digits, train
-resident = []
-for _ in range(8):
-    train(digits(), Path(sys.argv[1]))
-    resident.append(psutil.Process().memory_info().rss)
-print(max(resident[2:]) - resident[1])
-"""
-
-        assert int(run_python(code, str(root)).stdout) < 16 * 2**20
+    def test_after_the_first_two_runs_memory_does_not_grow(self, nursery: Nursery, root: Path) -> None:
+        assert int(call(nursery, "test_job", "train_again_and_again", root)) < 16 * 2**20
 
     def test_a_model_that_somebody_holds_would_be_found(self) -> None:
         held = Chain()

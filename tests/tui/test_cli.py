@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -23,16 +22,14 @@ from tui.commands import doctor
 HEAVY = ("torch", "torchvision", "textual", "plotext", "rich")
 
 
-def run(
-    *arguments: str, folder: Path, environment: Mapping[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    """`python -m tui.main …` in `folder`."""
+def executed(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """`python -m tui.main …` in `folder`, in a process of its own."""
     root = Path(main.__file__).parents[1]
     clean = {key: value for key, value in os.environ.items() if not key.startswith("TORCH_TUI_")}
     return subprocess.run(
         [sys.executable, "-m", "tui.main", *arguments],
         cwd=folder,
-        env={**clean, "PYTHONPATH": str(root), **(environment or {})},
+        env={**clean, "PYTHONPATH": str(root)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -99,7 +96,7 @@ def test_cublas_is_told_to_be_deterministic_unless_the_person_says_otherwise(tmp
 
 
 def test_help_names_every_command_without_cutting_a_word(tmp_path: Path) -> None:
-    done = run("--help", folder=tmp_path)
+    done = executed("--help", folder=tmp_path)
     assert done.returncode == 0
     commands = ("presets", "train", "check", "find-lr", "find-batch-size", "resume", "branch", "checkpoints", "runs")
     commands = (*commands, "export")
@@ -109,7 +106,7 @@ def test_help_names_every_command_without_cutting_a_word(tmp_path: Path) -> None
 
 
 def test_version_is_said(tmp_path: Path) -> None:
-    done = run("--version", folder=tmp_path)
+    done = executed("--version", folder=tmp_path)
     assert done.returncode == 0
     assert done.stdout.startswith("torch-tui")
 
@@ -148,21 +145,23 @@ def test_version_is_said(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_wrong_request_says_where_what_and_what_to_do(arguments: list[str], said: str, tmp_path: Path) -> None:
-    done = run(*arguments, folder=tmp_path)
-    assert done.returncode == 2
-    assert said in done.stderr
-    assert not done.stdout
-    assert "Traceback" not in done.stderr
+def test_a_wrong_request_says_where_what_and_what_to_do(
+    run: Run, arguments: list[str], said: str, tmp_path: Path
+) -> None:
+    done = run(*arguments)
+    assert done.status == 2
+    assert said in done.err
+    assert not done.out
+    assert "Traceback" not in done.err
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_malformed_recipe_file_names_file_and_line(tmp_path: Path) -> None:
+def test_a_malformed_recipe_file_names_file_and_line(run: Run, tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text('title = "x"\ntask = \n')
-    done = run("train", "mine.toml", folder=tmp_path)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: mine.toml: is not TOML:")
-    assert "line 2" in done.stderr
+    done = run("train", "mine.toml")
+    assert done.status == 2
+    assert done.err.startswith("error: mine.toml: is not TOML:")
+    assert "line 2" in done.err
 
 
 def test_a_fault_of_our_own_costs_one_line_and_a_file(
@@ -189,8 +188,8 @@ def test_a_fault_of_our_own_costs_one_line_and_a_file(
 # Presets
 
 
-def test_presets_are_listed_by_family_with_what_they_need(tmp_path: Path) -> None:
-    lines = run("presets", folder=tmp_path).stdout.splitlines()
+def test_presets_are_listed_by_family_with_what_they_need(run: Run) -> None:
+    lines = run("presets").out.splitlines()
     families = [line for line in lines if line in ("vision", "tabular")]
     assert families == ["vision", "tabular"]
     for preset in shipped.presets():
@@ -263,39 +262,40 @@ def test_nothing_is_cut_however_narrow_the_terminal(columns: int, monkeypatch: p
 # Runs
 
 
-def test_no_runs_is_a_friendly_line(tmp_path: Path) -> None:
-    done = run("runs", folder=tmp_path)
-    assert done.returncode == 0
-    assert done.stdout == "There are no runs in runs yet. Train one: torch-tui train digits-mlp\n"
-    assert run("runs", "--json", folder=tmp_path).stdout == ""
+def test_no_runs_is_a_friendly_line(run: Run, tmp_path: Path) -> None:
+    done = run("runs")
+    assert done.status == 0
+    assert done.out == "There are no runs in runs yet. Train one: torch-tui train digits-mlp\n"
+    assert run("runs", "--json").out == ""
     assert not (tmp_path / "runs").exists(), "looking makes no folder"
 
 
-def test_a_damaged_run_does_not_hide_the_others(tmp_path: Path) -> None:
+def test_a_damaged_run_does_not_hide_the_others(run: Run, tmp_path: Path) -> None:
     damaged = unmade_run(tmp_path / "runs")
     damaged.metrics_file.write_bytes(b"no database" * 100)
     torn = unmade_run(tmp_path / "runs")
     torn.recipe_file.write_text("torn = ")
-    done = run("runs", folder=tmp_path)
-    assert done.returncode == 0
-    assert done.stdout.count("unreadable") == 2
-    values = [json.loads(line) for line in run("runs", "--json", folder=tmp_path).stdout.splitlines()]
+    done = run("runs")
+    assert done.status == 0
+    assert done.out.count("unreadable") == 2
+    values = run("runs", "--json").objects
     assert {value["name"] for value in values} == {damaged.name, torn.name}
     assert all(value["state"] == "unreadable" and value["reason"] for value in values)
 
 
-def test_runs_are_found_where_the_person_says(tmp_path: Path) -> None:
+def test_runs_are_found_where_the_person_says(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = unmade_run(tmp_path / "elsewhere").name
-    assert name in run("runs", "--runs", "elsewhere", folder=tmp_path).stdout
-    assert name in run("runs", folder=tmp_path, environment={"TORCH_TUI_RUNS": "elsewhere"}).stdout
-    assert name not in run("runs", folder=tmp_path).stdout
+    assert name in run("runs", "--runs", "elsewhere").out
+    assert name not in run("runs").out
+    monkeypatch.setenv("TORCH_TUI_RUNS", "elsewhere")
+    assert name in run("runs").out
 
 
 # Doctor
 
 
 def test_doctor_says_what_is_there_and_what_to_do(tmp_path: Path) -> None:
-    done = run("doctor", "--json", folder=tmp_path)
+    done = executed("doctor", "--json", folder=tmp_path)
     findings = {finding["what"]: finding for finding in map(json.loads, done.stdout.splitlines())}
     assert done.returncode == 0
     assert {"python", "torch", "torchvision", "textual", "CUDA build", "device", "runs", "datasets"} <= findings.keys()

@@ -2,9 +2,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
-import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -14,14 +11,13 @@ from typing import Any
 import pytest
 import torch
 from kept import damage, equal, names, same, weights, write
+from nursery import Nursery
 from torch import nn
 
 from engine.checkpoints.checkpoint import Checkpoints, load
 from engine.checkpoints.keepable import Unkeepable
 from engine.checkpoints.snapshot import Snapshots
 from engine.errors import DiskFull, RunError, TrainingError
-
-_REPOSITORY = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -199,38 +195,29 @@ class TestFind:
             checkpoints.find("best")
 
 
+def write_on_and_on(folder: str, moment: str) -> None:
+    checkpoints = Checkpoints(Path(folder))
+    for step in range(1, 10_000):
+        hang = None
+        if step == 4 and moment == "while it writes":
+            print(3, flush=True)
+            hang = lambda: time.sleep(60)  # noqa: E731
+        write(checkpoints, 0, step, {"step": step, "bulk": torch.full((300_000,), float(step))}, ready=hang)
+        print(step, flush=True)
+
+
 class TestInterruptedWrite:
     @pytest.mark.parametrize("moment", ["while it writes", "at any time", "at any other time"])
-    def test_a_process_that_is_killed_leaves_the_last_whole_one_readable(self, moment: str, tmp_path: Path) -> None:
-        code = """
-import sys, time, torch
-from pathlib import Path
-from engine.checkpoints.checkpoint import Checkpoints
-from kept import write
-checkpoints = Checkpoints(Path(sys.argv[1]))
-for step in range(1, 10_000):
-    if step == 4 and sys.argv[2] == "while it writes":
-        print(3, flush=True)
-        hang = lambda: time.sleep(60)
-    else:
-        hang = None
-    write(checkpoints, 0, step, {"step": step, "bulk": torch.full((300_000,), float(step))}, ready=hang)
-    print(step, flush=True)
-"""
-        path = os.pathsep.join((str(_REPOSITORY), str(Path(__file__).parent)))
+    def test_a_process_that_is_killed_leaves_the_last_whole_one_readable(
+        self, moment: str, nursery: Nursery, tmp_path: Path
+    ) -> None:
         folder = tmp_path / "checkpoints"
-        process = subprocess.Popen(
-            [sys.executable, "-c", code, str(folder), moment],
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": path},
-        )
-        assert process.stdout is not None
-        written = [int(process.stdout.readline()) for _ in range(4)][-1]
+        process = nursery.start("test_checkpoint", "write_on_and_on", folder, moment)
+        wait_until(lambda: process.output.read_text().count("\n") >= 4)
         if moment == "while it writes":
             wait_until(lambda: list(folder.glob(".writing-*/manifest.json")))
         process.kill()
-        written = max([written, *map(int, process.stdout.read().split())])
-        process.wait()
+        written = max(map(int, process.output.read_text().split()))
 
         checkpoint, loaded = Checkpoints(folder).load_newest(pytest.fail)
 

@@ -1,21 +1,20 @@
 from __future__ import annotations
 
 import json
-import os
+import resource
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from kept import names, write
+from nursery import Nursery, call
 
 from engine.checkpoints.checkpoint import Checkpoints, load
 from engine.checkpoints.writer import CheckpointWriter
 from engine.errors import DiskFull
 
-_REPOSITORY = Path(__file__).parents[3]
 BULK = torch.arange(100_000.0)  # 400 KB
 
 
@@ -62,38 +61,30 @@ def test_a_full_disk_is_told_leaves_nothing_half_and_is_written_when_there_is_sp
     assert writer.close()
 
 
-def test_at_every_size_that_a_file_may_have_the_disk_is_full_or_the_checkpoint_whole(tmp_path: Path) -> None:
-    code = """
-import json, resource, sys, torch
-from pathlib import Path
-from engine.checkpoints.checkpoint import Checkpoints, load
-from engine.errors import DiskFull
-from kept import names, write
+def write_at_every_size(folder: str) -> None:
+    checkpoints = Checkpoints(Path(folder), keep_last=1)
+    write(checkpoints, 0, 0)
+    full = written = 0
+    for step, size in enumerate([0, 1, 100, 500, 1000, *range(4000, 60_000, 1500)], start=1):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+        state = {"many": [torch.ones(100) for _ in range(50)], "one": torch.ones(2000)}
+        try:
+            saved = write(checkpoints, 0, step, state, model={"w": torch.ones(3000)})
+        except DiskFull:
+            full += 1
+        else:
+            written += 1
+            load(saved)
+        assert len(names(checkpoints.folder)) == 1, names(checkpoints.folder)
+        checkpoints.load_newest(pytest.fail)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    print(json.dumps([full, written]))
 
-checkpoints = Checkpoints(Path(sys.argv[1]), keep_last=1)
-write(checkpoints, 0, 0)
-full = written = 0
-for step, size in enumerate([0, 1, 100, 500, 1000, *range(4000, 60_000, 1500)], start=1):
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-    state = {"many": [torch.ones(100) for _ in range(50)], "one": torch.ones(2000)}
-    try:
-        saved = write(checkpoints, 0, step, state, model={"w": torch.ones(3000)})
-    except DiskFull:
-        full += 1
-    else:
-        written += 1
-        load(saved)
-    assert len(names(checkpoints.folder)) == 1, names(checkpoints.folder)
-    checkpoints.load_newest(sys.exit)
-print(json.dumps([full, written]))
-"""
-    path = os.pathsep.join((str(_REPOSITORY), str(Path(__file__).parent)))
-    ran = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "checkpoints")],
-        capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONPATH": path}, check=False,
-    )  # fmt: skip
 
-    assert ran.returncode == 0, ran.stderr
-    full, written = json.loads(ran.stdout)
+def test_at_every_size_that_a_file_may_have_the_disk_is_full_or_the_checkpoint_whole(
+    nursery: Nursery, tmp_path: Path
+) -> None:
+    # A process of its own: the limit is for all its files.
+    full, written = json.loads(call(nursery, "test_full_disk", "write_at_every_size", tmp_path / "checkpoints"))
     assert full > 10
     assert written > 5

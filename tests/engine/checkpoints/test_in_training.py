@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import json
+import resource
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from kept import damage
-from small_runs import AtLook, line, make_trainer, resume, run_python, stop_at, train, weights, written
+from nursery import Nursery, call
+from small_runs import AtLook, line, make_trainer, resume, stop_at, train, weights, written
 from torch import nn
 
 from engine.checkpoints.checkpoint import Checkpoints, load
@@ -40,36 +43,31 @@ class TestState:
         assert torch.equal(fresh.weight, trained.weight)
 
 
+def train_with_a_disk_that_is_full_for_a_second(root: str) -> None:
+    def limit(size: int) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+    def fill(control: Control) -> None:
+        limit(150_000)
+        threading.Timer(1.0, limit, [resource.RLIM_INFINITY]).start()
+
+    # 400 KB of weights don't fit into files of at most 150 KB; the metrics do.
+    recipe = line({"model.layers.0.out_features": 33_000, "training.epochs": 6, "optimizer.lr": 1e-6})
+    job = train(recipe, Path(root), AtLook({10: fill}))
+    folder = job.directory.checkpoints
+    told = {
+        "state": job.directory.status().state,
+        "trouble": [event.text for event in job.history.events if event.kind == "trouble"],
+        "files": sorted(path.name for path in folder.iterdir()),
+        "readable": [checkpoint.epoch for checkpoint in Checkpoints(folder).all() if load(checkpoint)],
+    }
+    print(json.dumps(told))
+
+
 class TestFullDisk:
-    def test_the_training_waits_for_space_says_so_and_goes_on(self, root: Path) -> None:
-        code = """
-import json, resource, sys, threading
-from pathlib import Path
-from small_runs import AtLook, line, train
-from engine.checkpoints.checkpoint import Checkpoints, load
+    def test_the_training_waits_for_space_says_so_and_goes_on(self, nursery: Nursery, root: Path) -> None:
+        told = json.loads(call(nursery, "test_in_training", "train_with_a_disk_that_is_full_for_a_second", root))
 
-def limit(size):
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-
-def fill(control):
-    limit(150_000)
-    threading.Timer(1.0, limit, [resource.RLIM_INFINITY]).start()
-
-# 400 KB of weights don't fit into files of at most 150 KB; the metrics do.
-recipe = line({"model.layers.0.out_features": 33_000, "training.epochs": 6, "optimizer.lr": 1e-6})
-job = train(recipe, Path(sys.argv[1]), AtLook({10: fill}))
-folder = job.directory.checkpoints
-print(json.dumps({
-    "state": job.directory.status().state,
-    "trouble": [event.text for event in job.history.events if event.kind == "trouble"],
-    "files": sorted(path.name for path in folder.iterdir()),
-    "readable": [checkpoint.epoch for checkpoint in Checkpoints(folder).all() if load(checkpoint)],
-}))
-"""
-        ran = run_python(code, str(root))
-
-        assert ran.returncode == 0, ran.stderr
-        told = json.loads(ran.stdout)
         assert told["state"] == "done"
         assert told["trouble"]
         assert all("the disk is full" in text for text in told["trouble"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -14,13 +15,13 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from small_runs import run_python
+from nursery import Nursery, call
 from torch import Tensor
 
 from engine.data.load import load
 from engine.data.serving.batches import Batch, Finish
 from engine.data.serving.loader import LoaderBatches
-from engine.data.serving.workers import patience
+from engine.data.serving.workers import Slots, patience
 from engine.errors import DataError, RecipeError, TrainingError
 from engine.recipe import Data
 
@@ -224,17 +225,15 @@ def test_a_worker_outlives_a_sigterm_which_its_training_obeys(made: Made) -> Non
     assert sorted(read) == list(range(COUNT))
 
 
-def test_what_a_dataset_starts_in_a_worker_can_still_be_ended_by_sigterm() -> None:
+def end_what_was_started() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    os.kill(os.getpid(), signal.SIGTERM)
+    Slots(1)(0)
+    started = subprocess.Popen(["sleep", "60"])
+    started.terminate()
+    print(started.wait(10))
+
+
+def test_what_a_dataset_starts_in_a_worker_can_still_be_ended_by_sigterm(nursery: Nursery) -> None:
     """Also where the worker began with the signal blocked, so that it outlives one that comes while it starts."""
-    code = """
-import os, signal, subprocess
-from engine.data.serving.workers import Slots
-signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-os.kill(os.getpid(), signal.SIGTERM)
-Slots(1)(0)
-started = subprocess.Popen(["sleep", "60"])
-started.terminate()
-print(started.wait(10))
-"""
-    done = run_python(code)
-    assert (done.stdout, done.returncode) == (f"{-signal.SIGTERM}\n", 0), done.stderr
+    assert call(nursery, "test_workers", "end_what_was_started") == f"{-signal.SIGTERM}\n"

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from small_runs import digits, line, train
+from nursery import Nursery, call
+from small_runs import AtLook, digits, line, train
 from torch import Tensor, nn
 
 from engine.checkpoints.checkpoint import Checkpoints
@@ -27,6 +27,7 @@ from engine.runs.directory import RunDirectory
 from engine.runs.history import History
 from engine.runs.metrics import read_spreads
 from engine.runs.recorder import Recorder
+from engine.training.control import Control
 
 
 def histogram(*tensors: Tensor, scale: Tensor | None = None) -> Histogram:
@@ -338,17 +339,13 @@ class TestKept:
         assert job.directory.history().spreads == {}
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from small_runs import AtLook, digits, train
-recipe = digits({"training.health_every": 2, "training.checkpoint_every": "5 steps"})
-def kill(control):
-    import time
-    time.sleep(1.5)  # what was recorded is on disk within a second
-    os.kill(os.getpid(), signal.SIGKILL)
-train(recipe, Path(sys.argv[1]), AtLook({22: kill}))
-"""
+def train_and_die(root: str) -> None:
+    def kill(control: Control) -> None:
+        time.sleep(1.5)  # what was recorded is on disk within a second
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    recipe = digits({"training.health_every": 2, "training.checkpoint_every": "5 steps"})
+    train(recipe, Path(root), AtLook({22: kill}))
 
 
 class TestRun:
@@ -380,12 +377,8 @@ class TestRun:
         assert spread.activations is not None
         assert spread.activations.seen == 64 * 32
 
-    def test_those_of_a_killed_run_are_there_and_go_on_when_it_is_resumed(self, root: Path) -> None:
-        paths = os.pathsep.join([str(Path.cwd()), str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
-        ran = subprocess.run(
-            [sys.executable, "-c", KILLED, str(root)], env={**os.environ, "PYTHONPATH": paths}, timeout=120, check=False
-        )
-        assert ran.returncode == -signal.SIGKILL
+    def test_those_of_a_killed_run_are_there_and_go_on_when_it_is_resumed(self, nursery: Nursery, root: Path) -> None:
+        assert call(nursery, "test_histograms", "train_and_die", root) == "", "no word of its end"
         (run,) = (RunDirectory(path) for path in root.iterdir())
         before = run.history().spreads
         assert {1, 2, 4, 6, 8, 10} <= set(before) < {*range(1, 25)}

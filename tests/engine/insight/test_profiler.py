@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import resource
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from nursery import Nursery, call
 from torch import nn
 
 from engine.errors import TrainingError
@@ -96,28 +96,24 @@ def test_a_folder_that_can_not_be_made_is_said(tmp_path: Path) -> None:
         profile.finish(tmp_path / "file")
 
 
+def profile_with_little_room(folder: str, limit: str) -> None:
+    profile = Profile(1)
+    profile.begin()
+    for _ in range(100):
+        torch.ones(8, 8) @ torch.ones(8, 8)
+    profile.step()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
+    try:
+        profile.finish(Path(folder))
+        print("written whole")
+    except TrainingError as error:
+        print(error)
+
+
 @pytest.mark.parametrize(("limit", "said"), [(10_000, "the profile can't be written"), (10**8, "written whole")])
-def test_a_disk_that_takes_half_a_trace_is_said(tmp_path: Path, limit: int, said: str) -> None:
+def test_a_disk_that_takes_half_a_trace_is_said(nursery: Nursery, tmp_path: Path, limit: int, said: str) -> None:
     # A process of its own may not write more than `limit` bytes into a file, as if the disk were full.
-    program = f"""
-import resource, sys, torch
-from pathlib import Path
-from engine.errors import TrainingError
-from engine.insight.profiler import Profile
-profile = Profile(1)
-profile.begin()
-for _ in range(100):
-    torch.ones(8, 8) @ torch.ones(8, 8)
-profile.step()
-resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
-try:
-    profile.finish(Path(sys.argv[1]))
-    print("written whole")
-except TrainingError as error:
-    print(error)
-"""
-    command = [sys.executable, "-c", program, str(tmp_path)]
-    assert said in subprocess.run(command, capture_output=True, text=True, timeout=100, check=True).stdout
+    assert said in call(nursery, "test_profiler", "profile_with_little_room", tmp_path, str(limit))
 
 
 def test_a_cancelled_profile_can_begin_again(tmp_path: Path) -> None:

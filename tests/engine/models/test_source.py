@@ -160,7 +160,7 @@ TREES = st.lists(st.recursive(FLAT, nested, max_leaves=6), min_size=1, max_size=
 
 
 @given(TREES, st.sampled_from([VECTOR, SERIES, PICTURE]))
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 def test_any_tree_that_traces_is_written_as_it_is_built(layers: list[Layer], flow: tuple[int, ...]) -> None:
     fitting = _fitting(layers, flow)
     if fitting:
@@ -168,7 +168,7 @@ def test_any_tree_that_traces_is_written_as_it_is_built(layers: list[Layer], flo
 
 
 @given(TREES, st.sampled_from([None, 0]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 def test_any_tree_over_tokens_leaves_padding_out_alike(layers: list[Layer], padding: int | None) -> None:
     start = layer("Embedding", embedding_dim=4, **({} if padding is None else {"padding_idx": padding}))
     assert agree(_fitting([start, *layers], TOKENS), TOKENS)

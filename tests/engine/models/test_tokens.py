@@ -76,6 +76,8 @@ MODELS: dict[str, list[dict[str, Any]]] = {
         HEAD,
     ],
 }  # fmt: skip
+# Of two to four seeds each had 0.95 or more by then; the best weights are tested.
+EPOCHS = {"GRU": 4, "LSTM": 4, "Transformer": 8, "attention in a shortcut": 6}
 
 
 def recipe(folder: Path, layers: list[dict[str, Any]], function: str = "Sentences") -> Recipe:
@@ -99,7 +101,8 @@ def accuracy_of(job: Job) -> float:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_order_of_tokens_is_learned(name: str, tmp_path: Path) -> None:
-    job = train(recipe(tmp_path, MODELS[name]), tmp_path / "runs")
+    learning = recipe(tmp_path, MODELS[name]).override({"training.epochs": EPOCHS[name]})
+    job = train(learning, tmp_path / "runs")
     assert accuracy_of(job) > 0.9
 
 

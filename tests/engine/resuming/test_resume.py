@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from nursery import Nursery, call
 from small_runs import (
     AtLook,
     digits,
@@ -17,7 +18,6 @@ from small_runs import (
     python_file,
     resume,
     rows,
-    run_python,
     same,
     start,
     stop_at,
@@ -302,24 +302,20 @@ class TestRefused:
         assert job.directory.status().state == "failed"
 
 
-class TestKilled:
-    CHILD = """
-import os, signal, sys
-from pathlib import Path
-from small_runs import AtLook, digits, train
-recipe = digits({"training.checkpoint_every": "3 steps"})
-train(recipe, Path(sys.argv[1]), AtLook({int(sys.argv[2]): lambda control: os.kill(os.getpid(), signal.SIGKILL)}))
-"""
+def train_and_die(root: str, look: str) -> None:
+    kill = AtLook({int(look): lambda control: os.kill(os.getpid(), signal.SIGKILL)})
+    train(digits({"training.checkpoint_every": "3 steps"}), Path(root), kill)
 
+
+class TestKilled:
     @pytest.fixture
     def recipe(self) -> Recipe:
         return digits({"training.checkpoint_every": "3 steps"})
 
     def test_a_run_killed_mid_epoch_is_interrupted_and_reaches_the_same_weights(
-        self, recipe: Recipe, root: Path
+        self, recipe: Recipe, nursery: Nursery, root: Path
     ) -> None:
-        ran = run_python(self.CHILD, str(root), str(12 + 5))
-        assert ran.returncode == -signal.SIGKILL, ran.stderr
+        assert call(nursery, "test_resume", "train_and_die", root, str(12 + 5)) == "", "no word of its end"
         directory = RunDirectory(next(root.iterdir()))
         assert directory.status().state == "interrupted"
         assert Checkpoints(directory.checkpoints).all()[-1].step <= 12  # of thirteen steps; a slow disk is behind

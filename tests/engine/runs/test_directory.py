@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
-from small_runs import AtLook, line, run_python, stop_at, train
+from nursery import Nursery, call
+from small_runs import AtLook, line, stop_at, train
 
 from engine.errors import RecipeError, RunError
 from engine.job import Job
@@ -112,6 +113,10 @@ class TestListing:
         assert list(all_runs(tmp_path / "nowhere")) == []
 
 
+def tell_who_owns() -> None:
+    print(json.dumps(owner_facts()))
+
+
 class TestStatus:
     def test_a_run_of_this_process_is_as_it_says(self, root: Path) -> None:
         run = create(root)
@@ -120,12 +125,10 @@ class TestStatus:
         assert run.status().state == "training"
         assert run.status().started == 5.0
 
-    def test_a_run_whose_process_died_is_interrupted(self, root: Path) -> None:
+    def test_a_run_whose_process_died_is_interrupted(self, nursery: Nursery, root: Path) -> None:
         run = create(root)
-        gone = run_python(
-            "import json; from engine.runs.directory import owner_facts; print(json.dumps(owner_facts()))"
-        )
-        record(run, state="training", **json.loads(gone.stdout))
+        gone = call(nursery, "test_directory", "tell_who_owns")
+        record(run, state="training", **json.loads(gone))
 
         assert run.status().state == "interrupted"
 
