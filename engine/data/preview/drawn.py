@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from engine.data.sources import Source
+from engine.printable import printable, printable_line
 
 _NUMBERS = 64  # of a row of numbers that has no names
 _TOKENS = 256
@@ -59,6 +60,16 @@ class Sample:
     row: np.ndarray | None = None
     cells: Mapping[str, str] | None = None
     trouble: str = ""
+
+    def __post_init__(self) -> None:
+        """Whatever stands in a dataset, nothing of it may steer the terminal."""
+        safe: dict[str, Any] = {name: printable_line(getattr(self, name)) for name in ("label", "place")}
+        safe |= {name: printable(getattr(self, name)) for name in ("text", "trouble")}
+        safe["tokens"] = tuple(printable(token) for token in self.tokens)
+        safe["areas"] = tuple((number, printable_line(name)) for number, name in self.areas)
+        safe["cells"] = self.cells and {printable_line(name): printable_line(cell) for name, cell in self.cells.items()}
+        for name, value in safe.items():
+            object.__setattr__(self, name, value)
 
 
 def drawn(

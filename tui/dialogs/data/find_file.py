@@ -19,6 +19,7 @@ from textual.widgets import Button, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from engine.errors import DataError, StudioError
+from engine.printable import printable, printable_line
 from tui.widgets.amounts import bytes_text
 
 _SHOWN = 500  # entries of one folder
@@ -172,7 +173,7 @@ class FindFileScreen(ModalScreen[Path | None]):
     def _tell(self, text: str, *, wrong: bool) -> None:
         line = self.query_one("#path-line", Static)
         line.set_class(wrong, "-wrong")
-        line.update(f"✗ {text}" if wrong else text)
+        line.update(printable(f"✗ {text}" if wrong else text))
 
 
 def listed(text: str, *, hidden: bool) -> Listing:
@@ -229,7 +230,7 @@ def _entry(found: os.DirEntry[str]) -> Entry:
 
 def _option(entry: Entry) -> Option:
     size = "" if entry.folder else f"  {bytes_text(entry.size)}"
-    return Option(Text.assemble((entry.name, "bold" if entry.folder else ""), (size, "dim")))
+    return Option(Text.assemble((printable_line(entry.name), "bold" if entry.folder else ""), (size, "dim")))
 
 
 def _short(path: Path) -> str:
