@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -157,7 +158,12 @@ class View:
                 continue
             inputs, targets = collate([pair])
             result = tried(lambda raw=inputs, at=number: finish.inputs(raw, draw * 1_000_003 + at))  # type: ignore[misc]
-            samples.append(self._drawn(part, number, result[0], targets[0], seen=True))
+            sample = self._drawn(part, number, result[0], targets[0], seen=True)
+            if (found := _annotated(part, number)) is not None:
+                boxes = self._with_boxes(part, number, *found)  # its target is no class
+                still = not data.transforms and augment is None
+                sample = replace(sample, label=boxes.label, boxes=boxes.boxes if still else ())
+            samples.append(sample)
         return samples
 
     def _raw(self, name: str, position: int) -> Sample:

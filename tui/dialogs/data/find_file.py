@@ -159,7 +159,7 @@ class FindFileScreen(ModalScreen[Path | None]):
         if listing.entries:
             options.highlighted = 0
         self._tell(listing.what, wrong=listing.wrong)
-        if not listing.wrong and await asyncio.to_thread(_there, text):
+        if not listing.what and await asyncio.to_thread(_there, text):
             self._tell(await asyncio.to_thread(self._said, Path(text or ".").expanduser()), wrong=False)
 
     def _said(self, path: Path) -> str:

@@ -34,7 +34,7 @@ class ReadingScreen(ModalScreen[tuple[Recipe, str] | StudioError | None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog -small") as dialog:
-            dialog.border_title = f"Reading {self._title}"
+            dialog.border_title = f"Reading {self._title}".replace("[", r"\[")
             dialog.border_subtitle = "escape"
             yield Static("…", id="reading-line", markup=False)
 
