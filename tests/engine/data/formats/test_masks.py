@@ -16,6 +16,7 @@ from engine.check import check, fit_to_data
 from engine.data.formats.catalog import format_entry, guess
 from engine.data.formats.masks import open_masks
 from engine.data.prepare import prepare
+from engine.data.preview import View, fitting
 from engine.data.samples import IGNORED, BadSample, Listed, Loaded
 from engine.errors import RecipeError, StudioError
 from engine.export.python import python_file
@@ -319,3 +320,14 @@ def test_a_loss_that_does_not_count_pixels_is_refused(tmp_path: Path) -> None:
         assert what in str(problems[0])
     ending = recipe(tmp_path, layers=(*CONVOLUTIONS, {"name": "LogSoftmax", "dim": 1}))
     assert not check(ending.override({"loss.name": "NLLLoss"})).problems
+
+
+def test_what_a_training_would_refuse_for_masks_is_not_offered(tmp_path: Path) -> None:
+    for folder, mode in (("images", "RGB"), ("masks", "L")):
+        (tmp_path / folder).mkdir()
+        for number in range(10):
+            Image.new(mode, (8, 8), 0 if number % 2 else 1).save(tmp_path / folder / f"{number}.png")
+    recipe = Recipe.from_values({"task": "segmentation", "data": {"path": str(tmp_path), "format": "masks"}})
+    names = {entry.name for entry, _ in fitting(View(recipe))}
+    assert {"RandomHorizontalFlip", "ColorJitter", "Normalize"} <= names
+    assert not {"RandomRotation", "Resize", "CenterCrop", "MixUp", "CutMix"} & names
