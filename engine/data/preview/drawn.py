@@ -116,6 +116,12 @@ def label_of(target: Tensor, source: Source) -> str:
     return ", ".join(class_name(number, source) for number in present[:6])
 
 
+def shares_text(shares: Tensor, source: Source) -> str:
+    """`70% cat, 30% dog` of the share (K,) that each class has in a sample that was mixed of others."""
+    order = shares.argsort(descending=True, stable=True)[:3].tolist()
+    return ", ".join(f"{shares[n]:.0%} {class_name(n, source)}" for n in order if shares[n] >= 0.005)
+
+
 def class_name(number: int, source: Source) -> str:
     """A class by its name, or by its number where it has none."""
     return source.classes[number] if 0 <= number < len(source.classes) else str(number)

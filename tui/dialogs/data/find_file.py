@@ -18,7 +18,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from engine.errors import DataError, StudioError
+from engine.errors import DataError, StudioError, words
 from engine.printable import printable, printable_line
 from tui.widgets.amounts import bytes_text
 
@@ -182,8 +182,9 @@ def listed(text: str, *, hidden: bool) -> Listing:
     before = text[: text.rfind("/") + 1]
     if text in ("~", "."):
         typed, before = "", text + "/"
-    folder = Path(before or ".").expanduser()
+    folder = Path(before or ".")
     try:
+        folder = folder.expanduser()
         with os.scandir(folder) as found:
             entries = [
                 each
@@ -194,6 +195,8 @@ def listed(text: str, *, hidden: bool) -> Listing:
     except OSError as error:
         why = {2: "There is no folder", 13: "You may not read", 20: "This is no folder:"}.get(error.errno or 0)
         return Listing((), f"{why or error.strerror} {_short(folder)}.", wrong=True)
+    except (RuntimeError, ValueError) as error:  # nobody is called so, or no path can be
+        return Listing((), f"{words(error).rstrip('.')}.", wrong=True)
     made = sorted((_entry(each) for each in entries), key=lambda each: (not each.folder, each.name.casefold()))
     if not made and typed:
         return Listing((), f"There is nothing in {_short(folder)} that begins with {typed}.", wrong=True)
@@ -217,7 +220,10 @@ def functions_of(path: Path) -> Mapping[str, str]:
 
 
 def _there(text: str) -> bool:
-    return Path(text or ".").expanduser().exists()
+    try:
+        return Path(text or ".").expanduser().exists()
+    except (OSError, RuntimeError, ValueError):  # in a folder that may not be read, of nobody, no path
+        return False
 
 
 def _entry(found: os.DirEntry[str]) -> Entry:

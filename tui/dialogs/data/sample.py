@@ -16,6 +16,7 @@ from textual.widgets import Static
 from tui.widgets.canvas import Canvas
 from tui.widgets.graphics import Graphics, graphics, picture_widgets
 from tui.widgets.samples import whole
+from tui.widgets.titles import plain
 
 if TYPE_CHECKING:
     from engine.data.preview import Sample
@@ -35,7 +36,7 @@ class SampleScreen(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         sample = self._sample
         with Vertical(classes="dialog -whole") as dialog:
-            dialog.border_title = f"#{sample.number} {sample.label}".replace("[", r"\[")
+            dialog.border_title = plain(f"#{sample.number} {sample.label}")
             dialog.border_subtitle = "↑↓ scroll · escape"
             with VerticalScroll():
                 yield Canvas(id="sample-canvas")
