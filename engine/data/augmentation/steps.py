@@ -78,8 +78,9 @@ class OnBytes(SampleBySample):
     def __call__(self, inputs: Tensor, seed: int) -> Tensor:
         from torchvision.transforms.v2.functional import to_dtype
 
-        codes = super().__call__(to_dtype(inputs.cpu(), torch.uint8, scale=True), seed)
-        return to_dtype(codes, inputs.dtype, scale=True).to(inputs.device)
+        codes: Tensor = super().__call__(to_dtype(inputs.cpu(), torch.uint8, scale=True), seed)
+        changed: Tensor = to_dtype(codes, inputs.dtype, scale=True)
+        return changed.to(inputs.device)
 
 
 def check_channels(inputs: Tensor) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -160,9 +161,9 @@ class View:
             if isinstance(pair, BadSample):
                 samples[position] = self._trouble(pair, number)
                 continue
-            raw = collate([pair])
-            seed = draw * 1_000_003 + number
-            batches[position] = tried(lambda raw=raw, seed=seed: finish.batch(*raw, seed))  # type: ignore[misc]
+            inputs, targets = collate([pair])
+            make = partial(finish.batch, inputs, targets, draw * 1_000_003 + number)
+            batches[position] = tried(make)
         mixing = Mixing(steps, self.source.outputs) if self.source.task == "classification" else None
         mixed = tried(lambda: _mixed(list(batches.values()), mixing, draw)) if mixing and batches else None
         for at, (position, batch) in enumerate(batches.items()):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.highlighter import Highlighter
 from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
@@ -76,7 +77,8 @@ class FindFileScreen(ModalScreen[Path | None]):
         with Vertical(classes="dialog -large") as dialog:
             dialog.border_title = "A file or a folder of your own"
             dialog.border_subtitle = "↑↓ · tab completes · enter uses it · ctrl+t hidden · escape"
-            yield Input(self._start, placeholder=f"in {_short(Path.cwd())}", id="path", compact=True)
+            where = f"in {printable_line(_short(Path.cwd()))}"
+            yield Input(self._start, placeholder=where, highlighter=_Signs(), id="path", compact=True)
             options = OptionList(id="entries", compact=True, markup=False)
             options.can_focus = False  # typing goes on in the path while the cursor moves
             yield options
@@ -176,6 +178,13 @@ class FindFileScreen(ModalScreen[Path | None]):
         line.update(printable(f"✗ {text}" if wrong else text))
 
 
+class _Signs(Highlighter):
+    """Shows what would steer the terminal as signs, one for each character, where names of files are typed."""
+
+    def highlight(self, text: Text) -> None:
+        text.plain = printable_line(text.plain)
+
+
 def listed(text: str, *, hidden: bool) -> Listing:
     """What is in the folder of the path `text`, as far as it begins like its last part; folders first."""
     typed = text[text.rfind("/") + 1 :]
@@ -197,11 +206,12 @@ def listed(text: str, *, hidden: bool) -> Listing:
         return Listing((), f"{why or error.strerror} {_short(folder)}.", wrong=True)
     except (RuntimeError, ValueError) as error:  # nobody is called so, or no path can be
         return Listing((), f"{words(error).rstrip('.')}.", wrong=True)
-    made = sorted((_entry(each) for each in entries), key=lambda each: (not each.folder, each.name.casefold()))
+    entries.sort(key=lambda each: (not _is_folder(each), each.name.casefold()))
+    made = [_entry(each) for each in entries[:_SHOWN]]  # only these are asked for their size: there may be a million
     if not made and typed:
         return Listing((), f"There is nothing in {_short(folder)} that begins with {typed}.", wrong=True)
     said = "" if made else f"{_short(folder)} is empty."
-    return Listing(made[:_SHOWN], said, more=max(0, len(made) - _SHOWN))
+    return Listing(made, said, more=len(entries) - len(made))
 
 
 def functions_of(path: Path) -> Mapping[str, str]:
@@ -226,9 +236,16 @@ def _there(text: str) -> bool:
         return False
 
 
+def _is_folder(found: os.DirEntry[str]) -> bool:
+    try:
+        return found.is_dir()
+    except OSError:  # a link to nowhere
+        return False
+
+
 def _entry(found: os.DirEntry[str]) -> Entry:
     try:
-        folder = found.is_dir()
+        folder = _is_folder(found)
         return Entry(found.name + "/" if folder else found.name, 0 if folder else found.stat().st_size)
     except OSError:  # a link to nowhere
         return Entry(found.name)
