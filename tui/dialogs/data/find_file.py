@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import heapq
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -206,8 +207,9 @@ def listed(text: str, *, hidden: bool) -> Listing:
         return Listing((), f"{why or error.strerror} {_short(folder)}.", wrong=True)
     except (RuntimeError, ValueError) as error:  # nobody is called so, or no path can be
         return Listing((), f"{words(error).rstrip('.')}.", wrong=True)
-    entries.sort(key=lambda each: (not _is_folder(each), each.name.casefold()))
-    made = [_entry(each) for each in entries[:_SHOWN]]  # only these are asked for their size: there may be a million
+    # There may be a million: sorting all would hold up the screen, and asking all for their size takes seconds.
+    first = heapq.nsmallest(_SHOWN, entries, key=lambda each: (not _is_folder(each), each.name.casefold()))
+    made = [_entry(each) for each in first]
     if not made and typed:
         return Listing((), f"There is nothing in {_short(folder)} that begins with {typed}.", wrong=True)
     said = "" if made else f"{_short(folder)} is empty."
