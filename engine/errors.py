@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from engine.printable import printable
+
 
 class StudioError(Exception):
     """Something the person can mend.
@@ -13,9 +15,10 @@ class StudioError(Exception):
     """
 
     def __init__(self, where: str, what: str, remedy: str = "") -> None:
-        self.where = where
-        self.what = what.rstrip(".")
-        self.remedy = remedy
+        # All three may quote names of files and cells of tables.
+        self.where = printable(where)
+        self.what = printable(what).rstrip(".")
+        self.remedy = printable(remedy)
         super().__init__(where, what, remedy)
 
     def __str__(self) -> str:

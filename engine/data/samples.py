@@ -12,6 +12,7 @@ from torch import Tensor
 
 from engine.data.fetching.telling import untold
 from engine.data.sources import Source
+from engine.printable import printable, printable_line
 
 Progress = Callable[[str, int, int], None]
 """Told (what, so far, in all or 0), telling.Bytes or numbers of samples; may raise to cancel."""
@@ -149,7 +150,7 @@ class BadSample(Exception):  # noqa: N818 - it says what a sample is, not that w
 
     def __init__(self, place: str, what: str) -> None:
         super().__init__(place, what)
-        self.place, self.what = place, what
+        self.place, self.what = printable_line(place), printable(what)
 
     def __str__(self) -> str:
         return f"{self.place}: {self.what}"

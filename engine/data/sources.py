@@ -19,6 +19,7 @@ from typing import Any, Literal, cast
 from engine.data.vision.table import DIGITS, ROWS, USUAL, Option, Row
 from engine.errors import RecipeError, nearest
 from engine.paths import data_root
+from engine.printable import printable_line
 from engine.recipe import Dataset, TaskName
 
 Origin = Literal["bundled", "made", "download", "yours"]
@@ -59,6 +60,13 @@ class Source:
     choices: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     read: bool = False
     known: bool = True
+
+    def __post_init__(self) -> None:
+        """Names that come from files must not steer the terminal."""
+        safe: dict[str, Any] = {name: printable_line(getattr(self, name)) for name in ("name", "about")}
+        safe |= {name: tuple(map(printable_line, getattr(self, name))) for name in ("classes", "columns")}
+        for name, value in safe.items():
+            object.__setattr__(self, name, value)
 
     @property
     def ready(self) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.code import arguments, block, call, imported, literal
-from engine.data.augmentation.augment import MOVES, STEPS
+from engine.data.augmentation.augment import MOVES, ON_BYTES, STEPS
 from engine.data.prepare import part_sizes
 from engine.data.serving.mixing import MIXES
 from engine.data.sources import Source
@@ -246,7 +246,11 @@ class _Writer:
         make = STEPS.get(part.name)
         if move is not None or (make is not None and make(transform) is not None):
             self.unlike.append(f"data.augment: {part.name} draws alike, but other numbers, and for one image at a time")
-        return [f"images = one_by_one(images, {_transform(part, where)}, {seed})"]
+        made = _transform(part, where)
+        if part.name in ON_BYTES:
+            there, back = (f"v2.ToDtype(torch.{name}, scale=True)" for name in ("uint8", "float32"))
+            made = f"v2.Compose([{there}, {made}, {back}])"
+        return [f"images = one_by_one(images, {made}, {seed})"]
 
     # How it comes
 

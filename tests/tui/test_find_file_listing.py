@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from textual.content import Content
 
 from engine.errors import DataError
 from tui.dialogs.data.find_file import functions_of, listed
+from tui.widgets.titles import plain
 
 
 @pytest.fixture
@@ -62,3 +64,15 @@ def test_what_a_python_file_offers_is_known_without_running_it(tmp_path: Path) -
     file.write_text("def (:\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"mine\.py:1"):
         functions_of(file)
+
+
+@pytest.mark.parametrize("text", ["~nobody-is-called-so/", "/tmp/a\0b/"])
+def test_what_can_be_no_path_is_said_to_be_none(text: str) -> None:
+    found = listed(text, hidden=False)
+    assert found.wrong
+    assert found.what.endswith(".")
+    assert not found.what.endswith("..")
+
+
+def test_a_name_in_a_title_is_no_style_and_does_not_steer_the_terminal() -> None:
+    assert Content.from_markup(plain("Reading [red]x[/] \x1b[31m")).plain == "Reading [red]x[/] ␛[31m"

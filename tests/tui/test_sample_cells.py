@@ -59,6 +59,9 @@ def test_a_table_names_its_columns_and_says_how_many_are_left_out() -> None:
     assert "column 0" in rows[0]
     assert "+3" in rows[0]
     assert all(len(row) <= 60 for row in rows)
+    for width in range(40, 60):
+        head = text(draw_page(samples, (), width, 20, colour=True).rows)[0]
+        assert head.endswith(f"+{40 - head.count('column')}"), f"where {width} columns hardly hold the last"
     assert rows[1].index("0") <= rows[0].index("column 0") + 7
     assert any("column 39" in row for row in text(whole(samples[0], (), 60, 20, colour=True).rows))
 
@@ -98,6 +101,15 @@ def test_a_box_is_a_frame_with_the_name_of_what_is_in_it() -> None:
     assert drawn[8][10] == drawn[8][29] == "│"
     outside = Box(-5, -5, 500, 500, "all")
     assert "all" in text(boxed(picture, [outside], 40, 20, colour=True, enlarge=False))[0]
+
+
+def test_names_in_wide_characters_leave_the_frame_as_wide_as_it_was() -> None:
+    picture = np.zeros((40, 40, 3), np.uint8)
+    boxes = [Box(5, 10, 30, 30, "狗 dog e\u0301"), Box(6, 10, 20, 20, "鹰鹰鹰"), Box(7, 4, 20, 20, "cat")]
+    rows: list[Row] = boxed(picture, boxes, 40, 20, colour=True, enlarge=False)
+    assert "鹰鹰" in text(rows)[5]
+    assert "e\u0301" in text(boxed(picture, boxes[:1], 40, 20, colour=True, enlarge=False))[5]
+    assert {row_width(row) for row in rows} == {40}
 
 
 def test_a_small_picture_is_enlarged_by_whole_pixels() -> None:

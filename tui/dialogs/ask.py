@@ -11,6 +11,8 @@ from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
+from tui.widgets.titles import plain
+
 
 class AskScreen(ModalScreen[str | None]):
     """A question with two or more answers, each `(name, label)`; returns a name, or None for escape."""
@@ -28,7 +30,7 @@ class AskScreen(ModalScreen[str | None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog -small") as dialog:
-            dialog.border_title = self._title
+            dialog.border_title = plain(self._title)
             dialog.border_subtitle = "← → · enter · escape"
             yield Static(self._question, classes="about", markup=False)
             with Horizontal(classes="buttons"):

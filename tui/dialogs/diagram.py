@@ -13,6 +13,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from tui.charts.diagram import diagram
+from tui.widgets.titles import plain
 
 if TYPE_CHECKING:
     from engine.models.rows import LayerRow
@@ -30,7 +31,7 @@ class DiagramScreen(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog -whole") as dialog:
-            dialog.border_title = self._title
+            dialog.border_title = plain(self._title)
             dialog.border_subtitle = "↑↓←→ scroll · escape"
             with ScrollableContainer(id="diagram-scroll"):
                 yield Static(Text("\n".join(diagram(self._rows)), no_wrap=True), id="diagram")

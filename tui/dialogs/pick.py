@@ -15,6 +15,7 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from tui.search import find
+from tui.widgets.titles import plain
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class PickScreen(ModalScreen[str | None]):
     def compose(self) -> ComposeResult:
         told = any(choice.doc for choice in self._choices)
         with Vertical(classes="dialog -large" if told else "dialog -list") as dialog:
-            dialog.border_title = self._title
+            dialog.border_title = plain(self._title)
             dialog.border_subtitle = "type to search · ↑↓ · enter · escape"
             yield Input(self._query, placeholder="search", id="pick-search", compact=True, select_on_focus=False)
             with Horizontal():

@@ -19,6 +19,7 @@ from textual.widgets import DataTable, Static
 from engine.durations import clock
 from engine.errors import StudioError
 from engine.runs.directory import RunDirectory, RunStatus, all_runs
+from tui.widgets.titles import plain
 
 Action = Literal["show", "resume", "branch"]
 
@@ -50,7 +51,7 @@ class RunsScreen(ModalScreen[RunChosen | None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog -large") as dialog:
-            dialog.border_title = f"Runs in {self._root}"
+            dialog.border_title = plain(f"Runs in {self._root}")
             dialog.border_subtitle = "enter curves · R resume · B branch · escape"
             table: DataTable[str | Text] = DataTable(cursor_type="row", id="runs")
             yield table

@@ -12,6 +12,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Label, Static
 
 from presets.own import name_problem, own_path
+from tui.widgets.titles import plain
 
 
 class SaveAsScreen(ModalScreen[str | None]):
@@ -26,7 +27,7 @@ class SaveAsScreen(ModalScreen[str | None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog -small") as dialog:
-            dialog.border_title = self._title
+            dialog.border_title = plain(self._title)
             dialog.border_subtitle = "enter · escape"
             with Horizontal(classes="row"):
                 yield Label("name")

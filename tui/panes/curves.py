@@ -13,6 +13,7 @@ from engine.runs.history import History
 from tui.charts.chart import Chart, Line
 from tui.charts.direct import in_one_piece
 from tui.panes.pane import Pane
+from tui.widgets.titles import plain
 
 # Event kind → mark; of two at one step the later of these is seen.
 _MARKS = {
@@ -95,7 +96,8 @@ class CurvesPane(Pane):
         marks = [(float(event.step), _MARKS[event.kind]) for event in events]
         ends = float(history.progress.steps) or None
         if name != self._titled:  # setting it repaints the whole pane, the same or not
-            self.border_subtitle = self._titled = name
+            self._titled = name
+            self.border_subtitle = plain(name)
         with in_one_piece(self):
             loss = self.query_one("#loss-chart", Chart)
             loss.show(_lines(history, "loss", average, smooth=self.smooth), marks=marks, x_max=ends)

@@ -18,6 +18,7 @@ from tui.panes.pane import Pane
 from tui.panes.setting_texts import FIRST, grouped, label, own_keys, setting_help
 from tui.widgets.field import Field
 from tui.widgets.form import Form
+from tui.widgets.titles import plain
 
 if TYPE_CHECKING:
     from engine.catalog import Entry, Parameter
@@ -66,7 +67,7 @@ class SettingsPane(Pane):
         """
         self._recipe = recipe
         self._values = recipe.values()
-        self.border_subtitle = origin
+        self.border_subtitle = plain(origin)
         parts = {section: getattr(recipe, section) for section in PARTS}
         structure = (
             recipe.task,

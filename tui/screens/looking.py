@@ -90,7 +90,8 @@ class LookingScreen(ModellingScreen):
             sizes = self.checked.sizes if self.checked and self.checked.recipe == recipe else source.sizes
             self.query_one(DataPane).show(source, sizes, None)
         else:
-            self.query_one(DataPane).show(unread(recipe.data, recipe.task), {}, None, "reading…" if self.ready else "")
+            note = "reading…" if self.ready else "torch is being loaded, then this is read"
+            self.query_one(DataPane).show(unread(recipe.data, recipe.task), {}, None, note)
 
     def readable(self, recipe: Recipe) -> bool:
         """Whether its samples can be looked at without a download and without a disturbance."""

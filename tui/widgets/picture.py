@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
+from rich.cells import cell_len
 from rich.color import Color
 from rich.segment import Segment
 from rich.style import Style
@@ -106,10 +107,34 @@ def boxed(
         line |= {(top, left): "┌", (top, right): "┐", (bottom, left): "└", (bottom, right): "┘"}
         room = max(1, right - left - 1) if right - left > 2 else 1
         start = left + (1 if right - left > 2 else 0)
-        line |= {(top, start + at): letter for at, letter in enumerate(box.label[:room])}
+        line |= {(top, start + at): letter for at, letter in enumerate(_in_cells(box.label, room))}
         for (y, x), character in line.items():
-            drawn[y][x] = Segment(character, style)
+            _cover(drawn[y], x, Segment(character, style))
     return drawn
+
+
+def _cover(row: Row, at: int, segment: Segment) -> None:
+    """Put it into a cell; of a wide character that had half of its cells there, a line is left in the other."""
+    before = row[at].text
+    if not before:
+        row[at - 1] = Segment("─", segment.style)
+    elif cell_len(before) == 2:
+        row[at + 1] = Segment("─", segment.style)
+    row[at] = segment
+
+
+def _in_cells(text: str, columns: int) -> list[str]:
+    """What stands in each of so many cells: a wide character takes one and leaves the next empty."""
+    found: list[str] = []
+    for letter in text:
+        width = cell_len(letter)
+        if len(found) + width > columns:
+            break
+        if width:
+            found += [letter, ""][:width]
+        elif found:  # an accent, or what joins an emoji
+            found[-width - 1] += letter
+    return found
 
 
 def sign(number: int) -> str:

@@ -229,7 +229,7 @@ def _table(samples: Sequence[Sample], columns: Sequence[str], width: int, select
     label_width = min(max(len(label), *map(cell_len, labels)), max(8, width // 3))
     numbered = any(sample.number >= 0 for sample in samples)
     number_width = max(len(f"#{sample.number}") for sample in samples) + 1 if numbered else 0
-    widths = []
+    widths: list[int] = []
     room = width - label_width - number_width - 2
     for at, name in enumerate(names):
         values = [pairs[at][1] for pairs in rows if at < len(pairs)]
@@ -238,6 +238,8 @@ def _table(samples: Sequence[Sample], columns: Sequence[str], width: int, select
             break
         widths.append(wide)
         room -= wide + 1
+    while widths and len(widths) < len(names) and room < len(f" +{len(names)}"):  # it says how many are not shown
+        room += widths.pop() + 1
     head = " " * (number_width + 1) + set_cell_size(label, label_width)
     titles = "".join(" " + _right(name, wide) for name, wide in zip(names, widths, strict=False))
     left = f" +{len(names) - len(widths)}" if len(widths) < len(names) else ""

@@ -11,7 +11,7 @@ from engine.data.augmentation.chosen import Chosen, sharpness
 from engine.data.augmentation.erasing import erasing
 from engine.data.augmentation.moves import Move, Moves
 from engine.data.augmentation.resized_crop import resized_crop
-from engine.data.augmentation.steps import Make, SampleBySample, Step, Transform
+from engine.data.augmentation.steps import Make, OnBytes, SampleBySample, Step, Transform
 from engine.data.serving.mixing import MIXES
 from engine.data.transforms import as_floats, checked, is_random
 from engine.errors import RecipeError
@@ -41,6 +41,8 @@ STEPS: Mapping[str, Make] = {
     "RandomSolarize": Chosen,
 }
 
+ON_BYTES = ("JPEG",)
+"""Transforms that take no floats."""
 _IN_PLACE = ("RandomErasing", "JPEG")  # they leave pixels where they are; the others of their group mix samples
 
 
@@ -105,8 +107,8 @@ class Augment:
         transform = entry.make(part.parameters, where)
         move = MOVES[part.name](transform) if part.name in MOVES else None
         if move is None:
-            make = STEPS.get(part.name)
-            self._steps.append((make(transform) if make else None) or SampleBySample(transform))
+            make, one_by_one = STEPS.get(part.name), OnBytes if part.name in ON_BYTES else SampleBySample
+            self._steps.append((make(transform) if make else None) or one_by_one(transform))
         elif self._steps and isinstance(last := self._steps[-1], Moves) and last.takes(move):
             self._steps[-1] = last.then(move)
         else:

@@ -72,6 +72,17 @@ class SampleBySample:
                 generator.set_state(state)
 
 
+class OnBytes(SampleBySample):
+    """The same for a transform that takes bytes alone, as JPEG does: it is given the floats in 256 steps."""
+
+    def __call__(self, inputs: Tensor, seed: int) -> Tensor:
+        from torchvision.transforms.v2.functional import to_dtype
+
+        codes: Tensor = super().__call__(to_dtype(inputs.cpu(), torch.uint8, scale=True), seed)
+        changed: Tensor = to_dtype(codes, inputs.dtype, scale=True)
+        return changed.to(inputs.device)
+
+
 def check_channels(inputs: Tensor) -> None:
     """Raise TypeError unless `inputs` (B, C, H, W) are grey or coloured."""
     if inputs.shape[1] not in (1, 3):

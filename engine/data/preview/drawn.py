@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from engine.data.sources import Source
+from engine.printable import printable, printable_line
 
 _NUMBERS = 64  # of a row of numbers that has no names
 _TOKENS = 256
@@ -60,6 +61,16 @@ class Sample:
     cells: Mapping[str, str] | None = None
     trouble: str = ""
 
+    def __post_init__(self) -> None:
+        """Whatever stands in a dataset, nothing of it may steer the terminal."""
+        safe: dict[str, Any] = {name: printable_line(getattr(self, name)) for name in ("label", "place")}
+        safe |= {name: printable(getattr(self, name)) for name in ("text", "trouble")}
+        safe["tokens"] = tuple(printable(token) for token in self.tokens)
+        safe["areas"] = tuple((number, printable_line(name)) for number, name in self.areas)
+        safe["cells"] = self.cells and {printable_line(name): printable_line(cell) for name, cell in self.cells.items()}
+        for name, value in safe.items():
+            object.__setattr__(self, name, value)
+
 
 def drawn(
     inputs: Tensor,
@@ -103,6 +114,12 @@ def label_of(target: Tensor, source: Source) -> str:
         return class_name(int(target), source)
     present = [number for number in torch.unique(target).tolist() if number >= 0]
     return ", ".join(class_name(number, source) for number in present[:6])
+
+
+def shares_text(shares: Tensor, source: Source) -> str:
+    """`70% cat, 30% dog` of the share (K,) that each class has in a sample that was mixed of others."""
+    order = shares.argsort(descending=True, stable=True)[:3].tolist()
+    return ", ".join(f"{shares[n]:.0%} {class_name(n, source)}" for n in order if shares[n] >= 0.005)
 
 
 def class_name(number: int, source: Source) -> str:

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from engine.catalog import Entry
-from engine.data.augmentation.augment import Augment
+from engine.data.augmentation.augment import Augment, check_for_masks
 from engine.data.fetching.telling import untold
 from engine.data.preview.drawn import Sample
 from engine.data.preview.view import View, tried
 from engine.data.samples import Progress
 from engine.data.serving.batches import Finish
+from engine.data.serving.mixing import MIXES
 from engine.data.transforms import Standardize, fixed, is_random, transforms
 from engine.errors import RecipeError
 from engine.recipe import Part
@@ -70,7 +71,7 @@ def fitting(view: View, *, aside: bool = False, progress: Progress = untold) -> 
             fits = False
         else:
             fits = (random and aside) or _takes(entry, taken, source.rate, random=random)
-        if fits:
+        if fits and not _refused(entry, view, random=random):
             found.append((entry, random))
     return found
 
@@ -100,6 +101,21 @@ def _values(entry: Entry) -> dict[str, Any] | None:
     """Values for the parameters that it needs; None where one is not known."""
     needed = [parameter.name for parameter in entry.parameters if parameter.required]
     return {name: _TRIED[name] for name in needed} if all(name in _TRIED for name in needed) else None
+
+
+def _refused(entry: Entry, view: View, *, random: bool) -> bool:
+    """Whether a training of such a task would refuse it, whatever it makes of the samples."""
+    if entry.name in MIXES:
+        return view.source.task != "classification"
+    if view.source.task != "segmentation":
+        return False
+    part = Part.model_validate({"name": entry.name, **(_values(entry) or {})})
+    steps = {"augment": (part,), "transforms": ()} if random else {"augment": (), "transforms": (part,)}
+    try:
+        check_for_masks(view.recipe.data.model_copy(update=steps))
+    except RecipeError:
+        return True
+    return False
 
 
 def _takes(entry: Entry, noise: Tensor, rate: int, *, random: bool) -> bool:

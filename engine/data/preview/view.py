@@ -6,7 +6,9 @@ import copy
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,16 +19,19 @@ from engine.data.fetching.telling import untold
 from engine.data.fetching.turns import turn
 from engine.data.load import load
 from engine.data.opened import opened
-from engine.data.preview.drawn import Box, Sample, as_picture, class_name, drawn
+from engine.data.preview.drawn import Box, Sample, as_picture, class_name, drawn, shares_text
 from engine.data.preview.oddness import features, oddness
 from engine.data.samples import BadSample, Listed, Progress, Readable, Samples, as_tensor
-from engine.data.serving.batches import Finish
+from engine.data.serving.batches import Batch, Finish
 from engine.data.serving.fetching import collate
+from engine.data.serving.mixing import Mixing
 from engine.data.sources import HUGGING_FACE
 from engine.data.standardising import fit_transforms
 from engine.data.transforms import Standardize, fixed
 from engine.errors import RecipeError, first_line
 from engine.recipe import Part, Recipe
+
+Found = TypeVar("Found")
 
 SCANNED = 5000
 """Samples that are read, of those that do not lie in memory, where all would have to be."""
@@ -163,22 +168,35 @@ class View:
         return [*self._measured[how], *made[last + 1 :]]
 
     def _seen(self, name: str, positions: Sequence[int], draw: int, progress: Progress) -> list[Sample]:
-        data = self.recipe.data
-        augment = Augment(data.augment) if name == "train" and data.augment else None
+        data, masks = self.recipe.data, self.source.task == "segmentation"
+        steps = data.augment if name == "train" else ()
         transforms = self.prepared(data.transforms, progress)
-        finish = Finish(transforms, augment)
+        finish = Finish(transforms, Augment(steps) if steps else None, masks=masks)
         part, index = self.part(name)
-        samples = []
+        samples: dict[int, Sample] = {}
+        batches: dict[int, Batch] = {}
         for position in positions:  # one by one: of a batch, one that can't be read would spoil the others
             number = int(index[position])
             pair = self._read(part, number)
             if isinstance(pair, BadSample):
-                samples.append(self._trouble(pair, number))
+                samples[position] = self._trouble(pair, number)
                 continue
             inputs, targets = collate([pair])
-            result = tried(lambda raw=inputs, at=number: finish.inputs(raw, draw * 1_000_003 + at))  # type: ignore[misc]
-            samples.append(self._drawn(part, number, result[0], targets[0], transforms))
-        return samples
+            make = partial(finish.batch, inputs, targets, draw * 1_000_003 + number)
+            batches[position] = tried(make)
+        mixing = Mixing(steps, self.source.outputs) if self.source.task == "classification" else None
+        mixed = tried(lambda: _mixed(list(batches.values()), mixing, draw)) if mixing and batches else None
+        for at, (position, batch) in enumerate(batches.items()):
+            number, inputs = int(index[position]), batch.inputs[0] if mixed is None else mixed.inputs[at]
+            sample = self._drawn(part, number, inputs, batch.targets[0], transforms)
+            if mixed is not None:
+                sample = replace(sample, label=shares_text(mixed.targets[at], self.source))
+            if (found := _annotated(part, number)) is not None:
+                boxes = self._with_boxes(part, number, *found)  # its target is no class
+                still = not data.transforms and not steps
+                sample = replace(sample, label=boxes.label, boxes=boxes.boxes if still else ())
+            samples[position] = sample
+        return [samples[position] for position in positions]
 
     def _raw(self, name: str, position: int) -> Sample:
         part, index = self.part(name)
@@ -309,12 +327,18 @@ def _unstandardised(inputs: Tensor, step: Standardize) -> Tensor:
     return inputs * step.std + step.mean
 
 
-def tried(apply: Callable[[], Tensor], where: str = "data.transforms") -> Tensor:
+def tried(apply: Callable[[], Found], where: str = "data.transforms") -> Found:
     """What a transform makes, or a RecipeError: torchvision raises whatever it likes for what does not fit."""
     try:
         return apply()
     except Exception as error:
         raise RecipeError(where, f"do not fit these samples: {first_line(error)}", "Change or remove them.") from error
+
+
+def _mixed(batches: Sequence[Batch], mixing: Mixing, draw: int) -> Batch:
+    """The samples of a page, each mixed with the one before it as those of a batch are."""
+    inputs = torch.cat([batch.inputs for batch in batches])
+    return Batch(*mixing(inputs, torch.cat([batch.targets for batch in batches]).long(), draw))
 
 
 def _annotated(part: Readable, number: int) -> tuple[Tensor, Tensor, Tensor] | None:

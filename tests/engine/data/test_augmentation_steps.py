@@ -130,3 +130,11 @@ def test_a_gpu_is_not_waited_for_and_draws_what_the_cpu_draws(step: Part) -> Non
     if step.name != "GaussianNoise" and step.parameters.get("value") != "random":  # these are drawn on the device
         differ = (results.cpu() - finish.inputs(raw, 1)).abs() > 1e-2
         assert differ.float().mean() < 0.01  # a nearest neighbour may fall to either side of a tie
+
+
+def test_what_takes_bytes_alone_is_given_them_and_floats_come_back() -> None:
+    pictures = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    changed = Augment([Part.model_validate({"name": "JPEG", "quality": 30})])(pictures, 0)
+    assert changed.dtype == torch.float32
+    assert 0.0 < float((changed - pictures).abs().mean()) < 0.3
+    assert float(changed.max()) <= 1.0

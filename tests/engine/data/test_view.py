@@ -226,3 +226,16 @@ def test_transforms_of_sound_fit_sound_and_nothing_else(tmp_path: Path) -> None:
     own = {"Standardize", "LogMelSpectrogram"}
     assert own <= {entry.name for entry, _ in fitting(view(tmp_path, "sound"))}
     assert not own & {entry.name for entry, _ in fitting(view(tmp_path, "pictures"))}
+
+
+def test_samples_that_are_mixed_are_seen_so_with_the_share_of_each_class(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "p")
+    plain, mixed = view(folder), view(folder, augment=[{"name": "MixUp", "alpha": 1.0}])
+    positions = [*plain.order("train", 0, False)[:1], *plain.order("train", 1, False)[:1]]
+    before, after = (look.page("train", positions, seen=True) for look in (plain, mixed))
+    assert [sample.label for sample in before] == ["red", "blue"]
+    for old, new in zip(before, after, strict=True):
+        assert {"blue", "red"} == {word for word in new.label.replace(",", "").split() if "%" not in word}
+        assert not np.array_equal(old.picture, new.picture)  # type: ignore[arg-type]
+    held_out = mixed.page("val", [0], seen=True)[0]
+    assert "%" not in held_out.label

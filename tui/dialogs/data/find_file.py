@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import heapq
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.highlighter import Highlighter
 from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
@@ -18,7 +20,8 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from engine.errors import DataError, StudioError
+from engine.errors import DataError, StudioError, words
+from engine.printable import printable, printable_line
 from tui.widgets.amounts import bytes_text
 
 FUNCTION = ".py:"
@@ -78,7 +81,8 @@ class FindFileScreen(ModalScreen[Path | None]):
         with Vertical(classes="dialog -large") as dialog:
             dialog.border_title = "A file or a folder of your own"
             dialog.border_subtitle = "↑↓ · tab completes · enter uses it · ctrl+t hidden · escape"
-            yield Input(self._start, placeholder=f"in {_short(Path.cwd())}", id="path", compact=True)
+            where = f"in {printable_line(_short(Path.cwd()))}"
+            yield Input(self._start, placeholder=where, highlighter=_Signs(), id="path", compact=True)
             options = OptionList(id="entries", compact=True, markup=False)
             options.can_focus = False  # typing goes on in the path while the cursor moves
             yield options
@@ -162,7 +166,7 @@ class FindFileScreen(ModalScreen[Path | None]):
         if listing.entries:
             options.highlighted = 0
         self._tell(listing.what, wrong=listing.wrong)
-        if not listing.wrong and await asyncio.to_thread(_there, text):
+        if not listing.what and await asyncio.to_thread(_there, text):
             self._tell(await asyncio.to_thread(self._said, Path(text or ".").expanduser()), wrong=False)
 
     def _said(self, path: Path) -> str:
@@ -178,7 +182,14 @@ class FindFileScreen(ModalScreen[Path | None]):
     def _tell(self, text: str, *, wrong: bool) -> None:
         line = self.query_one("#path-line", Static)
         line.set_class(wrong, "-wrong")
-        line.update(f"✗ {text}" if wrong else text)
+        line.update(printable(f"✗ {text}" if wrong else text))
+
+
+class _Signs(Highlighter):
+    """Shows what would steer the terminal as signs, one for each character, where names of files are typed."""
+
+    def highlight(self, text: Text) -> None:
+        text.plain = printable_line(text.plain)
 
 
 def listed(text: str, *, hidden: bool) -> Listing:
@@ -192,8 +203,9 @@ def listed(text: str, *, hidden: bool) -> Listing:
     before = text[: text.rfind("/") + 1]
     if text in ("~", "."):
         typed, before = "", text + "/"
-    folder = Path(before or ".").expanduser()
+    folder = Path(before or ".")
     try:
+        folder = folder.expanduser()
         with os.scandir(folder) as found:
             entries = [
                 each
@@ -204,11 +216,15 @@ def listed(text: str, *, hidden: bool) -> Listing:
     except OSError as error:
         why = {2: "There is no folder", 13: "You may not read", 20: "This is no folder:"}.get(error.errno or 0)
         return Listing((), f"{why or error.strerror} {_short(folder)}.", wrong=True)
-    made = sorted((_entry(each) for each in entries), key=lambda each: (not each.folder, each.name.casefold()))
+    except (RuntimeError, ValueError) as error:  # nobody is called so, or no path can be
+        return Listing((), f"{words(error).rstrip('.')}.", wrong=True)
+    # There may be a million: sorting all would hold up the screen, and asking all for their size takes seconds.
+    first = heapq.nsmallest(_SHOWN, entries, key=lambda each: (not _is_folder(each), each.name.casefold()))
+    made = [_entry(each) for each in first]
     if not made and typed:
         return Listing((), f"There is nothing in {_short(folder)} that begins with {typed}.", wrong=True)
     said = "" if made else f"{_short(folder)} is empty."
-    return Listing(made[:_SHOWN], said, more=max(0, len(made) - _SHOWN))
+    return Listing(made, said, more=len(entries) - len(made))
 
 
 def _functions_listed(text: str) -> Listing:
@@ -240,12 +256,22 @@ def functions_of(path: Path) -> Mapping[str, str]:
 def _there(text: str) -> bool:
     if FUNCTION in text:
         return text.rpartition(":")[2] in {entry.name for entry in _functions_listed(text).entries}
-    return Path(text or ".").expanduser().exists()
+    try:
+        return Path(text or ".").expanduser().exists()
+    except (OSError, RuntimeError, ValueError):  # in a folder that may not be read, of nobody, no path
+        return False
+
+
+def _is_folder(found: os.DirEntry[str]) -> bool:
+    try:
+        return found.is_dir()
+    except OSError:  # a link to nowhere
+        return False
 
 
 def _entry(found: os.DirEntry[str]) -> Entry:
     try:
-        folder = found.is_dir()
+        folder = _is_folder(found)
         return Entry(found.name + "/") if folder else Entry(found.name, found.stat().st_size)
     except OSError:  # a link to nowhere
         return Entry(found.name)
@@ -253,7 +279,7 @@ def _entry(found: os.DirEntry[str]) -> Entry:
 
 def _option(entry: Entry) -> Option:
     size = "" if entry.folder or entry.size is None else f"  {bytes_text(entry.size)}"
-    return Option(Text.assemble((entry.name, "bold" if entry.folder else ""), (size, "dim")))
+    return Option(Text.assemble((printable_line(entry.name), "bold" if entry.folder else ""), (size, "dim")))
 
 
 def _short(path: Path) -> str:

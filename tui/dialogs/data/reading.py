@@ -15,6 +15,7 @@ from textual.widgets import Static
 from engine.data.sources import Source
 from engine.errors import StudioError
 from tui.looking import Errand
+from tui.widgets.titles import plain
 
 _FRAME_S = 0.1
 
@@ -34,7 +35,7 @@ class ReadingScreen(ModalScreen[Source | StudioError | None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog -small") as dialog:
-            dialog.border_title = f"Reading {self._title}"
+            dialog.border_title = plain(f"Reading {self._title}")
             dialog.border_subtitle = "escape"
             yield Static("…", id="reading-line", markup=False)
 

@@ -17,6 +17,7 @@ from textual.widgets import Static
 from tui.widgets.graphics.canvas import PixelCanvas, Spot
 from tui.widgets.graphics.terminal import graphics
 from tui.widgets.samples import whole
+from tui.widgets.titles import plain
 
 if TYPE_CHECKING:
     from engine.data.preview import Sample
@@ -35,7 +36,7 @@ class SampleScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         sample = self._sample
         with Vertical(classes="dialog -whole") as dialog:
-            dialog.border_title = f"#{sample.number} {sample.label}".replace("[", r"\[")
+            dialog.border_title = plain(f"#{sample.number} {sample.label}")
             dialog.border_subtitle = "↑↓ scroll · escape"
             with VerticalScroll():
                 yield PixelCanvas(id="sample-canvas")

@@ -17,6 +17,7 @@ from engine.data.formats.catalog import guess
 from engine.data.formats.coco import Annotated, open_coco
 from engine.data.opened import opened
 from engine.data.prepare import prepare
+from engine.data.preview import View
 from engine.data.samples import BadSample, Listed, Loaded
 from engine.errors import RecipeError, StudioError
 from engine.recipe import Recipe
@@ -211,3 +212,16 @@ def test_training_a_detection_is_refused_and_its_data_described(tmp_path: Path) 
     assert len(opened(recipe.data, "detection", [])[1]["train"][0]) == 1
     with pytest.raises(RecipeError, match="can't be trained yet"):
         prepare(recipe, torch.device("cpu"), lambda what, done, total: None)
+
+
+def test_as_the_model_sees_them_pictures_still_say_how_many_objects_are_in_them(tmp_path: Path) -> None:
+    for number in range(10):
+        draw(tmp_path / "images" / f"{number}.png", [[2, 2, 10, 10]])
+    boxes = [box(number, number, [2, 2, 10, 10], 90) for number in range(10)]
+    written(tmp_path / "instances.json", [image(number) for number in range(10)], boxes)
+    for augment, kept in (([], 1), ([{"name": "RandomHorizontalFlip"}], 0)):
+        data = {"path": str(tmp_path), "augment": augment}
+        view = View(Recipe.from_values({"task": "detection", "data": data}))
+        sample = view.page("train", [0], seen=True)[0]
+        assert sample.label == view.page("train", [0])[0].label == "1 object"  # not the name of class 1
+        assert len(sample.boxes) == kept, "where a transform may have moved pixels, boxes would lie wrong"

@@ -17,6 +17,7 @@ from engine.data.formats.catalog import format_entry, guess
 from engine.data.formats.masks import open_masks
 from engine.data.pictures.decoding import turned
 from engine.data.prepare import prepare
+from engine.data.preview import View, fitting
 from engine.data.samples import IGNORED, BadSample, Listed, Loaded
 from engine.errors import RecipeError, StudioError
 from engine.export.python import python_file
@@ -347,3 +348,30 @@ def test_a_loss_that_does_not_count_pixels_is_refused(tmp_path: Path) -> None:
         assert what in str(problems[0])
     ending = recipe(tmp_path, layers=(*CONVOLUTIONS, {"name": "LogSoftmax", "dim": 1}))
     assert not check(ending.override({"loss.name": "NLLLoss"})).problems
+
+
+def test_what_a_training_would_refuse_for_masks_is_not_offered(tmp_path: Path) -> None:
+    for folder, mode in (("images", "RGB"), ("masks", "L")):
+        (tmp_path / folder).mkdir()
+        for number in range(10):
+            Image.new(mode, (8, 8), 0 if number % 2 else 1).save(tmp_path / folder / f"{number}.png")
+    recipe = Recipe.from_values({"task": "segmentation", "data": {"path": str(tmp_path), "format": "masks"}})
+    names = {entry.name for entry, _ in fitting(View(recipe))}
+    assert {"RandomHorizontalFlip", "ColorJitter", "Normalize"} <= names
+    assert not {"RandomRotation", "Resize", "CenterCrop", "MixUp", "CutMix"} & names
+
+
+def test_a_mask_is_seen_turned_with_its_picture(tmp_path: Path) -> None:
+    for folder, mode in (("images", "RGB"), ("masks", "L")):
+        (tmp_path / folder).mkdir()
+        half = np.zeros((8, 8, *([3] if mode == "RGB" else [])), np.uint8)
+        half[:, :3] = 200 if mode == "RGB" else 1
+        for number in range(10):
+            Image.fromarray(half).save(tmp_path / folder / f"{number}.png")
+    data = {"path": str(tmp_path), "augment": [{"name": "RandomHorizontalFlip", "p": 1.0}]}
+    view = View(Recipe.from_values({"task": "segmentation", "data": data}))
+    plain, seen = (view.page("train", [0], seen=turned)[0] for turned in (False, True))
+    assert plain.mask is not None
+    assert seen.mask is not None
+    assert plain.mask[0].tolist() == [1, 1, 1, 0, 0, 0, 0, 0]
+    assert seen.mask[0].tolist() == [0, 0, 0, 0, 0, 1, 1, 1]
