@@ -139,6 +139,8 @@ def prepare(
     make_room(1 + len(data.mix))
     found = open_dataset(data, recipe.task, progress, kept)
     source, parts, notes = found.source, found.parts, [*found.notes]
+    if data.path:
+        notes.insert(0, source.about)  # what was found out of the files: columns, missing cells, classes of one sample
     _check_task(recipe, source)
     _check_classes(recipe, source)
     finish, facts = _fit(source, parts["train"], recipe, progress)
@@ -151,8 +153,11 @@ def prepare(
         )
     counts = _class_counts(recipe, pieces, facts.outputs)
     facts = replace(facts, class_counts=counts)
-    if recipe.loss.class_weights == "balanced" and counts is not None and 0 in counts:
-        notes.append(f"{counts.count(0)} of {len(counts)} classes have no training sample: they weigh 1 in the loss.")
+    if counts is not None and 0 in counts:
+        weigh = ": they weigh 1 in the loss" if recipe.loss.class_weights == "balanced" else ""
+        notes.append(
+            f"{counts.count(0)} of {len(counts)} classes have no training sample{weigh}{_named(source, counts)}."
+        )
     if recipe.loss.class_weights == data.sampler == "balanced":
         notes.append("data.sampler and loss.class_weights are both balanced: rare classes count for more than others.")
     skipped = Skipped(say) if data.on_bad_sample == "skip" else None
@@ -215,6 +220,13 @@ def _fit(
     finish = Finish(transforms, None, recipe.task == "regression", mean, std, masks=recipe.task == "segmentation")
     given = source.outputs, source.classes, mean, std, None, source.vocabulary, source.cardinalities
     return finish, Facts(shape, *given)
+
+
+def _named(source: Source, counts: Sequence[int]) -> str:
+    names = [
+        source.classes[number] for number, count in enumerate(counts) if not count and number < len(source.classes)
+    ]
+    return f" ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})" if names else ""
 
 
 def _class_counts(recipe: Recipe, pieces: Sequence[Piece], classes: int) -> tuple[int, ...] | None:

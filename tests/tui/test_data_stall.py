@@ -86,12 +86,20 @@ async def test_opening_slow_data_never_holds_the_studio_up(tmp_path: Path) -> No
         assert stalls.waiting > _SLOW_S
 
 
-async def test_reading_ends_when_the_recipe_goes_on_to_other_data(tmp_path: Path) -> None:
+async def test_reading_ends_by_escape_and_when_the_recipe_goes_on_to_other_data(tmp_path: Path) -> None:
     endless = recipe_of(pictures(tmp_path / "p"), options={"slow": 0.02, "steps": 100_000})
     async with studio(tmp_path / "runs") as opened:
         screen = opened.screen
         screen.edit(lambda: screen.draft.replace(endless))
-        await opened.until(lambda: screen._errand is not None and screen._errand.busy, "the reading")
+        await opened.until(lambda: "escape ends it" in opened.text("#data-body"), "the reading")
+        errand = screen._errand
+        await opened.press("escape")
+        assert errand is not None
+        await opened.until(lambda: not errand.busy, "the end of the reading", seconds=5)
+        assert "You ended the reading: R reads it" in opened.text("#data-body")
+        assert screen.draft.recipe == endless
+        await opened.press("R")
+        await opened.until(lambda: screen.reads, "the reading anew")
         errand = screen._errand
         assert errand is not None
         screen.action_undo()

@@ -91,9 +91,12 @@ class DataPane(Pane):
             return
         if preview is not self._preview:
             self._first, self._turned = None, ()
+        # Not at each word of how far a reading is: the footer would be made anew, and the whole screen laid out.
+        other = source is not self._source or preview is not self._preview or bool(note) != bool(self._note)
         self._source, self._sizes, self._preview, self._note = shown
         self._draw()
-        self.refresh_bindings()
+        if other:
+            self.refresh_bindings()
 
     def note(self, text: str) -> None:
         """Say what is going on with the dataset that is shown."""

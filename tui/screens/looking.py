@@ -26,6 +26,7 @@ Found = TypeVar("Found")
 
 _LOOK_S = 0.05
 _TELL_S = 0.2
+_ENDS = " · escape ends it"
 
 
 class LookingScreen(ModellingScreen):
@@ -66,14 +67,29 @@ class LookingScreen(ModellingScreen):
         reading.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be left to ask
         while not (await asyncio.wait({reading}, timeout=_TELL_S))[0]:
             if errand.text and not errand.cancelled:
-                self.query_one(DataPane).note(errand.text)
+                self.query_one(DataPane).note(errand.text + _ENDS)
         return reading.result()
+
+    @property
+    def reads(self) -> bool:
+        """Whether the recipe's data are being read."""
+        return self._errand is not None and self._errand.busy and not self._errand.cancelled
+
+    def stop_reading(self) -> None:
+        """End the reading of the recipe's data, a download too; what has come of it stays for the next time."""
+        if self._errand is None:
+            return
+        self._errand.cancel()
+        self._errand = self._read_for = None
+        source = glimpse(self.draft.recipe.data.name)
+        again = "R reads it" if source is None or source.ready else "d goes on with it"
+        self.query_one(DataPane).note(f"You ended the reading: {again}, and so does a training.")
 
     def show_download(self, text: str) -> None:
         """Show how far the reading of the dataset on the desk is, or of a trial's."""
-        said = (self._errand.text if self._errand else "") or text
-        if said:
-            self.query_one(DataPane).note(said)
+        own = self._errand.text if self._errand is not None and self.reads else ""
+        if own or text:
+            self.query_one(DataPane).note(own + _ENDS if own else text)
 
     def show_data(self) -> None:
         """What is known of the recipe's dataset."""

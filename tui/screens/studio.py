@@ -88,7 +88,7 @@ class StudioScreen(ExportingScreen):
             for number, name in enumerate(PANES, 1)
         ),
         Binding("slash", "filter", "Filter", tooltip="Find a preset", id="studio.filter", show=False),
-        Binding("escape", "leave", "Back", tooltip="Close the help, or show all panes", id="studio.back"),
+        Binding("escape", "leave", "Back", tooltip="Close the help, end a reading, show all panes", id="studio.back"),
     ]
 
     def __init__(
@@ -178,7 +178,7 @@ class StudioScreen(ExportingScreen):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Keys that do nothing now are not shown."""
         if action == "leave":
-            return self.maximized is not None or bool(self.query("HelpPanel"))
+            return self.maximized is not None or self.reads or bool(self.query("HelpPanel"))
         return super().check_action(action, parameters)
 
     def run_started(self) -> None:
@@ -304,9 +304,11 @@ class StudioScreen(ExportingScreen):
         self.query_one(PresetsPane).action_filter()
 
     def action_leave(self) -> None:
-        """Close the help, or show all panes again."""
+        """Close the help, end the reading of data, or show all panes again."""
         if self.query("HelpPanel"):
             self.app.action_hide_help_panel()
+        elif self.reads:
+            self.stop_reading()
         elif self.maximized:
             self.minimize()
 

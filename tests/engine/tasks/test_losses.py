@@ -270,7 +270,19 @@ class TestBalanced:
         counts = ready(recipe).facts.class_counts
         assert counts is not None
         assert f"{counts.count(0)} of 10 classes have no training sample" in ready(recipe).notes[0]
-        assert ready(recipe.override({"loss.class_weights": "none"})).notes == ()
+        unweighted = ready(recipe.override({"loss.class_weights": "none"})).notes[0]
+        assert "have no training sample (" in unweighted
+        assert "weigh" not in unweighted
+        every = recipe.override({"data.split": {"train": 0.5, "val": 0.0, "test": 0.0}})
+        assert ready(every).notes == ()
+
+    def test_what_was_found_out_of_a_persons_file_is_noted(self, tmp_path: Path) -> None:
+        rows = [f"{i},{i % 7 or ''},{'ab'[i % 2]}" for i in range(40)]
+        (tmp_path / "t.csv").write_text("\n".join(["x,w,target", *rows, "1,1,rare"]))
+        values = {"data": {"path": str(tmp_path / "t.csv"), "split": {"train": 1.0, "val": 0.0, "test": 0.0}}}
+        said = ready(Recipe.from_values(values)).notes[0]
+        assert "6 cells are missing" in said
+        assert "class 'rare' has one sample" in said
 
     @pytest.mark.parametrize(
         ("recipe", "said"),
