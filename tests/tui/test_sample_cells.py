@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.segment import Segment
 
 from engine.data.preview import Box, Sample
 from tui.widgets.graphics import terminal
@@ -42,6 +43,17 @@ def test_a_tile_has_its_label_its_number_and_the_end_of_its_path() -> None:
     assert "▸kind 1" in rows[0], "what is marked is seen without colour"
     assert "#2 …" in rows[1]
     assert "file-2.png" in rows[1]
+
+
+def test_names_that_differ_at_their_end_are_told_apart_in_the_smallest_tiles() -> None:
+    blank = np.zeros((8, 8), np.uint8)
+    samples = [
+        Sample(name, 0, "", picture=blank) for name in ("class_017", "class_018", "類別の名前一", "類別の名前二")
+    ]
+    page = draw_page(samples, (), 44, 8, colour=True, captions=1)
+    names = text(page.rows)[0].split()
+    assert len(set(names)) == len(samples)
+    assert all(row_width([Segment(name)]) <= place[2] for name, place in zip(names, page.places, strict=True))
 
 
 def test_a_sample_that_can_not_be_read_stands_among_the_others() -> None:

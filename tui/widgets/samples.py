@@ -157,7 +157,7 @@ def _tile(sample: Sample, width: int, height: int) -> tuple[int, int]:
 def _caption(sample: Sample, columns: int, lines: int, *, chosen: bool) -> list[Row]:
     style = _CHOSEN if chosen else _WRONG if sample.trouble else _BOLD if lines > 1 else _DIM
     mark = "▸" if chosen else ""
-    rows = [[Segment(_cut(f"{mark}{sample.label}", columns), style)]]
+    rows = [[Segment(_both_ends(f"{mark}{sample.label}", columns), style)]]
     if lines > 1:
         number = f"#{sample.number}"
         where = _tail(sample.place, columns - len(number) - 1)
@@ -299,6 +299,16 @@ def _wrapped(text: str, width: int, style: Style | None = None) -> list[Row]:
                 line = f"{line} {word}" if line else word
         rows.append([Segment(line, style)])
     return rows
+
+
+def _both_ends(text: str, width: int) -> str:
+    """So that class_017 is told from class_018."""
+    if cell_len(text) <= width or width < 6:
+        return _cut(text, width)
+    end = text[-(width // 2 - 1) :]
+    while cell_len(end) > width // 2 - 1:
+        end = end[1:]
+    return f"{_cut(text, width - cell_len(end) - 1)}…{end}"
 
 
 def _cut(text: str, width: int) -> str:
