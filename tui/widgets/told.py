@@ -36,6 +36,9 @@ class Told(Static):
         """As any widget's; but what `tell` shows is rendered anew without waiting for the whole screen."""
         if not self._telling:
             return super().refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
+        self._layout_cache.clear()  # the visual that was rendered last is in it
+        owed = set(self._repaint_regions)  # what was asked for before, and Textual has not painted yet
         self._set_dirty()
         self._repaint_regions.clear()
+        self._repaint_regions.update(owed)
         return self

@@ -66,7 +66,7 @@ class Effect(Canvas):
         try:
             while not (await asyncio.wait({trying}, timeout=_TELL_S))[0]:
                 if errand.text:
-                    self.put([[Segment(f"{errand.text} training samples", _DIM)]])
+                    await self.put([[Segment(f"{errand.text} training samples", _DIM)]])
             pairs = trying.result()
         except CalledOff:
             return
@@ -75,7 +75,7 @@ class Effect(Canvas):
             return
         self.pairs = pairs
         columns, colour = view.source.columns, not self.app.no_color
-        self.put(await asyncio.to_thread(_rows, pairs, columns, width, height, colour))
+        await self.put(await asyncio.to_thread(_rows, pairs, columns, width, height, colour))
         self.post_message(self.Told(""))
 
 

@@ -66,7 +66,7 @@ class PixelCanvas(Canvas):
         if not self._kind or not _same(drawn, self._drawn):
             self._forget()
         self._lay(rows, self._pictures, self._drawn[0])
-        self.put(rows)
+        await self.put(rows)
         if cell is None or self._pictures:
             return
         pictures = []
@@ -81,7 +81,7 @@ class PixelCanvas(Canvas):
     def render_line(self, y: int) -> Strip:
         """One row of cells."""
         if any(y in band for band in self._shown):
-            return self._fine[y].adjust_cell_length(self.size.width).apply_style(self.rich_style)
+            return self._look().on(self._fine[y])
         return super().render_line(y)
 
     def render_lines(self, crop: Region) -> list[Strip]:
@@ -90,7 +90,6 @@ class PixelCanvas(Canvas):
         possible = self._possible()
         if self._shown - possible:
             self._shown &= possible
-            self._styles_cache.clear()  # rows that have been rendered are kept there
         if possible - self._shown:
             self.call_later(self._settle)
         return super().render_lines(crop)
