@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ import pytest
 from studio_driver import studio
 from textual.screen import Screen
 
+import presets
 from engine.runs.history import History, Progress
 from tui.app import StudioApp
 from tui.screens.studio import StudioScreen
+from tui.training import Desk
 from tui.widgets.keys import Keys
 
 
@@ -123,3 +126,23 @@ async def test_at_80_columns_the_state_and_both_legends_have_room(tmp_path: Path
             (header,) = (line for line in page.splitlines() if f"{title}  ━" in line)
             assert "val 0.5512" in header.partition(title)[2].partition("━")[2].partition("━")[0]
         assert page.count("━ mean 0.6442") == 2
+
+
+async def test_that_a_training_waits_for_torch_is_said_until_it_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded, load = threading.Event(), Desk.load
+
+    def late(desk: Desk) -> None:
+        loaded.wait(30)
+        load(desk)
+
+    monkeypatch.setattr(Desk, "load", late)
+    recipe = presets.load("line-fit").recipe.override({"training.epochs": 1})
+    async with studio(tmp_path, recipe=recipe, loaded=False) as opened:
+        await opened.press("t")
+        await opened.until(lambda: len(opened.app._notifications), "that it waits")
+        loaded.set()
+        await opened.until(lambda: opened.app.desk.history is not None, "the training")
+        await opened.until(lambda: not len(opened.app._notifications), "a clear view of its steps", seconds=2)
+        await opened.until_state("done")
