@@ -107,12 +107,14 @@ class Field(Horizontal):
         return self._text.strip() if self._is_text and not isinstance(typed, (str, type(None))) else typed
 
     def put(self, value: Any) -> None:
-        """Show another value, unless it is what the person is typing right now."""
+        """Show another value, unless the person is typing right now."""
         text, field = _text_of(value), next(iter(self.query(Input)), None)
-        if field is not None and field.has_focus and not self._text.strip():
-            self._later = text  # the default would stand before what is typed next
+        if field is not None and field.has_focus:
+            # What is shown may be a key behind: keys that come together, as over a slow line, would be lost. And a
+            # default would stand before what is typed next.
+            self._later = text
             return
-        if parse_value(self._text) != parse_value(text) or (self.error and not (field and field.has_focus)):
+        if parse_value(self._text) != parse_value(text) or self.error:
             self._text = text
             if field is not None:
                 with self.prevent(Input.Changed):
