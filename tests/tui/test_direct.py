@@ -173,6 +173,10 @@ async def test_told_text_goes_straight_to_the_terminal_unless_something_lies_ove
         assert [strip.text.strip() for strip in text.render_lines(Region(0, 0, 7, 3))] == ["one", "2", "three"]
         text.tell("one\n2\nthree")
         assert len(attempts) == 1  # nothing differs
+        for number in "34":
+            text.tell(f"one\n{number}\nthree")
+        assert len(attempts) == 3, "what was told a second time is not seen"
+        text.tell("one\n2\nthree")
         if covered:
             await app.pop_screen()
             await pilot.pause()

@@ -37,5 +37,6 @@ class Told(Static):
         if not self._telling:
             return super().refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
         self._set_dirty()
+        self._layout_cache.clear()  # Textual keeps what was rendered there until a refresh: the text of before
         self._repaint_regions.clear()
         return self
