@@ -122,8 +122,8 @@ class Field(Horizontal):
             self._judge(None)
 
     def begin(self) -> None:
-        """Go to this field."""
-        (self if self._calm else self.query_one(Input)).focus()
+        """Go to this field, at once: what is typed next may be there already."""
+        self.screen.set_focus(self if self._calm else self.query_one(Input))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """One edits a row and leaves an input; in a dialog enter and escape are the dialog's."""
@@ -135,7 +135,7 @@ class Field(Horizontal):
         """Type into the field."""
         if not self.query(Input):
             await self.mount_all(self._parts())
-        self.query_one(Input).focus()
+        self.screen.set_focus(self.query_one(Input))
 
     def action_leave(self) -> None:
         """Back to the row."""
