@@ -159,10 +159,11 @@ def data(
     as_json: Json = False,
 ) -> None:
     """Look at data: format, sizes, classes, bad samples."""
+    from engine.recipe import parse_override
     from tui.commands import data as looking
 
-    chosen = looking.recipe_of(what, task, _find_recipe)
-    raise typer.Exit(looking.show(_changed(chosen, changes), what, download=download, as_json=as_json))
+    chosen = looking.recipe_of(what, task, dict(map(parse_override, changes or ())), _find_recipe)
+    raise typer.Exit(looking.show(chosen, what, download=download, as_json=as_json))
 
 
 @app.command("find-lr")

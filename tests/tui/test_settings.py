@@ -11,6 +11,7 @@ from textual.events import Key
 from textual.widgets import Button, Input
 
 from presets import load
+from tui.dialogs.edit_part import EditPartScreen
 from tui.draft import Draft
 from tui.panes.setting_texts import HELP, grouped, own_keys, setting_help
 from tui.widgets.field import Field
@@ -105,6 +106,28 @@ async def test_a_cleared_field_waits_for_what_is_typed_and_shows_the_default_whe
         await opened.press("backspace", "enter")
         assert opened.screen.draft.recipe.training.epochs == 10
         assert field.value == 10
+
+
+async def test_what_is_typed_is_not_replaced_by_what_stood_there_a_key_before(tmp_path: Path) -> None:
+    async with studio(tmp_path) as opened:
+        field = next(f for f in opened.screen.query(Field) if f.key == "training.epochs")
+        field.begin()
+        await opened.press("enter", "4", "5")
+        field.put(304)  # a form shown late, as over a slow line that brings several keys in one piece
+        await opened.press("6", "enter")
+        assert opened.screen.draft.recipe.training.epochs == field.value == 30456
+
+
+async def test_a_dialog_left_twice_leaves_the_studio_on_the_screen(tmp_path: Path) -> None:
+    async with studio(tmp_path) as opened:
+        await opened.press("2", "enter")
+        assert isinstance(opened.app.screen, EditPartScreen)
+        for _ in range(3):
+            opened.app.post_message(Key("enter", None))
+        await opened.until(lambda: not isinstance(opened.app.screen, EditPartScreen), "the dialog's end")
+        await opened.press("2")
+        assert opened.app.screen is opened.screen
+        assert opened.screen.focused is not None
 
 
 async def test_the_filter_leaves_what_has_the_word_under_its_heading_and_escape_brings_all_back(tmp_path: Path) -> None:

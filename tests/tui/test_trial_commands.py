@@ -246,3 +246,11 @@ def test_ctrl_c_ends_each_of_them_at_once_or_after_the_step(tmp_path: Path) -> N
         _, said = process.communicate(timeout=20)
         assert (process.returncode, said) == (130, "")
     assert not list(temporary.glob("torch-tui-trial-*")), "a trial was left behind"
+
+
+def test_options_that_the_files_need_to_be_read_at_all_are_heard(tmp_path: Path, run: Run) -> None:
+    file = tmp_path / "said.jsonl"
+    file.write_text("".join(f'{{"body": "{i % 2} a b", "topic": "t{i % 2}", "n": {i}}}\n' for i in range(30)), "utf-8")
+    named = ("--set", "data.options.text=body", "--set", "data.options.label=topic")
+    assert "2: t0, t1" in run("data", str(file), *named).out
+    assert "Set label" in run("data", str(file), *named[:2]).err

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from engine.data.fetching.telling import reading_text
 from engine.data.sources import find, glimpse, sources
 from engine.errors import RecipeError, StudioError, nearest
-from engine.recipe import Data, Recipe, TaskName
+from engine.recipe import Recipe, TaskName
 from tui.commands.complaints import complain
 from tui.commands.json_report import to_json
 from tui.commands.rows import Row, bold, colourful, print_rows, width
@@ -27,8 +27,20 @@ _SECONDS = 5.0
 _LINE = 60
 
 
-def recipe_of(what: str, task: str | None, find_recipe: Callable[[str], tuple[str, Recipe]]) -> Recipe:
-    """A recipe whose data is `what`: files, a dataset of the catalog, or those of a recipe. Raises StudioError."""
+def recipe_of(
+    what: str, task: str | None, changes: Mapping[str, Any], find_recipe: Callable[[str], tuple[str, Recipe]]
+) -> Recipe:
+    """A recipe whose data is `what`: files, a dataset of the catalog, or those of a recipe, with changed dotted keys.
+
+    Raises StudioError.
+    """
+    made = _made(what, task, changes, find_recipe)
+    return made.override(changes, "--set") if changes else made
+
+
+def _made(
+    what: str, task: str | None, changes: Mapping[str, Any], find_recipe: Callable[[str], tuple[str, Recipe]]
+) -> Recipe:
     known: Sequence[str] = get_args(TaskName)
     if task is not None and task not in known:
         raise RecipeError(
@@ -38,7 +50,8 @@ def recipe_of(what: str, task: str | None, find_recipe: Callable[[str], tuple[st
         return Recipe.from_values({"task": find(what).task, "data": {"name": what}}, what)
     file, _, function = what.rpartition(":")
     if what.endswith(".py") or file.endswith(".py"):
-        return _own_function(Path(file if function and file else what).expanduser(), function if file else "", task)
+        path, function = Path(file if function and file else what).expanduser(), function if file else ""
+        return _own_function(path, function, task, changes)
     path = Path(what).expanduser()
     if path.suffix == ".toml" or not path.exists():
         try:
@@ -49,7 +62,7 @@ def recipe_of(what: str, task: str | None, find_recipe: Callable[[str], tuple[st
             remedy = nearest(what, sources()) or "Give the path of a file or folder."
             raise RecipeError(what, "is no file, no dataset and no preset", remedy) from error
     values = {"path": str(path), "split": {"how": "random"}}
-    return Recipe.from_values({"task": task or _task_of(Data(path=str(path))), "data": values}, what)
+    return Recipe.from_values({"task": task or _task_of({"path": str(path)}, changes), "data": values}, what)
 
 
 def show(recipe: Recipe, where: str, *, download: bool, as_json: bool) -> int:
@@ -108,7 +121,7 @@ def examined_values(examined: Examination) -> dict[str, object]:
     }
 
 
-def _own_function(path: Path, function: str, task: str | None) -> Recipe:
+def _own_function(path: Path, function: str, task: str | None, changes: Mapping[str, Any]) -> Recipe:
     """A recipe on what a function of a Python file makes, the only one if none is named. Raises StudioError."""
     from tui.dialogs.data.find_file import functions_of  # Textual's widgets are not among what it reads
 
@@ -119,13 +132,15 @@ def _own_function(path: Path, function: str, task: str | None) -> Recipe:
             raise RecipeError(str(path), f"has {len(found)} functions and classes that may make a dataset", remedy)
         function = found[0]
     data = {"python": f"{path.resolve()}:{function}"}
-    return Recipe.from_values({"task": task or _task_of(Data.model_validate(data)), "data": data}, path.name)
+    return Recipe.from_values({"task": task or _task_of(data, changes), "data": data}, path.name)
 
 
-def _task_of(data: Data) -> TaskName:
+def _task_of(where: Mapping[str, str], changes: Mapping[str, Any]) -> TaskName:
     """The first task as which the data can be read. Raises StudioError, with what the first said, if there is none."""
     from engine.data.load import load  # torch takes 1.7 s to import
 
+    # Some files can only be read with the options that were given.
+    data = Recipe.from_values({"task": "classification", "data": where}, "--set").override(changes, "--set").data
     known: Sequence[TaskName] = get_args(TaskName)
     first: StudioError | None = None
     for task in known:

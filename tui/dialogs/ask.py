@@ -8,13 +8,13 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
+from tui.dialogs.dialog import Dialog
 from tui.widgets.titles import plain
 
 
-class AskScreen(ModalScreen[str | None]):
+class AskScreen(Dialog[str | None]):
     """A question with two or more answers, each `(name, label)`; returns a name, or None for escape."""
 
     CSS_PATH = "dialogs.tcss"

@@ -9,17 +9,17 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import ScrollableContainer, Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from tui.charts.diagram import diagram
+from tui.dialogs.dialog import Dialog
 from tui.widgets.titles import plain
 
 if TYPE_CHECKING:
     from engine.models.rows import LayerRow
 
 
-class DiagramScreen(ModalScreen[None]):
+class DiagramScreen(Dialog[None]):
     """Shows a traced model; the arrows scroll."""
 
     CSS_PATH = "dialogs.tcss"

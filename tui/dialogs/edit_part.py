@@ -10,10 +10,10 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
-from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Button, Input, Static
 
+from tui.dialogs.dialog import Dialog
 from tui.panes.settings import parameter_help
 from tui.widgets.field import Field
 from tui.widgets.form import Form
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from engine.catalog import Entry, Parameter
 
 
-class EditPartScreen(ModalScreen[dict[str, Any] | None]):
+class EditPartScreen(Dialog[dict[str, Any] | None]):
     """Returns the parameters as the person left them, or None when they leave with escape.
 
     `check` stands in for the parameters' own types where more is known of what fits. Raises StudioError.

@@ -9,11 +9,11 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
 from textual.reactive import var
-from textual.screen import ModalScreen
 from textual.widgets import DataTable, Static
 
 from engine.insight.facts import Checkup, LayerHealth, Times
 from engine.runs.history import LIVE, History
+from tui.dialogs.dialog import Dialog
 from tui.training import Desk
 from tui.widgets.histogram import spread_text
 
@@ -25,7 +25,7 @@ _LEAST, _TRACK = -6, 13  # the bar goes from 1e-6 to 1, two cells a power of ten
 _TINY, _LARGE = 1e-5, 1e-2  # 1e-3 is usual
 
 
-class HealthScreen(ModalScreen[None]):
+class HealthScreen(Dialog[None]):
     """Shows the run on the desk, live or not, and asks for news twice a second.
 
     Below the table is how the layer at the cursor is spread; where the screen is low, in the place of the times.

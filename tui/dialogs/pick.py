@@ -10,10 +10,10 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical, VerticalScroll
-from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
+from tui.dialogs.dialog import Dialog
 from tui.search import find
 from tui.widgets.titles import plain
 
@@ -28,7 +28,7 @@ class Choice:
     doc: str = ""
 
 
-class PickScreen(ModalScreen[str | None]):
+class PickScreen(Dialog[str | None]):
     """Returns the chosen name, or None when the person leaves with escape.
 
     `typed` makes a choice, which stands before those that are found, of what is typed into the search, or None.

@@ -13,12 +13,12 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import DataTable, Static
 
 from engine.durations import clock
 from engine.errors import StudioError
 from engine.runs.directory import RunDirectory, RunStatus, all_runs
+from tui.dialogs.dialog import Dialog
 from tui.widgets.titles import plain
 
 Action = Literal["show", "resume", "branch"]
@@ -32,7 +32,7 @@ class RunChosen:
     action: Action
 
 
-class RunsScreen(ModalScreen[RunChosen | None]):
+class RunsScreen(Dialog[RunChosen | None]):
     """A table of runs, the newest first. Enter shows one's curves, `R` resumes it, `B` branches from it."""
 
     CSS_PATH = "dialogs.tcss"

@@ -8,14 +8,14 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Label, Static
 
 from presets.own import name_problem, own_path
+from tui.dialogs.dialog import Dialog
 from tui.widgets.titles import plain
 
 
-class SaveAsScreen(ModalScreen[str | None]):
+class SaveAsScreen(Dialog[str | None]):
     """Returns a name that a preset can have, or None. Whether to overwrite one is for the caller to ask."""
 
     CSS_PATH = "dialogs.tcss"

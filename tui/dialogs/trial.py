@@ -10,18 +10,18 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
 from engine.errors import StudioError
 from engine.recipe import Recipe
 from engine.training.control import Control, Stopped
+from tui.dialogs.dialog import Dialog
 from tui.training import Desk
 
 _FRAME_S = 0.1
 
 
-class TrialScreen(ModalScreen[Mapping[str, Any] | None]):
+class TrialScreen(Dialog[Mapping[str, Any] | None]):
     """Returns the dotted settings that the person wants to use, or None. Escape ends the steps.
 
     A finder says what is measured (`measure`, in the thread), how it is shown (`body`, `show_news`), what is offered.

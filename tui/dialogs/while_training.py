@@ -8,14 +8,14 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Label, Static
 
 from engine.recipe import format_value
+from tui.dialogs.dialog import Dialog
 from tui.training import Changes
 
 
-class WhileTrainingScreen(ModalScreen[Changes | None]):
+class WhileTrainingScreen(Dialog[Changes | None]):
     """Returns what was changed and nothing else, or None. ↑ and ↓ double and halve; epochs go up and down by one.
 
     A `weight_decay` of None: the run's optimizer has none.

@@ -57,6 +57,7 @@ _TASKS = {
 
 
 _TASK_NAMED = re.compile(r'task = "(\w+)"')  # by the remedy of an error
+_FOR_PROGRAMS = re.compile(r"\n\nRaises.*?(?=\n\n|\Z)", re.DOTALL)  # a paragraph of a docstring
 _USUAL = {"masks": "segmentation", "coco": "detection"}  # what files of a format are there for
 
 
@@ -156,7 +157,8 @@ class DataChoiceScreen(LookingScreen):
         except StudioError:
             guessed = ""  # the person is asked for it
         formats = self.desk.data.formats()
-        choices = [Choice(name, note=entry.summary, doc=f"{name}\n\n{entry.doc}") for name, entry in formats.items()]
+        docs = {name: _FOR_PROGRAMS.sub("", entry.doc) for name, entry in formats.items()}
+        choices = [Choice(name, note=formats[name].summary, doc=f"{name}\n\n{doc}") for name, doc in docs.items()]
         name = await self.app.push_screen_wait(PickScreen(f"{path.name}: which format?", choices, guessed))
         task = None if name is None else await self._ask_task(path.name, _USUAL.get(name, ""))
         if name is not None and task is not None:

@@ -52,7 +52,6 @@ class SteeringScreen(ChoosingScreen):
     def engine_loaded(self) -> None:
         """Start what was asked for before torch was there."""
         if self._train_when_ready:
-            self.app.clear_notifications()  # that it waits for torch would hide the first steps
             self.action_train()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:

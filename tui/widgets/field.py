@@ -107,12 +107,14 @@ class Field(Horizontal):
         return self._text.strip() if self._is_text and not isinstance(typed, (str, type(None))) else typed
 
     def put(self, value: Any) -> None:
-        """Show another value, unless it is what the person is typing right now."""
+        """Show another value, unless the person is typing right now."""
         text, field = _text_of(value), next(iter(self.query(Input)), None)
-        if field is not None and field.has_focus and not self._text.strip():
-            self._later = text  # the default would stand before what is typed next
+        if field is not None and field.has_focus:
+            # What is shown may be a key behind: keys that come together, as over a slow line, would be lost. And a
+            # default would stand before what is typed next.
+            self._later = text
             return
-        if parse_value(self._text) != parse_value(text) or (self.error and not (field and field.has_focus)):
+        if parse_value(self._text) != parse_value(text) or self.error:
             self._text = text
             if field is not None:
                 with self.prevent(Input.Changed):
@@ -120,8 +122,8 @@ class Field(Horizontal):
             self._judge(None)
 
     def begin(self) -> None:
-        """Go to this field."""
-        (self if self._calm else self.query_one(Input)).focus()
+        """Go to this field, at once: what is typed next may be there already."""
+        self.screen.set_focus(self if self._calm else self.query_one(Input))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """One edits a row and leaves an input; in a dialog enter and escape are the dialog's."""
@@ -133,7 +135,7 @@ class Field(Horizontal):
         """Type into the field."""
         if not self.query(Input):
             await self.mount_all(self._parts())
-        self.query_one(Input).focus()
+        self.screen.set_focus(self.query_one(Input))
 
     def action_leave(self) -> None:
         """Back to the row."""

@@ -38,4 +38,7 @@ class Form(VerticalScroll, can_focus=False):
 
 
 def _go_to(row: Widget) -> None:
-    (row.begin if isinstance(row, Field) else row.focus)()
+    if isinstance(row, Field):
+        row.begin()
+    else:
+        row.screen.set_focus(row)

@@ -11,11 +11,11 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import VerticalScroll
 from textual.events import Resize
-from textual.screen import Screen
 from textual.widgets import Footer, Static
 
 from engine.errors import StudioError
 from tui.dialogs.data.sample import SampleScreen
+from tui.dialogs.dialog import Page
 from tui.dialogs.pick import Choice, PickScreen
 from tui.looking import CalledOff, Errand
 from tui.training import Desk
@@ -29,7 +29,7 @@ _MOST = 200  # samples of a page
 _EVERY = "every class"
 
 
-class BrowseScreen(Screen[None]):
+class BrowseScreen(Page[None]):
     """Reads in threads; what is read last is shown. No modal one: what goes on behind it would repaint it."""
 
     CSS_PATH = ["../dialogs.tcss", "data.tcss"]

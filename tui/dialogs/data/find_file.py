@@ -16,12 +16,12 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Button, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from engine.errors import DataError, StudioError, words
 from engine.printable import printable, printable_line
+from tui.dialogs.dialog import Dialog
 from tui.widgets.amounts import bytes_text
 
 FUNCTION = ".py:"
@@ -52,7 +52,7 @@ class Listing:
     more: int = 0
 
 
-class FindFileScreen(ModalScreen[Path | None]):
+class FindFileScreen(Dialog[Path | None]):
     """Returns the path of what is there, or None when the person leaves with escape.
 
     A function of a Python file is a path, too: `data.py:make_dataset`. `guess` says what a path looks like, in a

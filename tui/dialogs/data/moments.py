@@ -9,11 +9,11 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Button, DataTable, Static
 
 from engine.errors import StudioError
 from engine.recipe import Part, format_value
+from tui.dialogs.dialog import Dialog
 from tui.looking import CalledOff, Errand
 from tui.training import Desk
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _FRAME_S = 0.1
 
 
-class MomentsScreen(ModalScreen[Part | None]):
+class MomentsScreen(Dialog[Part | None]):
     """Returns the transform to put in, or None. Escape ends the measuring."""
 
     CSS_PATH = ["../dialogs.tcss", "data.tcss"]

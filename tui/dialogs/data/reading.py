@@ -9,18 +9,18 @@ from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from engine.data.sources import Source
 from engine.errors import StudioError
+from tui.dialogs.dialog import Dialog
 from tui.looking import Errand
 from tui.widgets.titles import plain
 
 _FRAME_S = 0.1
 
 
-class ReadingScreen(ModalScreen[Source | StudioError | None]):
+class ReadingScreen(Dialog[Source | StudioError | None]):
     """Returns what was found, or what is wrong.
 
     Escape calls the reading off and returns None.

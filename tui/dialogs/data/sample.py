@@ -11,9 +11,9 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical, VerticalScroll
 from textual.geometry import Region
-from textual.screen import Screen
 from textual.widgets import Static
 
+from tui.dialogs.dialog import Page
 from tui.widgets.graphics.canvas import PixelCanvas, Spot
 from tui.widgets.graphics.terminal import graphics
 from tui.widgets.samples import whole
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from engine.data.preview import Sample
 
 
-class SampleScreen(Screen[None]):
+class SampleScreen(Page[None]):
     """Shows all that there is of a sample; the arrows scroll."""
 
     CSS_PATH = ["../dialogs.tcss", "data.tcss"]

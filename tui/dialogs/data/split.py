@@ -9,11 +9,11 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
 from engine.errors import RecipeError
 from engine.recipe import Recipe
+from tui.dialogs.dialog import Dialog
 from tui.panes.setting_texts import label, setting_help
 from tui.widgets.field import Field
 from tui.widgets.form import Form
@@ -27,7 +27,7 @@ KEYS = (
 )
 
 
-class SplitScreen(ModalScreen[Mapping[str, Any] | None]):
+class SplitScreen(Dialog[Mapping[str, Any] | None]):
     """Returns the settings that were changed, or None. `columns` can be split by."""
 
     CSS_PATH = "../dialogs.tcss"

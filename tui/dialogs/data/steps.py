@@ -12,7 +12,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical, VerticalScroll
 from textual.events import Resize
-from textual.screen import ModalScreen
 from textual.widgets import Footer, OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -20,6 +19,7 @@ from engine.errors import StudioError
 from engine.recipe import Part, format_value
 from tui.dialogs.data.edit_step import EditStepScreen, Steps
 from tui.dialogs.data.effect import Effect
+from tui.dialogs.dialog import Dialog
 from tui.dialogs.pick import Choice, PickScreen
 from tui.draft import Draft
 from tui.looking import CalledOff, Errand
@@ -33,7 +33,7 @@ Kind = Literal["augment", "transforms"]
 _HINT = "Random steps are drawn for each training sample; fixed ones follow, for all."
 
 
-class StepsScreen(ModalScreen[None]):
+class StepsScreen(Dialog[None]):
     """Every change goes to the draft at once, by way of `edit`, as one step of undo."""
 
     CSS_PATH = ["../dialogs.tcss", "data.tcss"]
