@@ -79,7 +79,8 @@ class SteeringScreen(ChoosingScreen):
             return
         checked = await asyncio.to_thread(self.desk.check, recipe)
         if checked.hindrances:
-            self.notify(str(checked.hindrances[0]), severity="error", title="Not started", timeout=10)
+            mend = f" Keys 2 and . mend it: {checked.fixes[0].title}." if checked.fixes else ""
+            self.notify(f"{checked.hindrances[0]}{mend}", severity="error", title="Not started", timeout=10)
             return
         await self.start(lambda: self.desk.start(recipe, self.runs_root, draft.name, draft.origin))
 
@@ -97,6 +98,7 @@ class SteeringScreen(ChoosingScreen):
         except StudioError as error:
             self.notify(str(error), severity="error", title="Not started", timeout=10)
             return
+        self.app.clear_notifications()  # they are of what was before, and would hide the first steps
         self._news = News()
         self.query_one(LogPane).clear()
         self.run_started()
