@@ -18,7 +18,7 @@ class Told(Static):
 
     def tell(self, content: VisualType) -> None:
         """Show `content`, which takes as many rows as what is shown now."""
-        if not self.is_mounted or not self.is_on_screen:
+        if not self.is_mounted or not self.is_on_screen or self._repaint_regions:  # which are not painted yet
             self.update(content, layout=False)
             return
         place = self.outer_size.region
