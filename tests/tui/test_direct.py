@@ -179,3 +179,6 @@ async def test_told_text_goes_straight_to_the_terminal_unless_something_lies_ove
         shown = "\n".join("".join(segment.text for segment in line) for line in app.screen._compositor.render_strips())
         assert " 2 " in shown
         assert "two" not in shown
+        text.refresh()
+        text.tell("one\n3\nthree")
+        assert len(attempts) == 1, "what is still to be painted is painted whole, not only the row that differs"
