@@ -173,6 +173,8 @@ async def test_told_text_goes_straight_to_the_terminal_unless_something_lies_ove
         assert [strip.text.strip() for strip in text.render_lines(Region(0, 0, 7, 3))] == ["one", "2", "three"]
         text.tell("one\n2\nthree")
         assert len(attempts) == 1  # nothing differs
+        text.tell("one\n2\n3")
+        assert attempts.pop() == ([2], not covered), "what is told the second time and on, too"
         if covered:
             await app.pop_screen()
             await pilot.pause()

@@ -36,6 +36,7 @@ class Told(Static):
         """As any widget's; but what `tell` shows is rendered anew without waiting for the whole screen."""
         if not self._telling:
             return super().refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
+        self._layout_cache.clear()  # has the text as it was
         self._set_dirty()
         self._repaint_regions.clear()
         return self
