@@ -26,7 +26,10 @@ PROJECT = {
     "    def forward(self, x):\n"
     "        return super().forward(x).relu()\n",
     "net.py": "from torch import nn\nimport engine\n\n"
+    "log = []\n\n"
     "def make(shape, outputs, width=engine.presets.WIDTH):\n"
+    "    log.append(open('log.txt', 'a'))\n"
+    "    log[-1].write('made ')\n"
     "    return nn.Sequential(engine.Block(shape[0], width), nn.Linear(width, outputs))\n",
     "data.py": "from tui import points\nimport engine\n\n"
     "class Moons:\n"
@@ -60,6 +63,7 @@ def test_a_project_with_our_names_trains_as_model_and_dataset_with_workers(tmp_p
 
     assert ran.returncode == 0, ran.stderr
     assert "epoch 2/2" in ran.stdout
+    assert "made" in (tmp_path / "log.txt").read_text(), "what was left to the interpreter's end is written"
 
 
 def test_the_installed_command_looks_for_no_module_in_the_folder_one_works_in(tmp_path: Path) -> None:

@@ -61,16 +61,16 @@ def check(
 
         try:
             checked = look(recipe, reading=reading)
+            problems = list(checked.problems)
+            if download and not checked.hindrances and problems:  # of this data nothing is known before it is here
+                problems.clear()
+                _attempt(lambda: load(recipe.data, recipe.task, reading), problems)
+                checked = checked if problems else look(recipe, reading=reading)
+                problems = problems or list(checked.problems)
         except Stopped:
             return signals.status
         finally:
             waiting.end()
-        problems = list(checked.problems)
-        if download and not checked.hindrances and problems:  # of this data nothing is known before it is here
-            problems.clear()
-            _attempt(lambda: load(recipe.data, recipe.task), problems)
-            checked = checked if problems else look(recipe, reading=reading)
-            problems = problems or list(checked.problems)
         missing = checked.source is not None and not checked.source.ready and not download
         if not as_json:
             _print_known(checked, drawn)

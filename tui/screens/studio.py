@@ -135,8 +135,7 @@ class StudioScreen(ExportingScreen):
     @property
     def is_current(self) -> bool:
         """Not below a screen that fills the terminal: Textual paints that one anew with every change down here."""
-        above = self.app.screen
-        return super().is_current and (above is self or above.is_modal)
+        return super().is_current and (self.app.screen is self or self.app.screen.is_modal)
 
     def _compositor_refresh(self) -> None:
         # What Textual composes inside a batch it throws away: 27 ms before the first frame.

@@ -18,7 +18,7 @@ class Told(Static):
 
     def tell(self, content: VisualType) -> None:
         """Show `content`, which takes as many rows as what is shown now."""
-        if not self.is_mounted or not self.is_on_screen:
+        if not self.is_mounted or not self.is_on_screen or self._repaint_regions:  # which are not painted yet
             self.update(content, layout=False)
             return
         place = self.outer_size.region
@@ -36,9 +36,7 @@ class Told(Static):
         """As any widget's; but what `tell` shows is rendered anew without waiting for the whole screen."""
         if not self._telling:
             return super().refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
-        self._layout_cache.clear()  # the visual that was rendered last is in it
-        owed = set(self._repaint_regions)  # what was asked for before, and Textual has not painted yet
+        self._layout_cache.clear()  # has the text as it was
         self._set_dirty()
         self._repaint_regions.clear()
-        self._repaint_regions.update(owed)
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -36,8 +37,9 @@ def learned(texts: Iterable[str], size: int, vocabulary: int, min_count: int, pr
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=answer, stderr=trouble, start_new_session=True
         )  # fmt: skip
+        assert process.stdin is not None
         try:
-            told = _tell(process, texts)
+            told = _tell(process.stdin, texts)
             while process.poll() is None:
                 progress("merging byte pairs", 0, 0)
                 _wait(process)
@@ -47,17 +49,19 @@ def learned(texts: Iterable[str], size: int, vocabulary: int, min_count: int, pr
         finally:
             process.kill()
             process.wait()
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
         answer.seek(0)
         return Tokenizer.from_str(answer.read().decode())
 
 
-def _tell(process: subprocess.Popen[bytes], texts: Iterable[str]) -> bool:
-    """Give it all texts; whether it took them."""
-    assert process.stdin is not None
+def _tell(stdin: IO[bytes], texts: Iterable[str]) -> bool:
+    """Give it all texts; whether it took them. The pipe stays open: its end tells that this process was killed."""
     try:
         for text in texts:
-            process.stdin.write(json.dumps(text, ensure_ascii=False).encode() + b"\n")
-        process.stdin.close()
+            stdin.write(json.dumps(text, ensure_ascii=False).encode() + b"\n")
+        stdin.write(b"null\n")
+        stdin.flush()
     except BrokenPipeError:
         return False
     return True

@@ -86,9 +86,11 @@ def files_below(folder: Path, root: Path, refuse: Callable[[str, str], None]) ->
     """
     if leads_out(root, folder, refuse):
         return
+    looked_into(str(folder))
     for at, folders, names in os.walk(folder):
-        looked_into(at)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in folders:  # before they are listed: what comes meanwhile must be seen later
+            looked_into(os.path.join(at, name))
         for name in sorted(name for name in names if not name.startswith(".")):
             file = Path(at, name)
             if not file.is_symlink() or not leads_out(root, file, refuse):

@@ -6,8 +6,10 @@ The script imports nothing of ours: it is run by its path, wherever torch-tui li
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 
@@ -30,9 +32,27 @@ def merged(texts: Iterable[str], vocabulary: int, min_count: int) -> Any:
 
 
 def main() -> None:
-    """Vocabulary and least count as arguments, a text in JSON a line → the tokenizer as JSON."""
+    """Vocabulary and least count as arguments, a text in JSON a line, `null` after the last → the tokenizer as JSON.
+
+    Standard input is not to end before this does: then whoever wants the answer is gone.
+    """
     vocabulary, min_count = map(int, sys.argv[1:])
-    print(merged(map(json.loads, sys.stdin.buffer), vocabulary, min_count).to_str())
+    print(merged(_given(), vocabulary, min_count).to_str())
+
+
+def _given() -> Iterator[str]:
+    for line in sys.stdin.buffer:
+        text = json.loads(line)
+        if text is None:
+            threading.Thread(target=_end_with_the_other, daemon=True).start()
+            return
+        yield text
+    os._exit(1)
+
+
+def _end_with_the_other() -> None:
+    os.read(sys.stdin.fileno(), 1)
+    os._exit(1)
 
 
 if __name__ == "__main__":

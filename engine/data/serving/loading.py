@@ -113,7 +113,8 @@ def measured_reading(read: Callable[[int], Sequence[Tensor] | None], count: int)
     """
     took: list[float] = []
     size, begun = 0, time.perf_counter()
-    for position in torch.linspace(0, count - 1, min(_READ, count)).long().tolist():
+    # As doubles: float32 rounds numbers above 16 million, also to one past the last.
+    for position in torch.linspace(0, count - 1, min(_READ, count), dtype=torch.float64).long().tolist():
         before = time.perf_counter()
         tensors = read(position)
         if tensors is None:

@@ -77,12 +77,17 @@ class Server:
             if self._number == "auto":
                 loading = choose_loading(piece.part, piece.index, size, reads, self._device)
             else:
-                each = _bytes(piece) // max(1, len(piece)) or self._values * 4
                 why = f"{self._number}, as the recipe says" if self._number else ""
-                loading = ways(self._number, why, each * size, free=free, cuda=cuda)
+                loading = ways(self._number, why, self._sample_bytes(piece) * size, free=free, cuda=cuda)
             self._notes += loading.told
             self._readers = Readers(loading, self._patience)
         return self._readers
+
+    def _sample_bytes(self, piece: Piece) -> int:
+        part = piece.part  # of which the piece may be a few samples
+        if isinstance(part, Samples):
+            return part.nbytes // max(1, len(part))
+        return part.sample_bytes if isinstance(part, Listed) else self._values * 4
 
     def _drawing(self, pieces: Sequence[Piece], classes: int) -> Drawing | None:
         """How training samples are drawn; None for each once an epoch."""

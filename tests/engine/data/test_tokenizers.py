@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import unicodedata
 
 import psutil
@@ -10,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_runs import run_python
 
-from engine.data.reading import byte_pairs
+from engine.data.reading import byte_pairs, merging
 from engine.data.reading.tokenizers import Kind, Words, measure
 
 # Everything but half characters, which are no text.
@@ -151,3 +153,17 @@ def test_much_text_is_merged_in_a_process_of_its_own_with_the_same_result(monkey
     with pytest.raises(Enough):
         measure("byte-pair", texts, vocabulary=300, progress=progress)
     assert psutil.Process().children() == before, "it was ended"
+
+
+def test_who_merges_ends_with_the_one_who_wants_it() -> None:
+    command = [sys.executable, "-P", merging.__file__, "300", "1"]
+    for fed, status in ((b'"low lower lowest"\n', 1), (b'"low lower lowest"\nnull\n', 0)):
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write(fed)
+            process.stdin.flush()
+            if status:
+                process.stdin.close()  # as when it is killed
+            assert bool(process.stdout.read()) == (status == 0)
+            assert process.wait(20) == status

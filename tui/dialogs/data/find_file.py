@@ -229,11 +229,14 @@ def listed(text: str, *, hidden: bool) -> Listing:
 
 def _functions_listed(text: str) -> Listing:
     file, colon, typed = text.rpartition(FUNCTION)
-    path = Path(file + colon[:-1]).expanduser()
+    path = Path(file + colon[:-1])
     try:
+        path = path.expanduser()
         names = [name for name in functions_of(path) if name.startswith(typed)]
     except DataError as error:
         return Listing((), str(error), wrong=True)
+    except RuntimeError as error:  # nobody is called so
+        return Listing((), f"{words(error).rstrip('.')}.", wrong=True)
     said = f"There is no function in {_short(path)} that begins with {typed}."
     return Listing([Entry(name) for name in names], "" if names else said, wrong=not names)
 
