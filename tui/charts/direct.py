@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
 
 from rich.console import Console
 from rich.control import Control
@@ -18,7 +17,7 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-_gathered: ContextVar[list[_Rows] | None] = ContextVar("gathered", default=None)
+_gathered: list[_Rows] | None = None  # of the screen's thread, which alone sends
 
 
 @contextmanager
@@ -27,12 +26,13 @@ def in_one_piece(widget: Widget) -> Iterator[None]:
 
     Each piece wakes the thread that writes, which takes the GIL from whoever has it.
     """
-    pieces: list[_Rows] = []
-    token = _gathered.set(pieces)
+    global _gathered
+    before, _gathered = _gathered, []
+    pieces = _gathered
     try:
         yield
     finally:
-        _gathered.reset(token)
+        _gathered = before
         if pieces:
             widget.app._display(widget.screen, _Pieces(pieces))  # type: ignore[arg-type]
 
@@ -48,9 +48,9 @@ def send_rows(widget: Widget, rows: Mapping[int, Strip]) -> bool:
         place = _free_place(widget)
         if place is None:
             return False
-        display, pieces = widget.app._display, _gathered.get()
-        if pieces is not None:
-            pieces.append(_Rows(place, rows))
+        display = widget.app._display
+        if _gathered is not None:
+            _gathered.append(_Rows(place, rows))
         else:
             display(widget.screen, _Rows(place, rows))  # type: ignore[arg-type]
     except AttributeError:

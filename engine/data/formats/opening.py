@@ -8,7 +8,6 @@ import json
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,14 @@ from typing import Any
 from engine.data.fetching.archives import is_archive, opened
 from engine.data.fetching.turns import turn
 from engine.data.formats.catalog import find_format
-from engine.data.reading.watch import unchanged, watching
+from engine.data.reading.watch import Seen, watching
 from engine.data.samples import BadSample, Loaded, Progress
 from engine.errors import DataError, first_line
 from engine.recipe import Dataset, TaskName
 
 _KEPT = 2
 _room = [_KEPT]
-_kept: OrderedDict[tuple[object, ...], tuple[Loaded, Mapping[str | bytes, int]]] = OrderedDict()
+_kept: OrderedDict[tuple[object, ...], tuple[Loaded, Seen]] = OrderedDict()
 """Each with the times of all that was looked into for it."""
 _forgotten = [0]  # how often
 _reading = threading.Lock()
@@ -57,7 +56,7 @@ def open_files(data: Dataset, task: TaskName, progress: Progress, where: str = "
     key = (os.path.abspath(given), entry.name, task, json.dumps(data.options, sort_keys=True, default=str), signed)
     # The studio asks for shapes and for samples at the same time: once is enough.
     with turn(_reading, path.name, progress):
-        if (known := _kept.pop(key, None)) is not None and unchanged(known[1]):
+        if (known := _kept.pop(key, None)) is not None and known[1].unchanged():
             _kept[key] = known  # the last one again
             return known[0]
         begun = _forgotten[0]
