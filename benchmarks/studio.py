@@ -35,7 +35,7 @@ from benchmarks.made_data import write_mnist
 COMMAND = Path(sys.executable).with_name("torch-tui")
 _ROWS, _COLUMNS = 60, 200
 _TRAIN = 60_000
-_SETTLES_S = 4.0
+_SETTLES_S = 8.0
 
 _RECIPE = """
 title = "W1"
@@ -178,7 +178,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("what", nargs="*", default=["cost", "keys", "start"])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=24)
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -23,18 +23,20 @@ class Pace:
         """`worked` are the CPU seconds of the thread that calls."""
         self._clock, self._worked = clock, worked
         self._looks = deque([(clock(), worked())])
+        self._owed = 0.0  # seconds without a frame, for what was worked
         self.interval = FASTEST_S
 
     def next(self) -> float:
         """Seconds until the next frame; to be called once a frame, before it is painted."""
         now, done = self._clock(), self._worked()
-        cost = done - self._looks[-1][1]  # of the last frame, and of the keys since
+        before, worked = self._looks[-1]
+        cost = done - worked  # of the last frame, and of the keys since
         self._looks.append((now, done))
         while now - self._looks[1][0] > _MEMORY_S:
             self._looks.popleft()
-        # Half way to what this frame asks for: one that is dear, such as a dialog that opens, is no reason to stall.
-        wanted = min(max(cost / BUDGET, FASTEST_S), SLOWEST_S)
-        self.interval = (self.interval + wanted) / 2
+        self._owed = min(max(self._owed - (now - before), 0.0) + cost / BUDGET, SLOWEST_S)
+        # At most half way to the slowest: one dear frame, such as a dialog that opens, is no reason to stall.
+        self.interval = min(max(self._owed, FASTEST_S), (self.interval + SLOWEST_S) / 2)
         return self.interval
 
     @property
@@ -43,5 +45,11 @@ class Pace:
         (began, before), (now, done) = self._looks[0], self._looks[-1]
         return (done - before) / (now - began) if now > began else 0.0
 
+    @property
+    def frames_per_second(self) -> float:
+        """In the last seconds."""
+        began, now = self._looks[0][0], self._looks[-1][0]
+        return (len(self._looks) - 1) / (now - began) if now > began else 0.0
+
     def __str__(self) -> str:
-        return f"studio {1 / self.interval:.1f} frames/s · {self.share:.1%} of a core"
+        return f"studio {self.frames_per_second:.1f} frames/s · {self.share:.1%} of a core"

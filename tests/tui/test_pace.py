@@ -31,6 +31,17 @@ def test_the_share_of_a_core_stays_within_the_budget(cost: float) -> None:
     assert machine.pace.share == pytest.approx(BUDGET, rel=0.1)
 
 
+def test_frames_of_unequal_cost_stay_within_it_together() -> None:
+    machine, end, count = Machine(), 130.0, 0
+    while machine.now < end:
+        machine.now += machine.pace.next()
+        machine.worked += 0.009 if count % 5 == 0 else 0.003
+        count += 1
+    assert machine.pace.share == pytest.approx(BUDGET, rel=0.1)
+    assert machine.pace.frames_per_second == pytest.approx(count / 30, rel=0.2)
+    assert count / 30 == pytest.approx(5 * BUDGET / (0.009 + 4 * 0.003), rel=0.1)
+
+
 def test_cheap_frames_are_not_faster_than_is_seen_and_dear_ones_still_come() -> None:
     machine = Machine()
     assert machine.frames(0.0001, 10) == pytest.approx(10 / FASTEST_S, rel=0.1)
