@@ -1,6 +1,6 @@
 """What the studio costs the training it shows, how soon it answers a key, how soon it is there.
 
-    python benchmarks/studio.py [cost] [keys] [start] [--rounds 5] [--epochs 8]
+    python benchmarks/studio.py [cost] [keys] [start] [--rounds 5] [--epochs 48]
 
 `cost` trains W1 headless and under the studio, which is painted into a pty of 200 × 60, with four charts, whose other
 end is read and thrown away, as a terminal at the end of an SSH connection would be. Both are timed by the run's own
@@ -35,7 +35,7 @@ from benchmarks.made_data import write_mnist
 COMMAND = Path(sys.executable).with_name("torch-tui")
 _ROWS, _COLUMNS = 60, 200
 _TRAIN = 60_000
-_SETTLES_S = 8.0
+_SETTLES_S = 15.0
 
 _RECIPE = """
 title = "W1"
@@ -178,7 +178,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("what", nargs="*", default=["cost", "keys", "start"])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=24)
+    parser.add_argument("--epochs", type=int, default=48)
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

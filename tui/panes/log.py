@@ -40,8 +40,11 @@ class LogPane(Pane):
     def add(self, lines: Sequence[str]) -> None:
         """Append lines."""
         log = self.query_one(RichLog)
+        follows = log.is_vertical_scroll_end
         for line in lines:
-            log.write(line, scroll_end=log.is_vertical_scroll_end)
+            log.write(line, scroll_end=follows and not log.size)  # one that was never seen writes them later
+        if lines and follows:
+            log.scroll_end(animate=False, immediate=True, x_axis=False)  # else it would be painted, then scrolled
 
     def clear(self) -> None:
         """Begin anew, for another run."""
