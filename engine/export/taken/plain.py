@@ -39,7 +39,7 @@ class Parallel(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         outputs = [branch(inputs) for branch in self.branches]
-        return torch.cat(outputs, self.dim) if self.join == "concat" else torch.stack(outputs).sum(0)
+        return torch.cat(outputs, self.dim) if self.join == "concat" else sum(outputs[1:], outputs[0])
 
 
 class RNN(nn.RNN):
