@@ -35,6 +35,7 @@ class StudioApp(App[None]):
 
     TITLE = "torch-tui"
     ENABLE_COMMAND_PALETTE = True
+    ALLOW_IN_MAXIMIZED_VIEW = "Keys"
     BINDINGS = [
         Binding("q", "quit", "Quit", tooltip="Leave; asks while a run is training", id="app.quit"),
         Binding("ctrl+q", "quit", "Quit", tooltip="Leave", id="app.quit_always", show=False, priority=True),

@@ -72,18 +72,17 @@ async def test_nothing_is_composed_that_is_not_painted_and_all_else_comes_after(
     assert all(painted)
 
 
-async def test_the_footer_is_made_anew_only_where_other_keys_do_something(tmp_path: Path) -> None:
+async def test_the_keys_are_read_and_painted_anew_only_where_others_do_something(tmp_path: Path) -> None:
     async with studio(tmp_path, loaded=False) as opened:
-        footer = opened.screen.query_one(Keys)
-        await opened.until(lambda: footer.children, "the footer")
-        before = list(footer.children)
+        keys = opened.screen.query_one(Keys)
+        await opened.until(lambda: keys.shown, "the keys")
+        before = keys.shown
         await opened.press("down")  # another preset, the same keys
         opened.screen.refresh_bindings()
         await opened.pilot.pause()
-        assert list(footer.children) == before
+        assert keys.shown is before
         await opened.press("2")  # a layer can be added here
         await opened.until(lambda: "Add" in opened.page().splitlines()[-1], "the keys of the model")
-        assert footer.children[0] not in before
 
 
 async def test_no_key_is_cut_off_and_those_for_every_pane_are_there_at_80_columns(tmp_path: Path) -> None:
@@ -91,11 +90,27 @@ async def test_no_key_is_cut_off_and_those_for_every_pane_are_there_at_80_column
         for number, first in ((2, "Edit"), (3, "Choose")):  # those with the most keys of their own
             await opened.press(str(number))
             await opened.until(lambda first=first: first in opened.page().splitlines()[-1], "the keys of the pane")
-            keys = list(opened.screen.query_one(Keys).children)
-            assert all(key.region.right <= 81 for key in keys)  # a blank ends each
-            assert {"?", "f", "E"} <= {key.key_display for key in keys}
+            keys = opened.screen.query_one(Keys)
+            assert keys.shown[-1].description in opened.page().splitlines()[-1]
+            assert {"?", "f", "E"} <= {key.sign for key in keys.shown}
         await opened.pilot.resize_terminal(120, 40)
         await opened.until(lambda: "palette" in opened.page().splitlines()[-1], "more of them")
+
+
+async def test_a_click_on_a_key_presses_it_and_the_mouse_over_it_tells_what_it_does(tmp_path: Path) -> None:
+    async with studio(tmp_path, loaded=False) as opened:
+        keys, app = opened.screen.query_one(Keys), opened.app
+        await opened.until(lambda: keys.palette is not None, "the keys")
+        row = opened.page().splitlines()[-1]
+        await opened.pilot.hover(offset=(row.index("Train"), keys.region.y))
+        assert keys.tooltip == "Train the recipe on the desk"
+        await opened.pilot.hover(offset=(row.index("palette") - 10, keys.region.y))  # between the two
+        assert not keys.tooltip
+        await opened.pilot.click(offset=(row.index("palette"), keys.region.y))
+        await opened.until(lambda: type(app.screen).__name__ == "CommandPalette", "the palette")
+        await opened.press("escape")
+        await opened.pilot.click(offset=(row.index("Help"), keys.region.y))
+        await opened.until(lambda: app.screen.query("HelpPanel"), "the help")
 
 
 async def test_the_first_step_is_told_at_once_and_the_next_within_a_second(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from tui.panes.data import DataPane
 from tui.panes.devices import DevicesPane
 from tui.panes.log import LogPane
 from tui.panes.model import ModelPane
+from tui.panes.pane import Zoomable
 from tui.panes.presets import PresetsPane
 from tui.panes.progress import ProgressPane
 from tui.panes.settings import SettingsPane
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 PANES = ("presets", "model", "data", "settings", "curves", "devices", "log")
 _TELL_S = 0.95
 _PATIENCE_S = 10.0  # how long a run may take to stop before one may leave without it
+_DIALOGS = Path(__file__).parents[1] / "dialogs"
 _DEFAULT_METRIC = {"classification": "accuracy", "regression": "r2", "segmentation": "mean_iou"}
 
 
@@ -121,7 +123,7 @@ class StudioScreen(ExportingScreen):
             yield DevicesPane(id="devices")
             yield LogPane(id="log")
         yield ProgressPane(id="progress")
-        yield Keys(compact=True)
+        yield Keys()
 
     def on_mount(self) -> None:
         """Show what needs no torch, then load torch behind the first frame."""
@@ -144,9 +146,16 @@ class StudioScreen(ExportingScreen):
 
     def _after_first_frame(self) -> None:
         self.desk.monitor.start()
+        self._learn_dialogs()
         self.show_what_is_known()
         self.tell_broken()
         self.load_engine()
+
+    def _learn_dialogs(self) -> None:
+        """Read how dialogs look. The first one would else have every widget of the studio styled anew: 50 ms."""
+        for style in ("dialogs.tcss", "data/data.tcss"):
+            self.app.stylesheet.read(_DIALOGS / style)
+        self.app.stylesheet.parse()
 
     @staticmethod
     def _is_preset(recipe: Recipe) -> bool:
@@ -281,8 +290,8 @@ class StudioScreen(ExportingScreen):
 
     def on_descendant_focus(self, event: DescendantFocus) -> None:
         """The pane with the focus is framed."""
-        for pane in self.query("#panes > *"):
-            pane.set_class(pane in event.widget.ancestors_with_self, "-active")
+        for pane in self._panes:
+            pane.mark("-active", pane in event.widget.ancestors_with_self)
 
     def on_resize(self, event: Resize) -> None:
         """Where there is room for one pane only, it is the current one."""
@@ -327,8 +336,12 @@ class StudioScreen(ExportingScreen):
         self.set_focus(target)  # at once: the first frame's footer has the keys of what has the focus
 
     def _show_pane(self, name: str) -> None:
-        for pane in self.query("#panes > *"):
-            pane.set_class(pane.id == name, "-current")
+        for pane in self._panes:
+            pane.mark("-current", pane.id == name)
+
+    @property
+    def _panes(self) -> list[Zoomable]:
+        return [pane for pane in self.query_one("#panes").children if isinstance(pane, Zoomable)]
 
     def commands(self) -> Iterable[SystemCommand]:
         """The studio's commands for the palette, `group: verb`."""

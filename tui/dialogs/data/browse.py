@@ -11,7 +11,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import VerticalScroll
 from textual.events import Resize
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from engine.errors import StudioError
 from tui.dialogs.data.sample import SampleScreen
@@ -20,6 +20,7 @@ from tui.dialogs.pick import Choice, PickScreen
 from tui.looking import CalledOff, Errand
 from tui.training import Desk
 from tui.widgets.gallery import Gallery
+from tui.widgets.keys import Keys
 
 if TYPE_CHECKING:
     from engine.data.preview import Sample, View
@@ -75,7 +76,7 @@ class BrowseScreen(Page[None]):
         with VerticalScroll(id="browse-body", can_focus=False):
             yield Gallery(id="browse-gallery")
         yield Static(id="browse-line", markup=False)
-        yield Footer(compact=True)
+        yield Keys()
 
     def on_mount(self) -> None:
         """Show the first page."""
