@@ -86,6 +86,21 @@ async def test_opening_slow_data_never_holds_the_studio_up(tmp_path: Path) -> No
         assert stalls.waiting > _SLOW_S
 
 
+async def test_pages_of_samples_and_a_whole_one_open_without_holding_up_a_large_screen(tmp_path: Path) -> None:
+    recipe = recipe_of(pictures(tmp_path / "p", 40))
+    async with studio(tmp_path / "runs", (200, 60), recipe=recipe) as opened:
+        await opened.until(lambda: opened.screen.preview is not None, "the samples")
+        await opened.pilot.pause(0.5)
+        for key in ("3", "v", "enter", "escape"):
+            async with watched() as stalls:
+                await opened.press(key)
+                await opened.pilot.pause(0.4)
+            async with watched() as usual:
+                opened.app.screen.refresh(layout=True)
+                await opened.pilot.pause(0.1)
+            assert stalls.computing < max(_STALL_S, 2 * usual.computing), key
+
+
 async def test_reading_ends_by_escape_and_when_the_recipe_goes_on_to_other_data(tmp_path: Path) -> None:
     endless = recipe_of(pictures(tmp_path / "p"), options={"slow": 0.02, "steps": 100_000})
     async with studio(tmp_path / "runs") as opened:
