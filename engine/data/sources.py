@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from engine.data.vision.table import DIGITS, ROWS, USUAL, Option, Row
+from engine.data.vision.table import DIGITS, EXCLUDED, ROWS, USUAL, Option, Reason, Row
 from engine.errors import RecipeError, nearest
 from engine.paths import data_root
 from engine.printable import printable_line
@@ -135,6 +135,8 @@ _OPTIONS: Mapping[str, Option] = {
     "channels": Option("auto", ("auto", "grey", "rgb")),
 }
 """Of all pictures that are read one by one, as the format `images` has them; a size of 0 is the pictures' own."""
+_WITH_BOXES = {**_OPTIONS, "fit": Option("pad", ("pad", "crop", "stretch"))}
+"""Of pictures with boxes, as the format `coco` has them: what is cropped away has no box."""
 
 
 @cache
@@ -156,19 +158,29 @@ def glimpse(name: str) -> Source | None:
 
 
 def find(name: str, where: str = "data.name") -> Source:
-    """The dataset called `name`. Raises RecipeError with the nearest name."""
+    """The dataset called `name`. Raises RecipeError with the nearest name, or why torchvision's is left out."""
     if name.startswith(HUGGING_FACE):
         return _hugging_face(name, where)
     known = sources()
-    if name not in known and _may_be_new(name):
+    if name not in known and name not in EXCLUDED and may_be_new(name):
         known = {**known, **{each: _vision(row) for each, row in _untold().items()}}
     if name not in known:
+        if (reason := left_out(name)) is not None:
+            raise RecipeError(where, f"{name} of torchvision is left out: {reason.why}", reason.instead)
         remedy = nearest(name, known) or f"There are {', '.join(known)}."
         raise RecipeError(where, f"there is no dataset '{name}'", remedy)
     return known[name]
 
 
-def _may_be_new(name: str) -> bool:
+def left_out(name: str) -> Reason | None:
+    """Why a dataset of torchvision is not offered; of a kind that is left out whole only once torchvision is loaded."""
+    if name in EXCLUDED or "torchvision" not in sys.modules:
+        return EXCLUDED.get(name)
+    found: Reason | None = _introspection().excluded(name)
+    return found
+
+
+def may_be_new(name: str) -> bool:
     """Whether torchvision may have a dataset of this name. To import it for a misspelt one would take a second."""
     if "torchvision" in sys.modules:
         return True
@@ -189,14 +201,19 @@ def row_of(name: str, options: Mapping[str, Any]) -> Row:
 
 
 def _untold() -> Mapping[str, Row]:
-    # By name: presets, which may import no torch, import this module.
-    found: Mapping[str, Row] = importlib.import_module("engine.data.vision.introspection").unknown()
+    found: Mapping[str, Row] = _introspection().unknown()
     return found
+
+
+def _introspection() -> Any:
+    """By name: presets, which may import no torch, import this module."""
+    return importlib.import_module("engine.data.vision.introspection")
 
 
 def _vision(row: Row, options: Mapping[str, Any] = {}) -> Source:
     """A row of the table as a source. Pictures that are read one by one have a size that a person may choose."""
-    taken = {**row.options, **({} if row.whole else _OPTIONS)}
+    pictures = _WITH_BOXES if row.task == "detection" else _OPTIONS
+    taken = {**row.options, **({} if row.whole else pictures)}
     chosen = {name: options.get(name, option.default) for name, option in taken.items()}
     channels, height, width = row.shape
     if size := chosen.get("size", 0):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from engine.data.fetching.telling import reading_text
-from engine.data.sources import find, glimpse, sources
+from engine.data.sources import find, glimpse, may_be_new, sources
 from engine.errors import RecipeError, StudioError, nearest
 from engine.recipe import Recipe, TaskName
 from tui.commands.complaints import complain
@@ -59,6 +59,8 @@ def _made(
         except RecipeError as error:
             if path.suffix == ".toml" or len(path.parts) > 1:
                 raise
+            if may_be_new(what):  # nobody here has described it, or it is left out, which is said
+                return Recipe.from_values({"task": find(what, what).task, "data": {"name": what}}, what)
             remedy = nearest(what, sources()) or "Give the path of a file or folder."
             raise RecipeError(what, "is no file, no dataset and no preset", remedy) from error
     values = {"path": str(path), "split": {"how": "random"}}

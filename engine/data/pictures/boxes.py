@@ -79,11 +79,10 @@ class Annotated:
         pixels, boxes = torch.from_numpy(picture.pixels), torch.from_numpy(moved[seen]).float()
         return pixels, boxes, torch.from_numpy(self._labels[rows][seen]).long()
 
-    def tally(self, classes: int) -> Tensor:
-        """How many boxes of each of so many classes there are in each picture: (N, classes)."""
-        of = torch.repeat_interleave(torch.arange(len(self)), self.targets)
-        counts = torch.bincount(of * classes + torch.from_numpy(self._labels), minlength=len(self) * classes)
-        return counts.view(len(self), classes)
+    @property
+    def marks(self) -> tuple[Tensor, Tensor]:
+        """The picture of each box (T,), and its class (T,)."""
+        return torch.repeat_interleave(torch.arange(len(self)), self.targets), torch.from_numpy(self._labels)
 
     @property
     def sample_bytes(self) -> int:
