@@ -7,6 +7,7 @@ torchvision is loaded. `hf:org/name` is a dataset of Hugging Face, of which noth
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import sys
@@ -37,7 +38,8 @@ class Source:
     `tokens` names them. `cardinalities` count the codes of each of the last columns of a table, where they are codes of
     categories. `rate` is that of sound, in samples a second. `path` is where a person's own files lie. `options` have
     their defaults, `choices` the values of those that take no other. `read` says that shape and outputs are only known
-    when it is read; `known` that somebody here has described it.
+    when it is read; `known` that somebody here has described it. `variant` is what an option makes of it, where that is
+    another download.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Source:
     choices: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     read: bool = False
     known: bool = True
+    variant: str = ""
 
     def __post_init__(self) -> None:
         """Names that come from files must not steer the terminal."""
@@ -83,7 +86,8 @@ class Source:
     @property
     def marker(self) -> Any:
         """The file that says that a download was complete and checked."""
-        return data_root() / f"{self.name.replace('/', '--').replace(':', '--')}.complete"
+        name = "-".join(filter(None, (self.name.replace("/", "--").replace(":", "--"), self.variant)))
+        return data_root() / f"{name}.complete"
 
 
 _SOURCES = (
@@ -150,11 +154,15 @@ def unknown() -> Mapping[str, Source]:
     return {name: _vision(row) for name, row in _untold().items()} if "torchvision" in sys.modules else {}
 
 
-def glimpse(name: str) -> Source | None:
-    """The dataset of that name as far as that is known at once: nothing is imported for it."""
+def glimpse(name: str, options: Mapping[str, Any] = {}) -> Source | None:
+    """The dataset of that name, as options make it, as far as that is known at once: nothing is imported for it."""
     if name.startswith(HUGGING_FACE) and name != HUGGING_FACE:
         return find(name)
-    return sources().get(name) or unknown().get(name)
+    source = sources().get(name) or unknown().get(name)
+    if source is not None and options:
+        with contextlib.suppress(RecipeError):  # the check says what is wrong with them
+            return described(Dataset(name=name, options=dict(options)))
+    return source
 
 
 def find(name: str, where: str = "data.name") -> Source:
@@ -167,7 +175,7 @@ def find(name: str, where: str = "data.name") -> Source:
     if name not in known:
         if (reason := left_out(name)) is not None:
             raise RecipeError(where, f"{name} of torchvision is left out: {reason.why}", reason.instead)
-        remedy = nearest(name, known) or f"There are {', '.join(known)}."
+        remedy = nearest(name, (*known, *EXCLUDED)) or f"There are {', '.join(known)}."
         raise RecipeError(where, f"there is no dataset '{name}'", remedy)
     return known[name]
 
@@ -235,6 +243,9 @@ def _vision(row: Row, options: Mapping[str, Any] = {}) -> Source:
         choices={name: option.values for name, option in taken.items() if option.values},
         read=not row.outputs,
         known=row.name in _ROWS,
+        variant="-".join(
+            str(chosen[name]) for name, option in row.options.items() if "mb" in option.changes.get(chosen[name], {})
+        ),
     )
 
 

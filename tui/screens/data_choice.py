@@ -287,7 +287,9 @@ class DataChoiceScreen(LookingScreen):
     def _source(self) -> Source | None:
         """The data on the desk, as far as they are known."""
         data = self.draft.recipe.data
-        return self.checked.source if self.checked and self.checked.recipe.data == data else glimpse(data.name)
+        if self.checked and self.checked.recipe.data == data:
+            return self.checked.source
+        return glimpse(data.name, data.options)
 
 
 def _is_path(text: str) -> bool:
@@ -303,7 +305,9 @@ def _typed(query: str) -> Choice | None:
         return Choice(query, "", "files of your own", _OWN[0].doc)
     name = next((each for each in EXCLUDED if each.casefold() == query.casefold()), query)
     reason = left_out(name)
-    return reason and Choice(name, "", "left out", f"{name} is left out: {reason.why}.\n\n{reason.instead}")
+    if reason is None:
+        return None
+    return Choice(name, "", "left out", f"{name} is left out: {reason.why}.\n\n{reason.instead}")
 
 
 def _catalog_choice(source: Source) -> Choice:

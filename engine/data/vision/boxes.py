@@ -53,7 +53,7 @@ def with_boxes(
     parts = {part: Annotated(reading.table(dataset), frame) for part, dataset in found.items()}
     sizes = {part: len(samples) for part, samples in parts.items()}
     boxes = sum(int(samples.targets.sum()) for samples in parts.values())
-    aside = "".join(f"; {count:,} {why} ones are left out" for why, count in reading.aside.items())
+    aside = "".join(f"; left out: {count:,} {why.replace('_', ' ')}" for why, count in reading.aside.items())
     about = f"{source.about} Here: {sum(sizes.values()):,} pictures with {boxes:,} boxes{aside}."
     return Loaded(replace(source, about=about, sizes=sizes), parts, reading.bad)
 

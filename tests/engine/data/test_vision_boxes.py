@@ -18,7 +18,7 @@ from engine.check import check
 from engine.data.load import forget, load
 from engine.data.preview import View, findings, preview
 from engine.data.samples import Listed
-from engine.data.sources import find, row_of
+from engine.data.sources import find, glimpse, row_of
 from engine.errors import DataError
 from engine.recipe import Data, Recipe
 
@@ -86,7 +86,7 @@ def test_boxes_lie_on_their_things_and_what_is_wrong_is_listed(
     assert (found.count, found.fatal) == (len(BAD[name]), True)
     kept = preview(recipe(name, **{option: True}))
     assert {kind: count for kind, count in kept.counts.items() if count} == more
-    assert "1 " + option.removeprefix("keep_") in look.source.about
+    assert look.source.about.endswith(f"left out: 1 {option.removeprefix('keep_').replace('_', ' ')}.")
     assert "left out" not in kept.source.about
     assert find(name).ready
     problems = [str(problem) for problem in check(recipe(name)).problems]
@@ -105,7 +105,7 @@ def packed(base: Path, top: Path) -> bytes:
     return content.getvalue()
 
 
-def test_the_test_set_of_2007_is_fetched_beside_the_others_and_2012_has_none(
+def test_the_years_are_downloads_of_their_own_and_the_test_set_of_2007_comes_to_its_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCH_TUI_DATA", str(tmp_path / "data"))
@@ -123,10 +123,13 @@ def test_the_test_set_of_2007_is_fetched_beside_the_others_and_2012_has_none(
             monkeypatch.setitem(DATASET_YEAR_DICT, name.removesuffix(".tar"), changed)
         assert load(data, "detection").source.sizes == {"train": 3, "val": 2, "test": 2}
         assert server.asked == ["GET 2007.tar", "GET 2007-test.tar"]
+        asked_for = glimpse("VOCDetection", {"year": "2007"})
+        assert asked_for is not None
+        assert (asked_for.ready, set(asked_for.sizes)) == (True, {"train", "val", "test"})
+        assert not find("VOCDetection").ready, "2012 is another download"
         monkeypatch.setitem(DATASET_YEAR_DICT, "2012", {**DATASET_YEAR_DICT["2012"], "url": f"{server.url}gone.tar"})
         with pytest.raises(DataError, match=r"VOCDetection: can't be downloaded \(Not Found\)\. Connect and try again"):
             load(Data(name="VOCDetection"), "detection")
-    assert set(find("VOCDetection").sizes) == {"train", "val"}
 
 
 def test_a_dataset_of_which_nothing_can_be_read_is_no_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

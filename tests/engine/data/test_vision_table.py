@@ -269,8 +269,8 @@ def test_a_dataset_that_is_left_out_says_why_and_what_to_do_instead(name: str) -
     reason = excluded(name)
     assert reason is not None
     assert str(caught.value) == f"data.name: {name} of torchvision is left out: {reason.why}. {reason.instead}"
-    with pytest.raises(RecipeError, match="there is no dataset 'Kinetic'"):
-        find("Kinetic")
+    with pytest.raises(RecipeError, match=r"there is no dataset 'kinetics'\. Did you mean 'Kinetics'"):
+        find("kinetics")
 
 
 class NewBoxes(Novelty):
