@@ -160,25 +160,23 @@ _CELEBRITY = Option(
     doc="what is told of a face, in two classes: with it and without",
 )
 _OMNIGLOT = Option(True, (True, False), {False: {"sizes": {"all": 13180}, "outputs": 659, "mb": 6}})
-_YEARS = {"2007": (209, 213, 439), "2008": (511, 512, 553), "2009": (749, 750, 900), "2010": (964, 964, 1300)}
-_YEAR = Option(
-    "2012",
-    ("2012", "2011", *reversed(_YEARS)),
-    {
-        "2011": {"sizes": _parts(1112, 1111), "mb": 1700},
-        **{year: {"sizes": _parts(train, val), "mb": mb} for year, (train, val, mb) in _YEARS.items()},
-    },
-)
-# Of 2007 the test set was published with its boxes.
-_BOXED_YEARS = {
-    "2011": (5717, 5823, 0, 1700), "2010": (4998, 5105, 0, 1300), "2009": (3473, 3581, 0, 900),
-    "2008": (2111, 2221, 0, 553), "2007": (2501, 2510, 4952, 911),
-}  # fmt: skip
-_BOXED_YEAR = Option(
-    "2012",
-    ("2012", *_BOXED_YEARS),
-    {year: {"sizes": _parts(*sizes), "mb": mb} for year, (*sizes, mb) in _BOXED_YEARS.items()},
-)
+
+
+def _years(*counts: tuple[str, int, int, int, int]) -> Option:
+    """Years of VOC before the last: how many pictures for training, validation and test, and how many megabytes."""
+    changes = {year: {"sizes": _parts(*sizes), "mb": mb} for year, *sizes, mb in counts}
+    return Option("2012", ("2012", *changes), changes)
+
+
+# Of the test sets only that of 2007 was published with what is to be found in them.
+_YEAR = _years(
+    ("2011", 1112, 1111, 0, 1700), ("2010", 964, 964, 0, 1300), ("2009", 749, 750, 0, 900), ("2008", 511, 512, 0, 553),
+    ("2007", 209, 213, 210, 911),
+)  # fmt: skip
+_BOXED_YEAR = _years(
+    ("2011", 5717, 5823, 0, 1700), ("2010", 4998, 5105, 0, 1300), ("2009", 3473, 3581, 0, 900),
+    ("2008", 2111, 2221, 0, 553), ("2007", 2501, 2510, 4952, 911),
+)  # fmt: skip
 _DIFFICULT = Option(
     False, parameter="", doc="keep boxes around what is hard to recognise, which VOC's own evaluation leaves out"
 )
