@@ -53,11 +53,11 @@ def load(
 
 
 def _load_vision(source: Source, options: dict[str, Any], progress: Progress) -> Loaded:
-    """What was read last of a dataset that is only known by reading it is kept: it is asked for at every edit."""
+    """What was read last of boxes, and of what is only known by reading it, is kept: it is asked for at every edit."""
     from engine.data.vision.reading import load_vision  # torchvision takes a second to import
 
     row = row_of(source.name, options)
-    if not source.read:
+    if not source.read and source.task != "detection":
         return load_vision(source, row, options, progress)
     key = json.dumps([source.name, str(data_root()), options], sort_keys=True)
     with turn(_reading, source.name, progress):

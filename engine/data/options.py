@@ -1,7 +1,8 @@
 """The options of a dataset of the catalog as a catalog entry has its parameters: forms are made of it.
 
-They are found where they are said: those of pictures in the signature and the docstring of the format `images`, those
-of Hugging Face's in that of `huggingface`, those that select among datasets of one name in torchvision's docstrings.
+They are found where they are said: those of pictures in the signature and the docstring of the format `images` (with
+boxes, of `coco`), those of Hugging Face's in that of `huggingface`, those that select among datasets of one name in
+torchvision's docstrings.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def _parameters(source: Source) -> list[Parameter]:
         return []
     from engine.data.vision.introspection import classes  # torchvision takes a second to import
 
-    pictures, row = format_entry("images"), row_of(source.name, {})
+    pictures, row = format_entry("coco" if source.task == "detection" else "images"), row_of(source.name, {})
     docs = parameter_docs(inspect.getdoc(classes()[source.name]) or "")
     found = []
     for name, default in source.options.items():

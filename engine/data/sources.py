@@ -7,6 +7,7 @@ torchvision is loaded. `hf:org/name` is a dataset of Hugging Face, of which noth
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import sys
@@ -16,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from engine.data.vision.table import DIGITS, ROWS, USUAL, Option, Row
+from engine.data.vision.table import DIGITS, EXCLUDED, ROWS, USUAL, Option, Reason, Row
 from engine.errors import RecipeError, nearest
 from engine.paths import data_root
 from engine.printable import printable_line
@@ -37,7 +38,8 @@ class Source:
     `tokens` names them. `cardinalities` count the codes of each of the last columns of a table, where they are codes of
     categories. `rate` is that of sound, in samples a second. `path` is where a person's own files lie. `options` have
     their defaults, `choices` the values of those that take no other. `read` says that shape and outputs are only known
-    when it is read; `known` that somebody here has described it.
+    when it is read; `known` that somebody here has described it. `variant` is what an option makes of it, where that is
+    another download.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Source:
     choices: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     read: bool = False
     known: bool = True
+    variant: str = ""
 
     def __post_init__(self) -> None:
         """Names that come from files must not steer the terminal."""
@@ -83,7 +86,8 @@ class Source:
     @property
     def marker(self) -> Any:
         """The file that says that a download was complete and checked."""
-        return data_root() / f"{self.name.replace('/', '--').replace(':', '--')}.complete"
+        name = "-".join(filter(None, (self.name.replace("/", "--").replace(":", "--"), self.variant)))
+        return data_root() / f"{name}.complete"
 
 
 _SOURCES = (
@@ -135,6 +139,8 @@ _OPTIONS: Mapping[str, Option] = {
     "channels": Option("auto", ("auto", "grey", "rgb")),
 }
 """Of all pictures that are read one by one, as the format `images` has them; a size of 0 is the pictures' own."""
+_WITH_BOXES = {**_OPTIONS, "fit": Option("pad", ("pad", "crop", "stretch"))}
+"""Of pictures with boxes, as the format `coco` has them: what is cropped away has no box."""
 
 
 @cache
@@ -148,27 +154,41 @@ def unknown() -> Mapping[str, Source]:
     return {name: _vision(row) for name, row in _untold().items()} if "torchvision" in sys.modules else {}
 
 
-def glimpse(name: str) -> Source | None:
-    """The dataset of that name as far as that is known at once: nothing is imported for it."""
+def glimpse(name: str, options: Mapping[str, Any] = {}) -> Source | None:
+    """The dataset of that name, as options make it, as far as that is known at once: nothing is imported for it."""
     if name.startswith(HUGGING_FACE) and name != HUGGING_FACE:
         return find(name)
-    return sources().get(name) or unknown().get(name)
+    source = sources().get(name) or unknown().get(name)
+    if source is not None and options:
+        with contextlib.suppress(RecipeError):  # the check says what is wrong with them
+            return described(Dataset(name=name, options=dict(options)))
+    return source
 
 
 def find(name: str, where: str = "data.name") -> Source:
-    """The dataset called `name`. Raises RecipeError with the nearest name."""
+    """The dataset called `name`. Raises RecipeError with the nearest name, or why torchvision's is left out."""
     if name.startswith(HUGGING_FACE):
         return _hugging_face(name, where)
     known = sources()
-    if name not in known and _may_be_new(name):
+    if name not in known and name not in EXCLUDED and may_be_new(name):
         known = {**known, **{each: _vision(row) for each, row in _untold().items()}}
     if name not in known:
-        remedy = nearest(name, known) or f"There are {', '.join(known)}."
+        if (reason := left_out(name)) is not None:
+            raise RecipeError(where, f"{name} of torchvision is left out: {reason.why}", reason.instead)
+        remedy = nearest(name, (*known, *EXCLUDED)) or f"There are {', '.join(known)}."
         raise RecipeError(where, f"there is no dataset '{name}'", remedy)
     return known[name]
 
 
-def _may_be_new(name: str) -> bool:
+def left_out(name: str) -> Reason | None:
+    """Why a dataset of torchvision is not offered; of a kind that is left out whole only once torchvision is loaded."""
+    if name in EXCLUDED or "torchvision" not in sys.modules:
+        return EXCLUDED.get(name)
+    found: Reason | None = _introspection().excluded(name)
+    return found
+
+
+def may_be_new(name: str) -> bool:
     """Whether torchvision may have a dataset of this name. To import it for a misspelt one would take a second."""
     if "torchvision" in sys.modules:
         return True
@@ -189,14 +209,19 @@ def row_of(name: str, options: Mapping[str, Any]) -> Row:
 
 
 def _untold() -> Mapping[str, Row]:
-    # By name: presets, which may import no torch, import this module.
-    found: Mapping[str, Row] = importlib.import_module("engine.data.vision.introspection").unknown()
+    found: Mapping[str, Row] = _introspection().unknown()
     return found
+
+
+def _introspection() -> Any:
+    """By name: presets, which may import no torch, import this module."""
+    return importlib.import_module("engine.data.vision.introspection")
 
 
 def _vision(row: Row, options: Mapping[str, Any] = {}) -> Source:
     """A row of the table as a source. Pictures that are read one by one have a size that a person may choose."""
-    taken = {**row.options, **({} if row.whole else _OPTIONS)}
+    pictures = _WITH_BOXES if row.task == "detection" else _OPTIONS
+    taken = {**row.options, **({} if row.whole else pictures)}
     chosen = {name: options.get(name, option.default) for name, option in taken.items()}
     channels, height, width = row.shape
     if size := chosen.get("size", 0):
@@ -218,6 +243,9 @@ def _vision(row: Row, options: Mapping[str, Any] = {}) -> Source:
         choices={name: option.values for name, option in taken.items() if option.values},
         read=not row.outputs,
         known=row.name in _ROWS,
+        variant="-".join(
+            str(chosen[name]) for name, option in row.options.items() if "mb" in option.changes.get(chosen[name], {})
+        ),
     )
 
 

@@ -57,6 +57,9 @@ def test_what_is_nowhere_is_said_with_what_was_meant(run: Run) -> None:
     assert told.status == 2
     assert "Did you mean 'mnist5k'?" in told.err
     assert "to download" in run("data", "CIFAR10").err
+    left_out = run("data", "Kinetics")
+    assert left_out.status == 2
+    assert "Kinetics of torchvision is left out: it is video" in left_out.err
     assert "there is no task 'classify'" in run("data", "mnist5k", "--task", "classify").err
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from engine.data.fetching.telling import reading_text
-from engine.data.sources import find, glimpse, sources
+from engine.data.sources import find, glimpse, may_be_new, sources
+from engine.data.vision.table import EXCLUDED
 from engine.errors import RecipeError, StudioError, nearest
 from engine.recipe import Recipe, TaskName
 from tui.commands.complaints import complain
@@ -59,7 +60,9 @@ def _made(
         except RecipeError as error:
             if path.suffix == ".toml" or len(path.parts) > 1:
                 raise
-            remedy = nearest(what, sources()) or "Give the path of a file or folder."
+            if may_be_new(what):  # nobody here has described it, or it is left out, which is said
+                return Recipe.from_values({"task": find(what, what).task, "data": {"name": what}}, what)
+            remedy = nearest(what, (*sources(), *EXCLUDED)) or "Give the path of a file or folder."
             raise RecipeError(what, "is no file, no dataset and no preset", remedy) from error
     values = {"path": str(path), "split": {"how": "random"}}
     return Recipe.from_values({"task": task or _task_of({"path": str(path)}, changes), "data": values}, what)
@@ -67,7 +70,7 @@ def _made(
 
 def show(recipe: Recipe, where: str, *, download: bool, as_json: bool) -> int:
     """Print what the recipe's data are; the exit status, 2 where they can't be read or would end a training."""
-    source = glimpse(recipe.data.name)
+    source = glimpse(recipe.data.name, recipe.data.options)
     if source is not None and not source.ready and not download:
         raise RecipeError(where, f"is not here: {source.download_text} to download", "Fetch it: --download.")
     from engine.data.preview import findings, preview  # torch takes 1.7 s to import

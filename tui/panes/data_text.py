@@ -101,7 +101,7 @@ def _kind(source: Source, preview: Preview | None) -> Sequence[str]:
     kind = f" {preview.dtype}" if preview and preview.dtype else ""
     said = [f"{'×'.join(map(str, source.shape)) or 'one number'}{kind}"]
     if source.outputs and (source.classes or source.task == "classification"):
-        said.append(f"{source.outputs} classes")
+        said.append(f"{source.outputs} class{'es' * (source.outputs != 1)}")
     else:
         said.append(source.task)
     if preview is not None and preview.dtype and not source.vocabulary:

@@ -11,8 +11,19 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from textual import work
 
-from engine.data.sources import HUGGING_FACE, Source, check_option, described, glimpse, sources, unknown, unread
+from engine.data.sources import (
+    HUGGING_FACE,
+    Source,
+    check_option,
+    described,
+    glimpse,
+    left_out,
+    sources,
+    unknown,
+    unread,
+)
 from engine.data.sources import find as find_source
+from engine.data.vision.table import EXCLUDED
 from engine.errors import NotDownloaded, StudioError
 from engine.recipe import Data, Recipe, TaskName
 from tui.dialogs.pick import Choice, PickScreen
@@ -127,6 +138,8 @@ class DataChoiceScreen(LookingScreen):
         if chosen == YOURS or _is_path(chosen):
             self._looked_for = chosen if chosen != YOURS else self._looked_for
             self._choose_files()
+        elif (reason := left_out(chosen)) is not None:
+            self.notify(f"{chosen} is left out: {reason.why}. {reason.instead}", severity="warning", timeout=10)
         elif not self.ready and (chosen.startswith(HUGGING_FACE) or find_source(chosen).options):
             self.notify("torch is still being loaded.")
         else:
@@ -274,7 +287,9 @@ class DataChoiceScreen(LookingScreen):
     def _source(self) -> Source | None:
         """The data on the desk, as far as they are known."""
         data = self.draft.recipe.data
-        return self.checked.source if self.checked and self.checked.recipe.data == data else glimpse(data.name)
+        if self.checked and self.checked.recipe.data == data:
+            return self.checked.source
+        return glimpse(data.name, data.options)
 
 
 def _is_path(text: str) -> bool:
@@ -282,11 +297,17 @@ def _is_path(text: str) -> bool:
 
 
 def _typed(query: str) -> Choice | None:
-    """What is typed into the list of datasets and stands in no list: a name of Hugging Face's, a path."""
+    """What is typed and stands in no list: a name of Hugging Face's, a path, a dataset that is left out."""
     query = query.strip()
     if query.startswith(HUGGING_FACE) and query.removeprefix(HUGGING_FACE).strip("/ "):
         return Choice(query, "", "a dataset of Hugging Face", f"{query}\n\n{_OWN[1].doc}")
-    return Choice(query, "", "files of your own", _OWN[0].doc) if _is_path(query) else None
+    if _is_path(query):
+        return Choice(query, "", "files of your own", _OWN[0].doc)
+    name = next((each for each in EXCLUDED if each.casefold() == query.casefold()), query)
+    reason = left_out(name)
+    if reason is None:
+        return None
+    return Choice(name, "", "left out", f"{name} is left out: {reason.why}.\n\n{reason.instead}")
 
 
 def _catalog_choice(source: Source) -> Choice:

@@ -81,7 +81,7 @@ class LookingScreen(ModellingScreen):
             return
         self._errand.cancel()
         self._errand = self._read_for = None
-        source = glimpse(self.draft.recipe.data.name)
+        source = glimpse(self.draft.recipe.data.name, self.draft.recipe.data.options)
         again = "R reads it" if source is None or source.ready else "d goes on with it"
         self.query_one(DataPane).note(f"You ended the reading: {again}, and so does a training.")
 
@@ -94,7 +94,7 @@ class LookingScreen(ModellingScreen):
     def show_data(self) -> None:
         """What is known of the recipe's dataset."""
         recipe = self.draft.recipe
-        source = glimpse(recipe.data.name)
+        source = glimpse(recipe.data.name, recipe.data.options)
         if self._previewed != recipe.data:
             self.preview = self._previewed = None
             self._waiting = ""
@@ -111,7 +111,7 @@ class LookingScreen(ModellingScreen):
 
     def readable(self, recipe: Recipe) -> bool:
         """Whether its samples can be looked at without a download and without a disturbance."""
-        source = glimpse(recipe.data.name)
+        source = glimpse(recipe.data.name, recipe.data.options)
         return (source is None or source.ready) and self.may_read(recipe)
 
     def may_read(self, recipe: Recipe) -> bool:
@@ -122,7 +122,7 @@ class LookingScreen(ModellingScreen):
     async def load_preview(self, recipe: Recipe) -> None:
         """Read the recipe's data, which may download them, and show what they are."""
         pane = self.query_one(DataPane)
-        source = glimpse(recipe.data.name) or (self.checked.source if self.checked else None)
+        source = glimpse(recipe.data.name, recipe.data.options) or (self.checked.source if self.checked else None)
         sizes = self.checked.sizes if self.checked else {}
         if source is not None and not source.ready:
             pane.show(source, sizes, None, "downloading…")

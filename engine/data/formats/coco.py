@@ -3,82 +3,22 @@
 Detection can't be trained yet: samples are opened, checked and looked at.
 """
 
-# N pictures · M boxes of one picture · T boxes of all · C channels · H height · W width
-
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from engine.data.pictures.annotations import Table, categories, read_json, table
-from engine.data.pictures.decoding import Channels, Fit, Frame, decoded
+from engine.data.pictures.annotations import categories, read_json, table
+from engine.data.pictures.boxes import Annotated, Table
+from engine.data.pictures.decoding import Channels, Fit
 from engine.data.pictures.framing import MAX_PIXELS, frame_of
-from engine.data.pictures.names import Names
 from engine.data.pictures.scanning import scan
-from engine.data.samples import BadSample, Columns, Loaded, Progress
+from engine.data.samples import BadSample, Loaded, Progress
 from engine.data.sources import Source
 from engine.errors import DataError
 from engine.recipe import TaskName
 
 _PARTS = (("train", "train"), ("val", "val"), ("test", "test"))
-
-
-@dataclass(frozen=True)
-class _Boxes:
-    """Those of picture `i` are rows `starts[i]` to `starts[i + 1]` of `corners` (T, 4), xyxy, and `labels` (T,)."""
-
-    starts: np.ndarray
-    corners: np.ndarray
-    labels: np.ndarray
-
-    def of(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        rows = slice(int(self.starts[index]), int(self.starts[index + 1]))
-        return self.corners[rows], self.labels[rows]
-
-
-class Annotated:
-    """Pictures with boxes. `[i]` gives bytes (C, H, W) and how many boxes there are, `annotated(i)` the boxes too."""
-
-    def __init__(self, names: Names, sizes: np.ndarray, boxes: _Boxes, frame: Frame) -> None:
-        self.places, self._sizes, self._boxes, self._frame = names, sizes, boxes, frame
-        self.targets = torch.from_numpy(np.diff(boxes.starts)).long()
-        self.columns: Columns = {}
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        return self.annotated(index)[0], self.targets[index]
-
-    def annotated(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Bytes (C, H, W), boxes (M, 4) as left, top, right, bottom in pixels of these, and their classes (M,).
-
-        Boxes outside of a picture that was cropped are left out. Raises BadSample.
-        """
-        width, height = self._sizes[index].tolist()  # 0 where the file does not say it
-        picture = decoded(self.places.path(index), self.places[index], self._frame, (width, height))
-        if width and (picture.width, picture.height) != (width, height):
-            what = f"is {picture.width}×{picture.height}, its boxes are for {width}×{height}"
-            raise BadSample(self.places[index], what)
-        to = self._frame.place(picture.width, picture.height)
-        corners, labels = self._boxes.of(index)
-        left, top, right, bottom = to.box
-        scale = np.array([to.width / (right - left), to.height / (bottom - top)] * 2)
-        moved = (corners - [left, top] * 2) * scale + [to.left, to.top] * 2
-        least, most = [to.left, to.top] * 2, [to.left + to.width, to.top + to.height] * 2
-        moved = moved.clip(least, most)
-        seen = (moved[:, 2] > moved[:, 0]) & (moved[:, 3] > moved[:, 1])
-        pixels, boxes = torch.from_numpy(picture.pixels), torch.from_numpy(moved[seen]).float()
-        return pixels, boxes, torch.from_numpy(labels[seen]).long()
-
-    @property
-    def sample_bytes(self) -> int:
-        return self._frame.channels * self._frame.height * self._frame.width + 8
 
 
 def open_coco(
@@ -136,7 +76,7 @@ def open_coco(
     )
     bad.extend(error for each in unreadable for error in each.values())
     parts = {
-        part: _dataset(each.without(broken), frame)
+        part: Annotated(each.without(broken), frame)
         for (part, each), broken in zip(tables.items(), unreadable, strict=True)
     }
     boxes = sum(int(part.targets.sum()) for part in parts.values())
@@ -152,12 +92,6 @@ def open_coco(
         path=str(path),
     )
     return Loaded(source, parts, bad)
-
-
-def _dataset(table: Table, frame: Frame) -> Annotated:
-    rows = np.concatenate([np.empty((0, 5)), *table.boxes])
-    starts = np.concatenate(([0], np.cumsum([len(each) for each in table.boxes]))).astype(np.int64)
-    return Annotated(table.names, table.sizes, _Boxes(starts, rows[:, :4], rows[:, 4].astype(np.int64)), frame)
 
 
 def _files(folder: Path, progress: Progress, where: str) -> dict[str, Path]:

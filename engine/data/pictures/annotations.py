@@ -1,40 +1,21 @@
 """COCO's JSON of pictures, boxes and categories → what of it is there and makes sense; the rest is told of."""
 
-# N pictures · M boxes of one picture
-
 from __future__ import annotations
 
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from engine.data.pictures.names import Names, shown
+from engine.data.pictures.boxes import Table, within
+from engine.data.pictures.names import shown
 from engine.data.pictures.scanning import Scan, scan
 from engine.data.samples import BadSample, Progress
 from engine.errors import DataError, first_line
-
-_OUTSIDE = 1.0  # pixels by which boxes may reach out of a picture: many tools round so
-
-
-@dataclass(frozen=True)
-class Table:
-    """One file's pictures that are there, their sizes (N, 2) as width and height, and the boxes in them."""
-
-    names: Names
-    sizes: np.ndarray
-    boxes: Sequence[np.ndarray]
-    """For each picture (M, 5): corners and class."""
-
-    def without(self, broken: Mapping[int, BadSample]) -> Table:
-        kept = [number for number in range(len(self.names)) if number not in broken]
-        chosen = np.array(kept, dtype=np.int64)
-        return Table(self.names.take(chosen), self.sizes[chosen], [self.boxes[number] for number in kept])
 
 
 def read_json(file: Path, progress: Progress) -> Mapping[str, Any]:
@@ -119,8 +100,7 @@ def table(
             bad.append(BadSample(place, why))
         if corners:
             boxes[row].append((*corners, classes[kind]))
-    rows = [np.array(each, dtype=np.float64).reshape(-1, 5) for each in boxes]
-    return Table(found.names.take(np.array(chosen)), np.array(sizes, dtype=np.int64), rows)
+    return Table.of(found.names.take(np.array(chosen)), sizes, boxes)
 
 
 def _value(entry: Any, key: str) -> Any:
@@ -141,17 +121,7 @@ def _corners(box: Any, size: tuple[int, int]) -> tuple[tuple[float, ...], str]:
     if not isinstance(box, list) or len(box) != 4 or not all(_is_number(each) for each in box):
         return (), f"has no box of four numbers: {box}"
     left, top, width, height = map(float, box)
-    if width <= 0 or height <= 0:
-        return (), f"has a box without area: {box}"
-    corners = (left, top, left + width, top + height)
-    if size == (0, 0):
-        return corners, ""
-    limits = (*size, *size)
-    inside = tuple(min(max(each, 0.0), float(limit)) for each, limit in zip(corners, limits, strict=True))
-    reach = max(abs(a - b) for a, b in zip(corners, inside, strict=True))
-    if inside[2] <= inside[0] or inside[3] <= inside[1]:
-        return (), f"has a box outside of its picture of {size[0]}×{size[1]}: {box}"
-    return inside, f"has a box that leaves its picture of {size[0]}×{size[1]}: {box} is cut" if reach > _OUTSIDE else ""
+    return within((left, top, left + width, top + height), size, box)
 
 
 def _is_number(value: Any) -> bool:

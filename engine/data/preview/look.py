@@ -22,7 +22,7 @@ _RANGED = 2000  # samples whose least and greatest number are looked for
 
 @dataclass(frozen=True)
 class Preview:
-    """`counts` has training samples by class, counted over `counted` of them.
+    """`counts` has training samples by class, counted over `counted` of them; with boxes, the boxes by class.
 
     `least` and `greatest` are of the first samples' numbers. `lengths[n]` counts the training samples of n tokens.
     `reading` says how what is not held will be read, and why. `bad` says of each sample that was left out where it lies
@@ -63,7 +63,7 @@ def preview(recipe: Recipe, progress: Progress = lambda what, done, total: None)
         sizes=view.sizes,
         samples=samples,
         counts=counts,
-        counted=0 if labels is None else len(labels),
+        counted=size if labels is None else len(labels),
         least=float(inputs.min()) if inputs.numel() else 0.0,
         greatest=float(inputs.max()) if inputs.numel() else 0.0,
         dtype=str(inputs.dtype).removeprefix("torch.") if inputs.numel() else "",

@@ -17,15 +17,13 @@ from torch import Tensor
 from engine.data.augmentation.augment import Augment
 from engine.data.fetching.telling import untold
 from engine.data.fetching.turns import turn
-from engine.data.load import load
-from engine.data.opened import opened
+from engine.data.opened import open_dataset
 from engine.data.preview.drawn import Box, Sample, as_picture, class_name, drawn, shares_text
 from engine.data.preview.oddness import features, oddness
 from engine.data.samples import BadSample, Listed, Progress, Readable, Samples, as_tensor
 from engine.data.serving.batches import Batch, Finish
 from engine.data.serving.fetching import collate
 from engine.data.serving.mixing import Mixing
-from engine.data.sources import HUGGING_FACE
 from engine.data.standardising import fit_transforms
 from engine.data.transforms import Standardize, fixed
 from engine.errors import RecipeError, first_line
@@ -49,10 +47,9 @@ class View:
         self.recipe = recipe
         # Whatever the recipe does about bad samples, here they are to be seen beside the others.
         data = recipe.data.model_copy(update={"on_bad_sample": "skip"})
-        self.source, self.opened = opened(data, recipe.task, [], progress)
-        # What was read last is kept, so this reads nothing again.
-        kept = bool(recipe.data.path) or recipe.data.name.startswith(HUGGING_FACE)
-        self.bad: Sequence[BadSample] = load(recipe.data, recipe.task, progress).bad if kept else ()
+        found = open_dataset(data, recipe.task, progress, None)
+        self.source, self.opened = found.source, found.parts
+        self.bad: Sequence[BadSample] = found.loaded.bad
         self.sizes = {name: len(part) if index is None else len(index) for name, (part, index) in self.opened.items()}
         self._orders: dict[tuple[str, int | None, bool], list[int]] = {}
         self._read_labels: dict[str, Tensor | None] = {}
@@ -81,7 +78,10 @@ class View:
         return self._read_labels[name]
 
     def counts(self, name: str, progress: Progress = untold) -> list[int]:
-        """How many samples of a part each class has, among those whose class is known."""
+        """How many samples of a part each class has, among those whose class is known; or how many boxes."""
+        if (boxes := self._boxes(name)) is not None:
+            of_class: list[int] = torch.bincount(boxes[1], minlength=self.source.outputs).tolist()
+            return of_class
         labels, outputs = self.labels(name, progress), self.source.outputs
         if labels is None:
             return []
@@ -89,7 +89,7 @@ class View:
         return found
 
     def order(self, name: str, label: int | None, odd: bool, progress: Progress = untold) -> Sequence[int]:
-        """Positions in a part: those of one class, the oddest of their class first where asked for."""
+        """Positions in a part: those of one class or with a box of it, the oddest of their class first if asked for."""
         key = name, label, odd
         if key in self._orders:
             return self._orders[key]
@@ -104,6 +104,9 @@ class View:
         if label is not None and labels is not None:
             classes = labels.tolist()
             order = [position for position in order if classes[position] == label]
+        elif label is not None and (boxes := self._boxes(name)) is not None:
+            holding = set(boxes[0][boxes[1] == label].tolist())
+            order = [position for position in order if position in holding]
         self._orders[key] = order
         return order
 
@@ -244,6 +247,16 @@ class View:
 
     def _trouble(self, bad: BadSample, number: int) -> Sample:
         return Sample("?", number, bad.place, trouble=bad.what)
+
+    def _boxes(self, name: str) -> tuple[Tensor, Tensor] | None:
+        """The position in a part (T,) and the class (T,) of each box, where its pictures have such."""
+        part, index = self.part(name)
+        marks: tuple[Tensor, Tensor] | None = getattr(part, "marks", None)
+        if marks is None:
+            return None
+        positions = torch.full((len(part),), -1).scatter_(0, index, torch.arange(len(index)))
+        found = positions[marks[0]]
+        return found[found >= 0], marks[1][found >= 0]
 
     def _labels(self, name: str, progress: Progress) -> Tensor | None:
         if self.source.task != "classification":

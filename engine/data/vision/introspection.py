@@ -10,7 +10,16 @@ from typing import Any
 
 from torchvision import datasets
 
-from engine.data.vision.table import EXCLUDED, EXCLUDED_MODULES, ROWS, USUAL, Option, Row
+from engine.data.vision.table import (
+    EXCLUDED,
+    EXCLUDED_MODULES,
+    EXCLUDED_PARAMETERS,
+    ROWS,
+    USUAL,
+    Option,
+    Reason,
+    Row,
+)
 from engine.docstrings import parameter_docs, readable
 
 _SELECTORS = ("train", "split", "image_set", "version")
@@ -30,12 +39,13 @@ def classes() -> Mapping[str, type[Any]]:
     return {name: value for name, value in sorted(found) if issubclass(value, datasets.VisionDataset)}
 
 
-def excluded(name: str) -> str:
-    """Why a class of torchvision is not offered; empty if it is."""
-    target = classes()[name]
-    module = EXCLUDED_MODULES.get(target.__module__.rpartition(".")[2], "")
-    video = "video" if "frames_per_clip" in parameters(target) else ""
-    return EXCLUDED.get(name) or module or video
+def excluded(name: str) -> Reason | None:
+    """Why a class of torchvision is not offered; None if it is, or if there is none of this name."""
+    target = classes().get(name)
+    if target is None or name in EXCLUDED:
+        return EXCLUDED.get(name)
+    module = EXCLUDED_MODULES.get(target.__module__.rpartition(".")[2])
+    return module or next((EXCLUDED_PARAMETERS[key] for key in parameters(target) if key in EXCLUDED_PARAMETERS), None)
 
 
 def parameters(target: type[Any]) -> dict[str, inspect.Parameter]:

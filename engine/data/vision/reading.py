@@ -28,6 +28,7 @@ from engine.data.pictures.decoding import Fit
 from engine.data.pictures.given import as_mask, as_picture
 from engine.data.samples import IGNORED, BadSample, Columns, Loaded, Part, Progress, Samples
 from engine.data.sources import Source
+from engine.data.vision.boxes import with_boxes
 from engine.data.vision.fetching import fetching
 from engine.data.vision.introspection import classes, downloads, selection
 from engine.data.vision.table import Row
@@ -59,6 +60,9 @@ def load_vision(source: Source, row: Row, options: Mapping[str, Any], progress: 
         found = {part: _open(target, row, folder, part, options, progress) for part in row.sizes}
     with contextlib.suppress(OSError):  # a folder that others share may be readable only
         source.marker.touch()
+    if row.task == "detection":
+        with _said_in_words(source, row, folder):
+            return with_boxes(found, row, source, options, progress)
     names = _classes(next(iter(found.values())))
     parts: dict[str, Part] = {}
     for part, dataset in found.items():
@@ -66,6 +70,9 @@ def load_vision(source: Source, row: Row, options: Mapping[str, Any], progress: 
             samples = _whole(dataset, row) if row.whole else _listed(dataset, row, source, options, part, progress)
         if samples is not None:
             parts[part] = samples
+    if not parts:
+        what = "gives no class with its samples, and nobody here has described what else"
+        raise DataError(where, what, 'Give what you need of it by a function: python = "data.py:make_dataset".')
     return Loaded(_described(source, row, names, parts), parts)
 
 
@@ -270,12 +277,14 @@ def _targets(dataset: Any, row: Row, progress: Progress) -> Tensor | None:
     if (h5py := getattr(dataset, "h5py", None)) is not None:  # PCAM: a file of labels beside that of pictures
         with h5py.File(dataset._base_folder / dataset._FILES[dataset._split]["targets"][0]) as file:
             return torch.from_numpy(np.asarray(file["y"][:, 0, 0, 0])).long()
-    asked: list[Any] = []
+    asked: list[int] = []
     for number in range(len(dataset)):
-        asked.append(_asked(dataset, number))
         if number % 100 == 0:
             progress(f"targets of {row.name}", number, len(dataset))
-    return _numbers(asked, row.column)
+        if (target := _number(_asked(dataset, number), row.column)) is None:
+            return None
+        asked.append(target)
+    return torch.tensor(asked, dtype=torch.long)
 
 
 def _agrees(numbers: Tensor, dataset: Any) -> bool:

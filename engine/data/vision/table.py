@@ -26,6 +26,8 @@ _VOC = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
     "dining table", "dog", "horse", "motorbike", "person", "potted plant", "sheep", "sofa", "train", "tv monitor",
 )  # fmt: skip
+_BOXED = tuple(name.replace(" ", "") for name in _VOC[1:])
+_TRAFFIC = ("Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc")
 _ATTRIBUTES = (
     "5_o_Clock_Shadow", "Arched_Eyebrows", "Attractive", "Bags_Under_Eyes", "Bald", "Bangs", "Big_Lips", "Big_Nose",
     "Black_Hair", "Blond_Hair", "Blurry", "Brown_Hair", "Bushy_Eyebrows", "Chubby", "Double_Chin", "Eyeglasses",
@@ -82,6 +84,14 @@ class Row:
     needs: str = ""
     by_hand: str = ""
     own_folder: bool = False
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a dataset is left out, after its name and a colon, and what a person may do instead."""
+
+    why: str
+    instead: str
 
 
 _MANY = (3, 0, 0)
@@ -150,15 +160,34 @@ _CELEBRITY = Option(
     doc="what is told of a face, in two classes: with it and without",
 )
 _OMNIGLOT = Option(True, (True, False), {False: {"sizes": {"all": 13180}, "outputs": 659, "mb": 6}})
-_YEARS = {"2007": (209, 213, 439), "2008": (511, 512, 553), "2009": (749, 750, 900), "2010": (964, 964, 1300)}
-_YEAR = Option(
-    "2012",
-    ("2012", "2011", *reversed(_YEARS)),
-    {
-        "2011": {"sizes": _parts(1112, 1111), "mb": 1700},
-        **{year: {"sizes": _parts(train, val), "mb": mb} for year, (train, val, mb) in _YEARS.items()},
-    },
+
+
+def _years(*counts: tuple[str, int, int, int, int]) -> Option:
+    """Years of VOC before the last: how many pictures for training, validation and test, and how many megabytes."""
+    changes = {year: {"sizes": _parts(*sizes), "mb": mb} for year, *sizes, mb in counts}
+    return Option("2012", ("2012", *changes), changes)
+
+
+# Of the test sets only that of 2007 was published with what is to be found in them.
+_YEAR = _years(
+    ("2011", 1112, 1111, 0, 1700), ("2010", 964, 964, 0, 1300), ("2009", 749, 750, 0, 900), ("2008", 511, 512, 0, 553),
+    ("2007", 209, 213, 210, 911),
+)  # fmt: skip
+_BOXED_YEAR = _years(
+    ("2011", 5717, 5823, 0, 1700), ("2010", 4998, 5105, 0, 1300), ("2009", 3473, 3581, 0, 900),
+    ("2008", 2111, 2221, 0, 553), ("2007", 2501, 2510, 4952, 911),
+)  # fmt: skip
+_DIFFICULT = Option(
+    False, parameter="", doc="keep boxes around what is hard to recognise, which VOC's own evaluation leaves out"
 )
+_DONT_CARE = Option(
+    False,
+    (False, True),
+    {True: {"outputs": 9, "classes": (*_TRAFFIC, "DontCare")}},
+    parameter="",
+    doc="keep DontCare, regions whose things are too far away to be marked one by one, as a class of its own",
+)
+_INVALID = Option(False, parameter="", doc="keep faces that are marked as invalid: too small or unclear to be told")
 
 ROWS = (
     # Kept whole in memory, and served as one tensor.
@@ -229,28 +258,61 @@ ROWS = (
     Row("Cityscapes", "3,475 street scenes, a class of 34 for each pixel; fetched by hand.", (3, 1024, 2048), 34,
         _parts(2975, 500), 11_800, task="segmentation", given={"target_type": "semantic"}, own_folder=True,
         by_hand="leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip of cityscapes-dataset.com"),
+    # Boxes around things: opened, checked and looked at.
+    Row("VOCDetection", "11,540 photos, boxes around things of 20 kinds.", _MANY, 20, _parts(5717, 5823), 2000,
+        task="detection", classes=_BOXED, options={"year": _BOXED_YEAR, "keep_difficult": _DIFFICULT}),
+    Row("Kitti", "7,481 pictures from a car, boxes around cars, people and others.", _MANY, 8, {"all": 7481}, 12_576,
+        task="detection", classes=_TRAFFIC, options={"keep_dont_care": _DONT_CARE}),
+    Row("WIDERFace", "16,106 photos of crowds and occasions, boxes around faces.", _MANY, 1, _parts(12880, 3226), 3676,
+        task="detection", classes=("face",), options={"keep_invalid": _INVALID}),
 )  # fmt: skip
 
+
+_VIDEO = Reason(
+    "it is video, which no task takes",
+    "Take pictures out of the clips, into a folder for each class, and name that as path.",
+)
+_CAPTIONS = Reason(
+    "its pictures have sentences, and no task finds words for pictures",
+    "Name its pictures as path, in a folder for each class, or its sentences alone, with labels.",
+)
+_PAIRS = Reason("its samples are two pictures each, and no task compares them", "Choose LFWPeople for single faces.")
+_PATCHES = Reason(_PAIRS.why, "Choose a dataset with classes, such as DTD.")
+_SCENES = Reason(
+    "torchvision can't fetch its databases of LMDB, and leaves a pickle in the working directory when it reads them",
+    "Export its pictures with lsun's data.py into a folder for each class, and name that as path.",
+)
+_FLOW = Reason(
+    "its samples are two pictures and the movement of each pixel, which no task learns",
+    "Choose VOCSegmentation or Cityscapes for a class of each pixel.",
+)
+_STEREO = Reason("its samples are two pictures and the depth of each pixel, which no task learns", _FLOW.instead)
+_FOLDER = Reason("it reads files of your own", 'Name their folder instead: path = "…", format = "images".')
+
 EXCLUDED = {
-    "HMDB51": "video",
-    "Kinetics": "video",
-    "UCF101": "video",
-    "MovingMNIST": "video without labels",
-    "CocoCaptions": "captions",
-    "Flickr30k": "captions",
-    "Flickr8k": "captions",
-    "SBU": "captions",
-    "CocoDetection": "boxes; one's own are opened by path, format coco",
-    "Kitti": "boxes",
-    "VOCDetection": "boxes",
-    "WIDERFace": "boxes",
-    "LFWPairs": "pairs of pictures",
-    "PhotoTour": "pairs of pictures",
-    "LSUN": "databases of LMDB, which must be fetched and read by a package of their own",
-    "LSUNClass": "databases of LMDB, which must be fetched and read by a package of their own",
-    "FakeData": "noise: there is nothing to learn",
-    "ImageFolder": "one's own files are opened by path",
-    "DatasetFolder": "one's own files are opened by path",
-    "VisionDataset": "what the others are made of",
+    "HMDB51": _VIDEO,
+    "Kinetics": _VIDEO,
+    "UCF101": _VIDEO,
+    "MovingMNIST": Reason(
+        "it is video to be continued, and no task makes pictures of pictures", "For its digits choose MNIST."
+    ),
+    "CocoCaptions": _CAPTIONS,
+    "Flickr30k": _CAPTIONS,
+    "Flickr8k": _CAPTIONS,
+    "SBU": _CAPTIONS,
+    "CocoDetection": Reason(
+        "torchvision has nothing to download for it, only a reader",
+        'Fetch pictures and instances_*.json of cocodataset.org, and name the folder: path = "…", format = "coco".',
+    ),
+    "LFWPairs": _PAIRS,
+    "PhotoTour": _PATCHES,
+    "LSUN": _SCENES,
+    "LSUNClass": _SCENES,
+    "FakeData": Reason("it is noise: there is nothing to learn", "Choose mnist5k, which ships, to try a model."),
+    "ImageFolder": _FOLDER,
+    "DatasetFolder": _FOLDER,
+    "VisionDataset": Reason("it holds no samples: the others are made of it", "Choose one of the others."),
 }
-EXCLUDED_MODULES = {"_optical_flow": "optical flow", "_stereo_matching": "stereo"}
+EXCLUDED_MODULES = {"_optical_flow": _FLOW, "_stereo_matching": _STEREO}
+EXCLUDED_PARAMETERS = {"frames_per_clip": _VIDEO}
+"""Of a class that takes one of these."""

@@ -36,7 +36,9 @@ LEFT_OUT = {
     "INaturalist": {"train", "val"},
     "LFWPeople": {"train", "test"},
     "Places365": {"train"},
+    "VOCDetection": {"test"},
     "VOCSegmentation": {"test"},
+    "WIDERFace": {"test"},
 }
 
 
@@ -77,7 +79,7 @@ def test_each_choice_of_an_option_gives_a_source_that_is_described_in_full() -> 
         for name, option in row.options.items():
             for value in option.values[:12]:
                 source = described(Data(name=row.name, options={name: value}))
-                assert source.outputs > 1, (row.name, value)
+                assert source.outputs > (row.task != "detection"), (row.name, value)
                 assert len(source.classes) in (0, source.outputs), (row.name, value)
                 assert all(source.shape), (row.name, value)
                 assert set(source.sizes) <= {"all", "train", "val", "test"}, (row.name, value)
@@ -99,9 +101,7 @@ def test_listing_and_misspelling_datasets_loads_neither_torch_nor_numpy() -> Non
     code += "for name in ('Food101', 'fod101', 'hf:someone/pictures'):\n"
     code += "    with suppress(Exception): find(name)\n"
     # What torchvision lists itself is looked at, should the table not know it.
-    code += (
-        "from engine.data.sources import _may_be_new; assert _may_be_new('FakeData') and not _may_be_new('fod101')\n"
-    )
+    code += "from engine.data.sources import may_be_new; assert may_be_new('FakeData') and not may_be_new('fod101')\n"
     code += "assert not {'torch', 'torchvision', 'numpy', 'PIL', 'datasets'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
@@ -260,3 +260,30 @@ def test_every_option_of_a_dataset_is_in_its_form_with_its_default_and_a_word_on
     split.check("letters", "")
     with pytest.raises(RecipeError, match="'alphabet' is not 'byclass' or"):
         split.check("alphabet", "")
+
+
+@pytest.mark.parametrize("name", ["Kinetics", "LFWPairs", "Sintel", "CocoDetection"])
+def test_a_dataset_that_is_left_out_says_why_and_what_to_do_instead(name: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        find(name)
+    reason = excluded(name)
+    assert reason is not None
+    assert str(caught.value) == f"data.name: {name} of torchvision is left out: {reason.why}. {reason.instead}"
+    with pytest.raises(RecipeError, match=r"there is no dataset 'kinetics'\. Did you mean 'Kinetics'"):
+        find("kinetics")
+
+
+class NewBoxes(Novelty):
+    """A later release's dataset of boxes."""
+
+    def __getitem__(self, index: int) -> Any:
+        return super().__getitem__(index)[0], {"boxes": [[1, 2, 3, 4]], "labels": [1]}
+
+
+def test_what_has_no_classes_and_nobody_has_described_is_listed_and_said_when_it_is_opened(
+    novelty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets, novelty, NewBoxes)
+    assert unknown()[novelty].about == "A later release's dataset of boxes."
+    with pytest.raises(DataError, match=r"gives no class with its samples.*python = \"data\.py:make_dataset\""):
+        load(Data(name=novelty), "classification")

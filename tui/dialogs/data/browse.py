@@ -98,7 +98,7 @@ class BrowseScreen(Page[None]):
         if action == "draw":
             return self.seen and self.part == "train" and bool(self._view.recipe.data.augment)
         if action == "label":
-            return self._view.source.task == "classification"
+            return self._view.source.task in ("classification", "detection")
         return True
 
     def action_turn(self, by: int) -> None:

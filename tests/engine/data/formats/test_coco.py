@@ -14,8 +14,9 @@ from PIL import Image
 
 from engine.check import check
 from engine.data.formats.catalog import guess
-from engine.data.formats.coco import Annotated, open_coco
+from engine.data.formats.coco import open_coco
 from engine.data.opened import opened
+from engine.data.pictures.boxes import Annotated
 from engine.data.prepare import prepare
 from engine.data.preview import View
 from engine.data.samples import BadSample, Listed, Loaded
