@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 from engine.code import block, literal
@@ -13,6 +14,7 @@ from engine.export.freezing import FreezingCode
 from engine.export.optimizer import OptimizerCode, scheduler_ends, scheduler_lines, warmup_text
 from engine.export.scoring import LossCode
 from engine.models.auxiliary import SHARE
+from engine.policies.backends import lays_channels_last
 from engine.recipe import Recipe
 
 _AMP = {"bf16": "torch.bfloat16", "fp16": "torch.float16"}
@@ -298,10 +300,11 @@ class _Writer:
 
 def _layout(recipe: Recipe, facts: Facts, model: nn.Module) -> str:
     """How images and weights lie in memory, as an expression; empty where that is torch's own way."""
-    wanted, half = recipe.training.channels_last, recipe.training.precision in _AMP
+    training, own = recipe.training, bool(recipe.model.python)
     # Module.to(memory_format=…) refuses weights of three dimensions.
     if len(facts.shape) != 3 or any(p.ndim == 5 for p in model.parameters()):
         return ""
-    if wanted == "auto" and half and not recipe.model.python and any(p.ndim == 4 for p in model.parameters()):
-        return 'torch.channels_last if device.type == "cuda" else torch.contiguous_format'
-    return "torch.channels_last" if wanted is True else ""
+    if training.channels_last != "auto":
+        return "torch.channels_last" if training.channels_last else ""
+    on = [kind for kind in ("cpu", "cuda") if lays_channels_last(training, model, torch.device(kind), own=own)]
+    return f"torch.channels_last if device.type in {literal(on)} else torch.contiguous_format" if on else ""

@@ -78,7 +78,8 @@ def place(model: nn.Module, training: Training, device: torch.device, *, own: bo
         # Not Module.to(memory_format=…): it refuses models with weights of three dimensions (5-D).
         for tensor in (*model.parameters(), *model.buffers()):
             if tensor.ndim == 4:
-                tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+                # `contiguous` leaves weights of one channel as they are, and with them the whole convolution.
+                tensor.data = tensor.data.to(memory_format=torch.channels_last)
     if training.compile == GRAPHS:
         ready_this_thread()
         # Each size of batch by itself, of which there are two: a graph is of one size, and what is compiled for any
@@ -89,17 +90,31 @@ def place(model: nn.Module, training: Training, device: torch.device, *, own: bo
     return model
 
 
+_SLOWER_CHANNELS_LAST = (nn.GroupNorm, nn.InstanceNorm2d, nn.LocalResponseNorm)
+
+
 def lays_channels_last(training: Training, model: nn.Module, device: torch.device, *, own: bool) -> bool:
     """Whether weights (O, I, H, W) and pictures are laid out channel by channel a pixel.
 
-    "auto" says so where tensor cores take it that way: convolutions in half precision on CUDA. Not for a model of one's
+    "auto" says so where convolutions are sooner done so: in half precision on CUDA, whose tensor cores take them that
+    way, and on a CPU, except beside layers that are slower so (`benchmarks/layouts.py`). Not for a model of one's
     `own`, whose `view` of such a tensor would fail. It follows from the recipe and the device alone, so that a resumed
     run has what it had.
     """
     if training.channels_last != "auto":
         return training.channels_last
-    half = training.precision in ("bf16", "fp16")
-    return device.type == "cuda" and half and not own and any(p.ndim == 4 for p in model.parameters())
+    if own or not any(parameter.ndim == 4 for parameter in model.parameters()):
+        return False
+    if device.type == "cpu":
+        return not any(map(_slower_channels_last, model.modules()))
+    return device.type == "cuda" and training.precision in ("bf16", "fp16")
+
+
+def _slower_channels_last(layer: nn.Module) -> bool:
+    """Whether it takes a CPU longer: some norms, and convolutions with gaps."""
+    if isinstance(layer, nn.Conv2d):
+        return any(gap > 1 for gap in layer.dilation)
+    return isinstance(layer, _SLOWER_CHANNELS_LAST)
 
 
 def compile_trouble(error: BaseException) -> str | None:

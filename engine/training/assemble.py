@@ -84,8 +84,8 @@ def assemble(
     model = place(model, training, device, own=own)
     if training.channels_last == "auto" and lays_channels_last(training, model, device, own=own):
         recorder.say(
-            f"pictures lie channels last in memory: convolutions in {training.precision} are sooner done so"
-            " (training.channels_last)"
+            f"pictures lie channels last in memory: convolutions in {training.precision} are sooner done so on a"
+            f" {'CPU' if device.type == 'cpu' else 'GPU'} (training.channels_last)"
         )
     if training.compile == GRAPHS and device.type != "cuda":
         recorder.say(f"training.compile: CUDA graphs need an NVIDIA GPU; on {device} this is a plain torch.compile")

@@ -50,7 +50,7 @@ class Batch:
         """The same batch with inputs (B, C, H, W) laid out channel by channel a pixel; others stay as they are."""
         if self.inputs.ndim != 4:
             return self
-        return replace(self, inputs=self.inputs.contiguous(memory_format=torch.channels_last))
+        return replace(self, inputs=self.inputs.to(memory_format=torch.channels_last))  # grey ones too
 
 
 class Batches(Protocol):

@@ -177,7 +177,7 @@ class TestPlace:
         assert model[1].weight.is_contiguous()
         assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
         assert all(one is other for one, other in zip(kept, model.parameters(), strict=True))
-        assert place(nn.Conv2d(3, 4, 3), Training(), CPU).weight.is_contiguous()
+        assert place(nn.Conv2d(3, 4, 3), Training(channels_last=False), CPU).weight.is_contiguous()
 
     @pytest.mark.parametrize(
         ("precision", "device", "own", "model", "laid"),
@@ -186,14 +186,21 @@ class TestPlace:
             pytest.param("fp16", CUDA, False, nn.Conv2d(3, 4, 3), True, id="fp16"),
             pytest.param("fp32", CUDA, False, nn.Conv2d(3, 4, 3), False, id="full precision"),
             pytest.param("tf32", CUDA, False, nn.Conv2d(3, 4, 3), False, id="tf32"),
-            pytest.param("bf16", CPU, False, nn.Conv2d(3, 4, 3), False, id="on the CPU"),
+            pytest.param("fp32", CPU, False, nn.Conv2d(3, 4, 3), True, id="on the CPU"),
+            pytest.param("fp32", CPU, False, nn.Conv2d(3, 4, 3, dilation=2), False, id="with gaps on the CPU"),
+            pytest.param("bf16", CUDA, False, nn.Conv2d(3, 4, 3, dilation=2), True, id="with gaps on a GPU"),
+            pytest.param("fp32", CPU, False, nn.Linear(3, 4), False, id="no convolutions on the CPU"),
+            pytest.param("fp32", CPU, True, nn.Conv2d(3, 4, 3), False, id="a model of one's own on the CPU"),
+            pytest.param(
+                "fp32", CPU, False, nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4)), False, id="a slower norm"
+            ),
             pytest.param("bf16", torch.device("mps"), False, nn.Conv2d(3, 4, 3), False, id="on a Mac"),
             pytest.param("bf16", CUDA, False, nn.Linear(3, 4), False, id="no convolutions"),
             pytest.param("bf16", CUDA, False, nn.Conv1d(3, 4, 3), False, id="convolutions of sound"),
             pytest.param("bf16", CUDA, True, nn.Conv2d(3, 4, 3), False, id="a model of one's own"),
         ],
     )
-    def test_auto_is_channels_last_for_convolutions_in_half_precision_on_cuda(
+    def test_auto_is_channels_last_where_convolutions_are_sooner_done_so(
         self, precision: Any, device: torch.device, own: bool, model: nn.Module, laid: bool
     ) -> None:
         assert Training().channels_last == "auto"
