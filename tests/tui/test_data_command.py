@@ -56,7 +56,8 @@ def test_what_is_nowhere_is_said_with_what_was_meant(run: Run) -> None:
     told = run("data", "mnist5")
     assert told.status == 2
     assert "Did you mean 'mnist5k'?" in told.err
-    assert "to download" in run("data", "CIFAR10").err
+    assert "is not here: 170 MB to download. Fetch it" in run("data", "CIFAR10").err
+    assert "hf:a/b: is not here. Fetch it" in run("data", "hf:a/b").err, "how much it is nobody knows"
     assert "there is no task 'classify'" in run("data", "mnist5k", "--task", "classify").err
 
 

@@ -13,6 +13,10 @@ class Bytes(int):
     """A number of bytes among those that Progress is told; a plain number counts samples, files or rows."""
 
 
+class Fetched(Bytes):
+    """Bytes that came over the network, of a download: others are read from a file, or written to one."""
+
+
 def reading_text(what: str, done: int, total: int) -> str:
     """`train-images: 3.2 of 11.6 MB` of Bytes, else `photos: 3 of 20`; while it waits or can't say, `photos`."""
     what = printable_line(what)  # it has names of files in it
