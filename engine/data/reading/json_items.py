@@ -14,16 +14,16 @@ def loads(raw: bytes) -> Any:
     text = raw.decode(json.detect_encoding(raw), "surrogatepass")
     try:
         return _Items(text).of_object()
-    except (ValueError, StopIteration, IndexError):  # it is no object, or no JSON, of which the library says why
+    except (ValueError, IndexError):  # it is no object, or no JSON, of which the library says why
         return json.loads(text)
 
 
 class _Items:
-    """Reads an object whose values may be lists. Raises ValueError, StopIteration or IndexError for anything else."""
+    """Reads an object whose values may be lists. Raises ValueError or IndexError for anything else."""
 
     def __init__(self, text: str) -> None:
         self._text, self._at = text, 0
-        self._scan = json.JSONDecoder().scan_once
+        self._scan = json.JSONDecoder().raw_decode
         self._names: dict[str, str] = {}
 
     def of_object(self) -> dict[str, Any]:

@@ -128,9 +128,7 @@ class Fetch(Dataset[Any]):
             lacking = len(keys) - 1
         return Partial(*self._collated(pairs, keys), lacking, bad, stands_in)
 
-    def _read(
-        self, keys: Sequence[tuple[int, int]], bad: list[tuple[int, BadSample]], turn: int | None
-    ) -> list[Any]:
+    def _read(self, keys: Sequence[tuple[int, int]], bad: list[tuple[int, BadSample]], turn: int | None) -> list[Any]:
         """Samples of these keys; those that can't be read and are skipped are put into `bad`. Raises TurnOver."""
         pairs = []
         for epoch, position in keys:
