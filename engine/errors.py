@@ -70,6 +70,11 @@ def words(error: BaseException) -> str:
         return type(error).__name__
 
 
+def with_article(name: str) -> str:
+    """`an int`, `a str`: the name of a type or of a part, as a sentence has it."""
+    return f"{'an' if name.lower().startswith(('a', 'e', 'i', 'o', 'ndarray')) else 'a'} {name}"
+
+
 def first_line(error: BaseException) -> str:
     """The first line of what an exception says."""
     return words(error).splitlines()[0]

@@ -15,7 +15,7 @@ import torch
 
 from engine.checkpoints.checkpoint import Checkpoints, Loaded
 from engine.checkpoints.manifest import prove
-from engine.data.fetching.telling import Bytes, reading_text
+from engine.data.fetching.telling import Fetched, reading_text
 from engine.devices.device import choose, describe
 from engine.devices.monitor import Monitor
 from engine.errors import RunError, StudioError, TrainingError
@@ -218,8 +218,7 @@ class Job:
         if self.control.stopping:
             raise Stopped
         text = reading_text(what, done, total)
-        # Samples and texts are counted, downloads come in bytes.
-        state: State = "downloading" if isinstance(done, Bytes) else "preparing"
+        state: State = "downloading" if isinstance(done, Fetched) else "preparing"
         recorder.progress(state=state, text=text, fraction=done / total if total else None)
 
     def _fail_early(self, error: BaseException) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
@@ -29,26 +30,6 @@ class _Ours:
 sys.meta_path.insert(0, _Ours())
 
 
-class _End:
-    """Ends the process where only its modules are left to take down: 1.2 s of the processor once torch is loaded.
-
-    A person's own modules are left to Python: it writes what lies in the buffers of files that they have open.
-    """
-
-    status: int | None = None
-
-    def __call__(self) -> None:
-        if self.status is None or _theirs():
-            return
-        try:
-            for stream in (sys.stdout, sys.stderr):
-                if stream is not None:
-                    stream.flush()
-        except (OSError, ValueError):  # a full disk, a closed stream: Python knows what to say, and has a status
-            return
-        os._exit(self.status)
-
-
 def _theirs() -> bool:
     """Whether a person's own modules were loaded."""
     project = sys.modules.get("engine.python_file.project")
@@ -59,11 +40,29 @@ def main() -> None:
     """Obey the command line. To be called as the last thing a process does."""
     from tui.main import main  # found by what stands above
 
-    end = _End()
-    atexit.register(end)  # before all others: it is called when threads have ended and all others have been called
     try:
         main()
+        return
     except SystemExit as left:
-        if isinstance(left.code, int | None):
-            end.status = left.code or 0
-        raise
+        if not isinstance(left.code, int | None):
+            raise
+        status = left.code or 0
+    if not _theirs():
+        _end(status)
+    sys.exit(status)
+
+
+def _end(status: int) -> None:
+    """End the process as Python does, but without taking down its modules: 1.2 s of the processor once torch is loaded.
+
+    A person's own modules are left to Python: it writes what lies in the buffers of files that they have open.
+    """
+    try:
+        threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, as Python does before it calls others
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    except (OSError, ValueError, KeyboardInterrupt):  # a full disk, a closed stream: Python knows what to say
+        return
+    os._exit(status)

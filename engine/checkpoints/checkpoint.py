@@ -21,7 +21,7 @@ from engine.checkpoints import manifest as manifests
 from engine.checkpoints.keepable import check_state, check_weights, disk_error, disk_trouble
 from engine.checkpoints.manifest import AVERAGE, STATE, WEIGHTS, Manifest, folder_name, rank, ranked
 from engine.checkpoints.snapshot import Snapshot
-from engine.errors import RunError, nearest, words
+from engine.errors import RunError, nearest, with_article, words
 from engine.paths import to_disk
 
 _NAME = re.compile(r"epoch-([0-9]{5,16})-step-([0-9]{9,16})")
@@ -226,7 +226,9 @@ def load(checkpoint: Checkpoint) -> Loaded:
     except Exception as error:  # a file with a fitting hash may still be made so that torch raises anything
         raise RunError(str(path), f"can't be read: {words(error)}") from error
     if not isinstance(found[STATE], dict):
-        raise RunError(str(path), f"{STATE} holds a {type(found[STATE]).__name__} in place of a training's state")
+        raise RunError(
+            str(path), f"{STATE} holds {with_article(type(found[STATE]).__name__)} in place of a training's state"
+        )
     return Loaded(found[WEIGHTS], found[STATE], found.get(AVERAGE))
 
 

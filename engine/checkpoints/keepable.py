@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from engine.errors import DiskFull, TrainingError, words
+from engine.errors import DiskFull, TrainingError, with_article, words
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _TORCH_FULL = ("unexpected pos", "file write failed", "iostream error")  # the last when it closes the file
@@ -40,7 +40,7 @@ def check_state(state: Any) -> None:
     if _comes_back(state):
         return
     path, value = _culprit("state", state)
-    what = f"{path} can't be kept: it holds a {type(value).__name__}; the checkpoint was not kept"
+    what = f"{path} can't be kept: it holds {with_article(type(value).__name__)}; the checkpoint was not kept"
     remedy = "Only numbers, text, tensors and plain containers of them can be; see get_extra_state of your modules."
     raise Unkeepable("checkpoint", what, remedy)
 

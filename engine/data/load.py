@@ -22,7 +22,7 @@ from engine.data.formats import opening
 from engine.data.formats.opening import open_files
 from engine.data.samples import BadSample, Loaded, MapDataset, Progress, Samples, as_tensor
 from engine.data.sources import HUGGING_FACE, Source, check_options, described, find, row_of, unread
-from engine.errors import DataError
+from engine.errors import DataError, with_article
 from engine.paths import bundled, data_root
 from engine.python_file import call, line_of, load_function, said
 from engine.recipe import Dataset, TaskName
@@ -129,7 +129,9 @@ def _load_python(data: Dataset, task: TaskName, section: str) -> Loaded:
     for name, part in parts.items():
         if not hasattr(part, "__getitem__") or not hasattr(part, "__len__"):
             raise DataError(
-                where, f"returned a {type(part).__name__} for {name}", "Return an object with [i] and len()."
+                where,
+                f"returned {with_article(type(part).__name__)} for {name}",
+                "Return an object with [i] and len().",
             )
         if len(part) == 0:
             raise DataError(where, f"the dataset '{name}' is empty", "Give it samples.")

@@ -26,7 +26,7 @@ from engine.data.serving.server import Server
 from engine.data.sources import Source, described
 from engine.data.standardising import fit_transforms
 from engine.data.transforms import fixed
-from engine.errors import DataError, NotDownloaded, RecipeError, first_line
+from engine.errors import DataError, NotDownloaded, RecipeError, first_line, with_article
 from engine.recipe import Data, Recipe
 
 PARTS = ("train", "val", "test")
@@ -306,5 +306,7 @@ def _tried(where: str, apply: Callable[[], Tensor], shape: tuple[int, ...]) -> T
         what = f"does not fit samples of {'×'.join(map(str, shape))}: {text}"
         raise RecipeError(where, what, "Change or remove it.") from error
     if not isinstance(result, Tensor):
-        raise RecipeError(where, f"makes a {type(result).__name__} of a sample", "Keep to those that give one tensor.")
+        raise RecipeError(
+            where, f"makes {with_article(type(result).__name__)} of a sample", "Keep to those that give one tensor."
+        )
     return result

@@ -78,9 +78,9 @@ class Source:
 
     @property
     def download_text(self) -> str:
-        """How much there is to download, as a person reads it."""
+        """How much there is to download, as a person reads it; empty where nobody knows before it is here."""
         if not self.download_mb:
-            return "?"
+            return ""
         return f"{self.download_mb} MB" if self.download_mb < 10_000 else f"{self.download_mb / 1000:.0f} GB"
 
     @property

@@ -29,10 +29,12 @@ def fit_transforms(
         if not isinstance(transform, Standardize):
             continue
         before = Finish(transforms[:position])
-        if isinstance(part, Samples) and part.inputs.dtype == torch.uint8 and part.inputs.numel() > _LARGE:
-            # As floats all at once, and what is computed of them, they would take ten times their memory.
-            transform.fit_batches(before.inputs(raw) for raw in _pieces(part, index, progress))
+        if isinstance(part, Samples) and part.inputs.numel() > _LARGE:
+            # All at once could not be called off, and bytes as floats, and what is computed of them, would take ten
+            # times their memory.
+            transform.fit_batches((before.inputs(raw) for raw in _pieces(part, index, progress)), codes)
         elif isinstance(part, Samples):
+            progress("measuring", 0, len(part) if index is None else len(index))
             inputs = before.inputs(part.inputs if index is None else part.inputs[index])
             transform.fit(inputs, codes)
         else:

@@ -11,7 +11,7 @@ from torch import nn
 
 from engine.data.prepare import Facts
 from engine.data.samples import Progress
-from engine.errors import ModelError, RecipeError, StudioError
+from engine.errors import ModelError, RecipeError, StudioError, with_article
 from engine.models.layers import build_chain, trace
 from engine.models.modules import module_rows
 from engine.models.rows import LayerRow, Shape
@@ -109,7 +109,7 @@ def _from_python(recipe: Recipe, facts: Facts) -> nn.Module:
     function = load_function(recipe.model.python, "model.python")
     model = call(function, _offered(facts), recipe.model.options, "model", ModelError)
     if not isinstance(model, nn.Module):
-        raise ModelError("model.python", f"returned a {type(model).__name__}", "Return a torch.nn.Module.")
+        raise ModelError("model.python", f"returned {with_article(type(model).__name__)}", "Return a torch.nn.Module.")
     return model
 
 

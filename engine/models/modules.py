@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engine.errors import ModelError, first_line
+from engine.errors import ModelError, first_line, with_article
 from engine.models.auxiliary import main_and_auxiliary
 from engine.models.costs import Tally
 from engine.models.rows import LayerRow, Shape, count_parameters
@@ -101,7 +101,7 @@ def module_rows(
     outermost = [row for row in rows if row.outermost]
     reached = outermost[-1].output if outermost else flow.shape
     if not isinstance(output, Tensor) or output.ndim < 1:
-        what = f"{whole} returns a {type(output).__name__} while it trains"
+        what = f"{whole} returns {with_article(type(output).__name__)} while it trains"
         remedy = "Return one tensor, or a named tuple of it and auxiliary heads."
         return [*rows, _whole(whole, rows, model, watch.tally, reached, None, ModelError("model", what, remedy))]
     given = tuple(output.shape[1:])

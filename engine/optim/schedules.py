@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from engine import catalog
 from engine.catalog import Entry
 from engine.durations import Duration
-from engine.errors import RecipeError
+from engine.errors import RecipeError, with_article
 from engine.recipe import Part, Recipe, Scheduler
 
 # Where an optimizer's group keeps learning rates: OneCycleLR and CyclicLR write theirs there.
@@ -216,7 +216,7 @@ def _check_place(outer: Entry, child: Part, number: int, where: str) -> None:
         raise RecipeError(where, what, "Use it alone, with optimizer.warmup if the rate is to rise first.")
     kind = catalog.schedulers().get(child.name)
     if number > 0 and kind is not None and kind.composed and "milestones" in {each.name for each in outer.parameters}:
-        what = f"{outer.name} can't begin a {child.name} in the middle of a run"
+        what = f"{outer.name} can't begin {with_article(child.name)} in the middle of a run"
         raise RecipeError(where, what, "List its schedulers directly, or put it first.")
 
 

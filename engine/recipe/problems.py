@@ -6,7 +6,7 @@ import math
 
 from pydantic import BaseModel, ValidationError
 
-from engine.errors import RecipeError, nearest
+from engine.errors import RecipeError, nearest, with_article
 
 _REMEDIES = {
     "int_type": "Try 10.",
@@ -45,7 +45,7 @@ def explain(error: ValidationError, where: str, recipe: type[BaseModel]) -> Reci
 def _shown(value: object) -> str:
     """A wrong value, short enough for a line."""
     if not isinstance(value, (str, int, float)):
-        return f"a {type(value).__name__}"
+        return with_article(type(value).__name__)
     try:
         text = str(value)
     except ValueError:  # Python refuses to print whole numbers of more than 4300 digits

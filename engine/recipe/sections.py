@@ -166,7 +166,10 @@ class Split(Section):
     def _at_most_everything(self) -> Self:
         total = self.train + self.val + self.test
         if total > 1 + 1e-9:
-            raise ValueError(f"train + val + test is {total:g}. Make them add up to at most 1.")
+            left = 1 - self.val - self.test
+            remedy = f"lower train to {left:g}, or the others" if left > 1e-9 else "lower val or test"
+            shares = f"{self.train:g} + {self.val:g} + {self.test:g}"
+            raise ValueError(f"train + val + test is {shares} = {total:g}. Make it at most 1: {remedy}.")
         return self
 
     @model_validator(mode="after")

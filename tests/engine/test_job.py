@@ -25,6 +25,7 @@ from small_runs import (
     weights,
 )
 
+from engine.data.fetching.telling import Bytes, Fetched
 from engine.data.serving.batches import TensorBatches
 from engine.devices.monitor import Monitor
 from engine.errors import DeviceError, RunError, StudioError
@@ -392,6 +393,20 @@ class TestExplain:
 
     def test_an_exception_without_a_word_is_named_by_its_type(self) -> None:
         assert str(explain(ValueError())).startswith("training: ValueError. The traceback")
+
+
+class Told:
+    """A recorder that keeps the state it is told."""
+
+    def progress(self, *, state: str, **facts: object) -> None:
+        self.state = state
+
+
+@pytest.mark.parametrize(("done", "state"), [(Fetched(3), "downloading"), (Bytes(3), "preparing"), (3, "preparing")])
+def test_only_what_comes_over_the_network_is_said_to_be_downloaded(root: Path, done: int, state: str) -> None:
+    told = Told()
+    Job.create(line(), root, "reading")._preparing(told, "table.csv", done, 9)  # type: ignore[arg-type]
+    assert told.state == state
 
 
 def test_a_model_larger_than_all_memory_says_how_large_it_is(root: Path) -> None:

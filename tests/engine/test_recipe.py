@@ -135,6 +135,9 @@ def _comparable(value: Any) -> Any:
     return "nan" if isinstance(value, float) and math.isnan(value) else value
 
 
+SHARES = "data.split: train + val + test is"
+
+
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
@@ -155,7 +158,12 @@ def _comparable(value: Any) -> Any:
         ("training.precision", "fp8", "training.precision: 'fp8' should be 'fp32', 'tf32', 'bf16' or 'fp16'"),
         ("training.checkpoint_every", "soon", "training.checkpoint_every: 'soon' is not a duration. Try \"1 epoch\""),
         ("data.split.train", math.nan, "data.split.train: 'nan' is not a finite number."),
-        ("data.split.train", 0.95, "data.split: train + val + test is 1.15. Make them add up to at most 1."),
+        (
+            "data.split.val",
+            0.2,
+            f"{SHARES} 0.8 + 0.2 + 0.1 = 1.1. Make it at most 1: lower train to 0.7, or the others.",
+        ),
+        ("data.split.test", 0.9, f"{SHARES} 0.8 + 0.1 + 0.9 = 1.8. Make it at most 1: lower val or test."),
         ("data.name", None, "data: needs one dataset. Set one of name, path and python."),
         ("model.zoo", "resnet18", "model: has layers and zoo. Keep one of them."),
         ("model.options", {"width": 2}, "model: has options, which only zoo and python take. Remove them."),

@@ -72,7 +72,8 @@ def show(recipe: Recipe, where: str, *, download: bool, as_json: bool) -> int:
     """Print what the recipe's data are; the exit status, 2 where they can't be read or would end a training."""
     source = glimpse(recipe.data.name, recipe.data.options)
     if source is not None and not source.ready and not download:
-        raise RecipeError(where, f"is not here: {source.download_text} to download", "Fetch it: --download.")
+        size = f": {source.download_text} to download" if source.download_text else ""
+        raise RecipeError(where, f"is not here{size}", "Fetch it: --download.")
     from engine.data.preview import findings, preview  # torch takes 1.7 s to import
 
     with Signals() as signals:

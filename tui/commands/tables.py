@@ -89,11 +89,13 @@ def _layer_row(row: LayerRow, batch: int) -> Row:
 
 def download_text(recipe: Recipe) -> str:
     """Whether the recipe's data must be fetched, and how much it is."""
-    from engine.data.sources import sources
+    from engine.data.sources import glimpse
 
-    source = sources().get(recipe.data.name)
+    source = glimpse(recipe.data.name)
     if source is None or source.origin != "download":
         return "no download"
+    if not source.download_mb:
+        return "here" if source.ready else "a download"
     return f"{source.download_mb:,} MB, here" if source.ready else f"{source.download_mb:,} MB download"
 
 

@@ -27,7 +27,8 @@ def describe(
 ) -> Text:
     """What stands above the samples, in `width` columns of a pane `height` rows high."""
     origin = _ORIGINS.get(source.origin)
-    origin = origin or ("downloaded" if source.ready else f"↓ {source.download_text} to download (d)")
+    size = f"{source.download_text} to " if source.download_text else ""
+    origin = origin or ("downloaded" if source.ready else f"↓ {size}download (d)")
     lines = [Text.assemble((source.name, "bold"), "  ", (origin, "dim"))]
     if source.sizes:
         lines.append(Text(" · ".join(_kind(source, preview))))

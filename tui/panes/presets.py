@@ -175,8 +175,8 @@ def _prompt(preset: Preset | Broken) -> Text:
     source = sources().get(preset.recipe.data.name)
     text = Text(preset.name, "bold")
     if source is not None and source.origin == "download":
-        there = "downloaded" if source.ready else f"{source.download_mb} MB"
-        text.append(f"  ↓ {there}", "not bold dim")
+        there = "downloaded" if source.ready else source.download_text
+        text.append(f"  ↓ {there}".rstrip(), "not bold dim")
     text.append(f"\n{preset.recipe.about}", "not bold dim")
     text.no_wrap, text.overflow = True, "ellipsis"
     return text

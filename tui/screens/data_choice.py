@@ -312,9 +312,8 @@ def _typed(query: str) -> Choice | None:
 
 def _catalog_choice(source: Source) -> Choice:
     shape = "×".join(map(str, source.shape))
-    where = (
-        "" if source.origin != "download" else " · here, offline" if source.ready else f" · ↓ {source.download_text}"
-    )
+    size = f" · ↓ {source.download_text}" if source.download_text else ""
+    where = "" if source.origin != "download" else " · here, offline" if source.ready else size
     doc = f"{source.about}\n\n{source.task}\nsamples: " + ", ".join(
         f"{name} {size:,}" for name, size in source.sizes.items() if size
     )

@@ -10,7 +10,7 @@ from textual import on, work
 from textual.notifications import SeverityLevel
 
 from engine.data.sources import glimpse, unread
-from engine.errors import RecipeError
+from engine.errors import RecipeError, with_article
 from engine.start import link_torch, load_deferred
 from tui.dialogs.pick import Choice, PickScreen
 from tui.draft import Draft
@@ -76,7 +76,7 @@ class DraftScreen(DataChoiceScreen):
         if event.section == "scheduler":
             choices.insert(0, Choice("none", note="the learning rate stays as it is"))
         chosen = await self.app.push_screen_wait(
-            PickScreen(f"Choose a {event.section}", choices, part.name if part else "none")
+            PickScreen(f"Choose {with_article(event.section)}", choices, part.name if part else "none")
         )
         if chosen is None:
             return

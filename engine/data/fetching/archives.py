@@ -139,7 +139,7 @@ class _Taking:
         if self._looked_at > _ENTRIES:
             raise _refusal(self.path, f"holds more than {_ENTRIES:,} entries", _YOURSELF)
         if self._looked_at % _TOLD_EVERY == 0:
-            self.progress(self.path.name, Bytes(self._written), self.total)
+            self.progress(f"unpacking {self.path.name}", Bytes(self._written), self.total)
         name = _inside(entry.name)
         if name is None:
             self._leave_out(entry, "lies outside the archive's folder")
@@ -184,7 +184,7 @@ class _Taking:
                 self._written += len(chunk)
                 self._check(self._written)
                 target.write(chunk)
-        self.progress(self.path.name, Bytes(self._written), self.total)
+        self.progress(f"unpacking {self.path.name}", Bytes(self._written), self.total)
 
     def _check(self, size: int) -> None:
         if size > self._most:

@@ -15,7 +15,7 @@ from http.client import HTTPResponse
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from engine.data.fetching.telling import Bytes
+from engine.data.fetching.telling import Fetched
 
 if TYPE_CHECKING:
     from engine.data.samples import Progress  # which loads torch: not needed to fetch a file
@@ -135,7 +135,7 @@ def _download(url: str, file: IO[bytes], done: int, progress: Progress, agent: s
         while chunk := response.read(_CHUNK):
             file.write(chunk)
             done += len(chunk)
-            progress(part.name.removesuffix(".part"), Bytes(done), total)
+            progress(part.name.removesuffix(".part"), Fetched(done), total)
         file.flush()
     if done < total:
         raise ConnectionError(f"it ends after {done:,} of {total:,} bytes")

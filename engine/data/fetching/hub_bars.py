@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from engine.data.fetching.telling import Bytes
+from engine.data.fetching.telling import Fetched
 from engine.data.samples import Progress
 
 
@@ -28,7 +28,7 @@ def hub_bars(progress: Progress) -> Iterator[None]:
             done = int(bar.n)
             progress(
                 "Hugging Face",
-                Bytes(done) if getattr(bar, "unit", "") == "B" else done,
+                Fetched(done) if getattr(bar, "unit", "") == "B" else done,
                 int(getattr(bar, "total", 0) or 0),
             )
         except BaseException as error:

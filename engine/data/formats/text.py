@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,8 +13,9 @@ from torch import Tensor
 
 from engine.data.fetching.telling import Bytes, untold
 from engine.data.formats.catalog import TEXT_NAMES
-from engine.data.reading.decoding import WrongEncoding, check_encoding, decode
+from engine.data.reading.decoding import WrongEncoding, check_encoding, decode, decoded, lines, with_plain_ends
 from engine.data.reading.labelled import Gathered, as_targets, files_below, leads_out, parts_of, place_in, visible
+from engine.data.reading.pieces import filled
 from engine.data.reading.records import RECORDS, Records, cell_text, column_named, read_records
 from engine.data.reading.tokenizers import FEWEST, Kind, Tokenizer, measure
 from engine.data.reading.watch import looked_into
@@ -77,7 +77,7 @@ def open_text(
     }
     count = sum(map(len, texts.values()))
     kinds = f"in {len(classes)} classes" if classes else "with a number each"
-    middle = statistics.median(len(text) for part in parts.values() for text in part.items)
+    middle = np.median(filled([len(text) for part in parts.values() for text in part.items], np.int64))
     source = Source(
         name=path.resolve().name,
         about=f"{count:,} texts {kinds}, half of them longer than {middle:,.0f} characters.",
@@ -234,13 +234,12 @@ class _Reader:
             self._read_rows(path, read_records(path, place, self.encoding))
             return
         try:
-            text = decode(path.read_bytes(), self.encoding)
+            found = lines(with_plain_ends(decoded(path.read_bytes(), self.encoding)))
         except WrongEncoding as error:
             raise error.error(path) from error
-        lines = text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")
-        for number, line in enumerate(lines, 1):
+        for number, line in enumerate(found, 1):
             if number % _TOLD_EVERY == 0:
-                self.progress(f"reading {path.name}", number, len(lines))
+                self.progress(f"reading {path.name}", number, len(found))
             self._add(line, path.stem, f"{place} line {number}", {"file": place})
 
     def _read_rows(self, path: Path, records: Records) -> None:

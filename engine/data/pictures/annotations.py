@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterable, Mapping
@@ -14,6 +13,7 @@ import numpy as np
 from engine.data.pictures.boxes import Table, within
 from engine.data.pictures.names import shown
 from engine.data.pictures.scanning import Scan, scan
+from engine.data.reading import json_items
 from engine.data.samples import BadSample, Progress
 from engine.errors import DataError, first_line
 
@@ -22,7 +22,7 @@ def read_json(file: Path, progress: Progress) -> Mapping[str, Any]:
     """The JSON, with its three lists there. Raises DataError."""
     progress(f"reading {file.name}", 0, 0)
     try:
-        found = json.loads(file.read_bytes())
+        found = json_items.loads(file.read_bytes())
     except (ValueError, RecursionError) as error:
         raise DataError(str(file), f"is no JSON: {first_line(error)}", "Check how it was made.") from error
     missing = [key for key in ("images", "annotations", "categories") if not _is_list(found, key)]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import codecs
+import io
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from engine.errors import DataError, RecipeError
@@ -15,6 +18,7 @@ _MARKS = (  # the longer ones first: that of UTF-32 begins with that of UTF-16
     (codecs.BOM_UTF8, "utf-8-sig"),
 )
 _LOOKED_AT = 4096
+_PIECE = 1 << 20  # bytes that are decoded at once: a few milliseconds, in which no other thread runs
 
 
 class WrongEncoding(Exception):  # noqa: N818 - it says what the bytes are, and becomes an error or a bad sample
@@ -42,15 +46,69 @@ def check_encoding(encoding: str) -> None:
 
 def decode(raw: bytes, encoding: str) -> str:
     """`raw` as text without a byte order mark. Raises WrongEncoding."""
+    return "".join(decoded(raw, encoding))
+
+
+def decoded(raw: bytes, encoding: str) -> Iterator[str]:
+    """The same, some of it at a time."""
+    codec = codecs.lookup(encoding).name
+    if codec == "utf-8":
+        codec = "utf-8-sig"
+    elif codec in ("utf-16", "utf-32") and not raw.startswith(tuple(mark for mark, of in _MARKS if of == codec)):
+        codec += "-le" if sys.byteorder == "little" else "-be"  # as the whole is read; in pieces it would be refused
+    lines = 1
     try:
-        text = raw.decode("utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding)
+        for piece in _pieces(raw, codec):
+            # UTF-16 of plain English is valid UTF-8, with a NUL beside each letter.
+            if "\0" in piece and (better := _wide(raw)):
+                line = lines + piece.count("\n", 0, piece.index("\0"))
+                raise WrongEncoding(encoding, line, "every other byte is 0", better)
+            lines += piece.count("\n")
+            yield piece
     except UnicodeError as error:
-        start = error.start if isinstance(error, UnicodeDecodeError) else 0
+        start = _first_wrong(raw, codec)
         what = f"byte 0x{raw[start]:02x}" if start < len(raw) else "cut off"
         raise WrongEncoding(encoding, raw[:start].count(b"\n") + 1, what, likely(raw, encoding)) from error
-    if "\0" in text and (better := _wide(raw)):  # UTF-16 of plain English is valid UTF-8, with a NUL beside each letter
-        raise WrongEncoding(encoding, text.count("\n", 0, text.index("\0")) + 1, "every other byte is 0", better)
-    return text
+
+
+def with_plain_ends(pieces: Iterable[str]) -> Iterator[str]:
+    r"""A text in pieces with `\n` at the end of each line, whichever system it is of."""
+    ends = io.IncrementalNewlineDecoder(None, translate=True)
+    for piece in pieces:
+        yield ends.decode(piece)
+    yield ends.decode("", final=True)
+
+
+def lines(pieces: Iterable[str]) -> list[str]:
+    r"""The lines of a text in pieces without the `\n` at their ends; at least one, which may be empty."""
+    found: list[str] = []
+    begun = ""
+    for piece in pieces:
+        *whole, begun = (begun + piece).split("\n")
+        found += whole
+    return [*found, begun] if begun or not found else found
+
+
+def _pieces(raw: bytes, codec: str) -> Iterator[str]:
+    """Raises UnicodeError."""
+    if len(raw) <= _PIECE:
+        yield raw.decode(codec)
+        return
+    decoder = codecs.getincrementaldecoder(codec)()
+    for start in range(0, len(raw), _PIECE):
+        yield decoder.decode(raw[start : start + _PIECE])
+    yield decoder.decode(b"", final=True)
+
+
+def _first_wrong(raw: bytes, codec: str) -> int:
+    """Where the first byte lies that is no text, as only the whole tells."""
+    try:
+        raw.decode(codec)
+    except UnicodeDecodeError as error:
+        return error.start
+    except UnicodeError:
+        pass
+    return 0
 
 
 def likely(raw: bytes, wrong: str) -> str:
@@ -79,7 +137,9 @@ def _wide(raw: bytes) -> str:
 
 def _fits(raw: bytes, encoding: str) -> bool:
     try:
-        codecs.getincrementaldecoder(encoding)().decode(raw)  # a character may be cut at the end
+        decoder = codecs.getincrementaldecoder(encoding)()
+        for start in range(0, len(raw), _PIECE):
+            decoder.decode(raw[start : start + _PIECE])  # a character may be cut at the end
     except UnicodeError:
         return False
     return True

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from engine.data.reading.parts import PARTS
+from engine.data.reading.pieces import different, filled
 from engine.data.reading.watch import looked_into
 from engine.data.samples import BadSample, Columns
 from engine.errors import DataError
@@ -25,26 +26,35 @@ _LONGEST_CELL = 200  # what is longer is no value to group by
 
 @dataclass
 class Gathered(Generic[Item]):
-    """What was found of one part so far. `cells` are each item's values in other columns."""
+    """What was found of one part so far."""
 
     task: TaskName
     items: list[Item] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
     places: list[str] = field(default_factory=list)
-    cells: list[Mapping[str, object]] = field(default_factory=list)
     bad: list[BadSample] = field(default_factory=list)
+    # By column: of a dict for each item the garbage collector would take its time, in which no other thread runs.
+    _cells: dict[str, list[object]] = field(default_factory=dict)
 
     def add(self, item: Item, label: str, place: str, cells: Mapping[str, object]) -> None:
-        """Take an item, unless its label is missing or, where numbers are predicted, is none."""
+        """Take an item, unless its label is missing or, where numbers are predicted, is none.
+
+        `cells` are its values in other columns.
+        """
         if not label:
             self.refuse(place, "has no label")
         elif self.task == "regression" and not _is_number(label):
             self.refuse(place, f"has the label '{_short(label)}', which is no number")
         else:
+            if not self.items:
+                self._cells = {name: [] for name in cells}
+            for name in [name for name in self._cells if name not in cells]:
+                del self._cells[name]
+            for name, values in self._cells.items():
+                values.append(cells[name])
             self.items.append(item)
             self.labels.append(label)
             self.places.append(place)
-            self.cells.append(cells)
 
     def refuse(self, place: str, what: str) -> None:
         """Leave an item out and say why."""
@@ -53,9 +63,7 @@ class Gathered(Generic[Item]):
     @property
     def columns(self) -> Columns:
         """The columns that every item has: numbers where all cells are, else text, unless it is long."""
-        shared = set.intersection(*(set(cells) for cells in self.cells)) if self.cells else set()
-        names = [name for name in (self.cells[0] if self.cells else ()) if name in shared]
-        columns = {name: _column([cells[name] for cells in self.cells]) for name in names}
+        columns = {name: _column(values) for name, values in self._cells.items()}
         return {name: values for name, values in columns.items() if values is not None}
 
 
@@ -123,20 +131,22 @@ def as_targets(
             which = "" if name == "all" else f" in its {name} part"
             raise DataError(where, f"has no sample that can be used{which}{_left_out(part)}", "Check the files.")
     if task == "regression":
-        return (), {name: torch.tensor([[float(x)] for x in part.labels]) for name, part in parts.items()}
+        numbers = {name: [float(label) for label in part.labels] for name, part in parts.items()}
+        return (), {name: torch.from_numpy(filled(each, np.float32)).unsqueeze(1) for name, each in numbers.items()}
     main = parts["all" if "all" in parts else "train"]
-    classes = sorted(set(main.labels))
+    classes = sorted(different(main.labels))
     if all(_is_whole(name) for name in classes):
         classes.sort(key=int)
     _check_classes(classes, main, where)
-    numbers = {name: number for number, name in enumerate(classes)}
+    number_of = {name: number for number, name in enumerate(classes)}
     for part in parts.values():
         for label, place in zip(part.labels, part.places, strict=True):
-            if label not in numbers:
+            if label not in number_of:
                 what = f"is of class '{_short(label)}', which no training sample has"
                 raise DataError(f"{where}: {place}", what, f"The classes are {_listed(classes)}. Move or remove it.")
     return tuple(classes), {
-        name: torch.tensor([numbers[label] for label in part.labels]) for name, part in parts.items()
+        name: torch.from_numpy(filled([number_of[label] for label in part.labels], np.int64))
+        for name, part in parts.items()
     }
 
 
@@ -182,9 +192,9 @@ def _column(values: Sequence[object]) -> np.ndarray | None:
     if any(len(text) > _LONGEST_CELL for text in texts):
         return None
     try:
-        return np.array([float(text) for text in texts])
+        return filled([float(text) for text in texts], np.float64)
     except ValueError:
-        return np.array(texts)
+        return filled(texts, f"<U{max(map(len, texts)) or 1}")
 
 
 def _listed(classes: Sequence[str]) -> str:

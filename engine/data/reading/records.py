@@ -5,17 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine.data.reading.decoding import WrongEncoding, decode
+from engine.data.reading.decoding import WrongEncoding, decoded, lines
 from engine.data.reading.delimited import BLOCK, DELIMITERS, check_names, parsed, why_ragged
 from engine.data.samples import BadSample
-from engine.errors import DataError, first_line, nearest
+from engine.errors import DataError, first_line, nearest, with_article
 
 RECORDS = frozenset({".csv", ".tsv", ".jsonl", ".parquet"})
+_PIECE = 10_000  # rows
 _CELLS = (str, int, float, bool, type(None))
 
 
@@ -32,20 +33,18 @@ def read_records(path: Path, place: str, encoding: str) -> Records:
     """The rows of a file by its suffix; its own name is told as `place`. Raises DataError."""
     if path.suffix.lower() == ".parquet":
         return _parquet(path, place)
-    raw = path.read_bytes()
+    text = decoded(path.read_bytes(), encoding)
     try:
-        text = decode(raw, encoding)
+        return (_jsonl if path.suffix.lower() == ".jsonl" else _delimited)(path, text, place)
     except WrongEncoding as error:
         raise error.error(path) from error
-    if path.suffix.lower() == ".jsonl":
-        return _jsonl(path, text, place)
-    return _delimited(path, text, place)
 
 
-def _delimited(path: Path, text: str, place: str) -> Records:
+def _delimited(path: Path, text: Iterable[str], place: str) -> Records:
     """CSV with whatever its first line is divided by; a .tsv has tabs and, as its standard says, no quotes."""
-    text = (text if "\n" in text else text.replace("\r", "\n")).lstrip("\r\n")  # an old Macintosh ends lines by \r
-    head = text.partition("\n")[0].rstrip("\r")
+    data = b"".join(piece.encode("utf-8", "replace") for piece in text)
+    data = (data if b"\n" in data else data.replace(b"\r", b"\n")).lstrip(b"\r\n")  # an old Macintosh ends lines by \r
+    head = data[: data.find(b"\n") % (len(data) + 1)].decode().rstrip("\r")
     tabs = path.suffix.lower() == ".tsv"
     delimiter = "\t" if tabs else max(DELIMITERS, key=head.count)
     names = next(
@@ -55,23 +54,21 @@ def _delimited(path: Path, text: str, place: str) -> Records:
     check_names(names, str(path))
     if not names:
         raise DataError(str(path), "can't be read: it is empty", "Give it a first line of names, and rows.")
-    data = text.encode("utf-8", "replace")
     block = min(max(BLOCK, len(data) + 1), 1 << 30)  # a row must lie within it
     table, ragged = parsed(io.BytesIO(data), str(path), names, delimiter, 1, quotes=not tabs, block=block)
     numbers = [number for number in range(2, table.num_rows + len(ragged) + 2) if number not in ragged]
     return Records(
-        {name: table.column(name).to_pylist() for name in table.column_names},
+        {name: _values(table.column(name)) for name in table.column_names},
         [f"{place} row {number}" for number in numbers],
         [BadSample(f"{place} row {number}", why_ragged(row)) for number, row in ragged.items()],
     )
 
 
-def _jsonl(path: Path, text: str, place: str) -> Records:
-    rows: list[dict[str, Any]] = []
+def _jsonl(path: Path, text: Iterable[str], place: str) -> Records:
+    columns: dict[str, list[Any]] = {}  # in the order in which their names come
     places: list[str] = []
     bad: list[BadSample] = []
-    names: dict[str, None] = {}  # in the order in which they come
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(lines(text), 1):
         if not line.strip():
             continue
         at = f"{place} line {number}"
@@ -83,13 +80,16 @@ def _jsonl(path: Path, text: str, place: str) -> Records:
         if not isinstance(row, dict):
             bad.append(BadSample(at, f"is a JSON {type(row).__name__}, not an object with names"))
             continue
-        names.update(dict.fromkeys(row))
-        rows.append(row)
+        for name in row:
+            if name not in columns:
+                columns[name] = [None] * len(places)
+        for name, values in columns.items():
+            values.append(row.get(name))
         places.append(at)
-    if not rows:
+    if not places:
         what = f"has no line that is a JSON object: {bad[0]}" if bad else "is empty"
         raise DataError(str(path), what, 'A line is such as {"text": "…", "label": "…"}.')
-    return Records({name: [row.get(name) for row in rows] for name in names}, places, bad)
+    return Records(columns, places, bad)
 
 
 def _parquet(path: Path, place: str) -> Records:
@@ -103,14 +103,19 @@ def _parquet(path: Path, place: str) -> Records:
         table = file.read(columns=flat)
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(str(path), f"can't be read: {first_line(error)}", "Is it Parquet?") from error
-    columns = {name: table.column(name).to_pylist() for name in flat}
+    columns = {name: _values(table.column(name)) for name in flat}
     return Records(columns, [f"{place} row {number}" for number in range(1, table.num_rows + 1)])
+
+
+def _values(column: Any) -> list[Any]:
+    """A column's cells, made some at a time: other threads run in between."""
+    return [cell for start in range(0, len(column), _PIECE) for cell in column.slice(start, _PIECE).to_pylist()]
 
 
 def cell_text(value: object) -> str:
     """A cell as a person would write it; nothing is an empty text. Raises ValueError for a list or an object."""
     if not isinstance(value, _CELLS):
-        raise ValueError(f"is a {type(value).__name__}")
+        raise ValueError(f"is {with_article(type(value).__name__)}")
     if value is None:
         return ""
     if isinstance(value, bool):

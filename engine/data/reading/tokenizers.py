@@ -112,7 +112,8 @@ class Words(_Pieces):
 class BytePairs:
     """Pairs of bytes that were merged into tokens (Sennrich et al. 2016, on bytes as GPT-2 does, Radford et al. 2019).
 
-    Every text is made of bytes: none is unknown, and decoding gives back what went in.
+    Every text is made of bytes: none is unknown, and decoding gives back what went in. But half a character (a
+    surrogate without its other half) has no bytes: it is taken for U+FFFD.
     """
 
     # Tokens are counted from 2 here. No special tokens: a text with "<padding>" in it is a text like any other.
@@ -125,7 +126,8 @@ class BytePairs:
         cls, texts: Sequence[str], vocabulary: int, min_count: int, lowercase: bool, progress: Progress
     ) -> BytePairs:
         """The pairs most often met in `texts` are merged until there are `vocabulary` tokens with 0 and 1."""
-        given = (text.lower() if lowercase else text for text in _told(texts, "counting byte pairs", progress))
+        told = _told(texts, "counting byte pairs", progress)
+        given = (_of_whole_characters(text.lower() if lowercase else text) for text in told)
         return cls(learned(given, sum(map(len, texts)), vocabulary - len(NAMES), min_count, progress), lowercase)
 
     def encode(self, text: str, limit: int = 0) -> list[int]:
@@ -133,7 +135,7 @@ class BytePairs:
 
     def encode_all(self, texts: Sequence[str], limit: int = 0, progress: Progress = untold) -> Iterator[list[int]]:
         for some in _together(_told(texts, _NUMBERING, progress)):
-            given = [text.lower() for text in some] if self.lowercase else some
+            given = [_of_whole_characters(text.lower() if self.lowercase else text) for text in some]
             for encoded in self._trained.encode_batch_fast(given):  # on all cores
                 yield [number + len(NAMES) for number in encoded.ids[: limit or None]]
 
@@ -145,6 +147,11 @@ class BytePairs:
         """The token as text; a piece of a character, which is none, by the letters that stand for its bytes."""
         text: str = self._trained.decode([number])
         return text if "\ufffd" not in text else str(self._trained.id_to_token(number))
+
+
+def _of_whole_characters(text: str) -> str:
+    """The same with U+FFFD in the place of lone surrogates, which the library refuses."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 _MEASURED: Mapping[Kind, Callable[[Sequence[str], int, int, bool, Progress], Tokenizer]] = {

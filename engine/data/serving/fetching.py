@@ -71,6 +71,10 @@ def refused(bad: BadSample) -> SampleRefused:
     return SampleRefused(bad.place, bad.what, 'Mend or remove it, or set data.on_bad_sample = "skip".')
 
 
+class TurnOver(Exception):  # noqa: N818 - nothing went wrong
+    """Nobody waits for this batch any more."""
+
+
 class Fetch(Dataset[Any]):
     """Whole batches of a dataset, with each sample's randomness drawn from (seed, epoch, index) alone.
 
@@ -82,10 +86,17 @@ class Fetch(Dataset[Any]):
     ) -> None:
         self._data, self._index, self._seed, self._slots, self._skip = data, index, seed, slots, skip
 
-    def __getitems__(self, keys: list[tuple[int, int]]) -> tuple[Tensor, Tensor] | Partial | Failed:
-        """The samples of these (epoch, position). Raises DataError, or returns it where this is a worker."""
+    def __getitems__(
+        self, keys: list[tuple[int, int]], turn: int | None = None
+    ) -> tuple[Tensor, Tensor] | Partial | Failed | None:
+        """The samples of these (epoch, position); None where the `turn` that they are for ends before they are read.
+
+        Raises DataError, or returns it where this is a worker.
+        """
         try:
-            return self._batch(keys)
+            return self._batch(keys, turn)
+        except TurnOver:
+            return None
         except DataError as error:
             if get_worker_info() is None:
                 raise
@@ -93,14 +104,14 @@ class Fetch(Dataset[Any]):
         finally:
             self._slots.note()
 
-    def _batch(self, keys: list[tuple[int, int]]) -> tuple[Tensor, Tensor] | Partial:
+    def _batch(self, keys: list[tuple[int, int]], turn: int | None) -> tuple[Tensor, Tensor] | Partial:
         if isinstance(self._data, Samples):
             index = torch.tensor([key[1] for key in keys])
             index = index if self._index is None else self._index[index]
             self._slots.note(int(index[0]))
             return self._data.inputs.index_select(0, index), self._data.targets.index_select(0, index)
         bad: list[tuple[int, BadSample]] = []
-        pairs = self._read(keys, bad)
+        pairs = self._read(keys, bad, turn)
         if not bad:
             return self._collated(pairs, keys)
         lacking = len(keys) - len(pairs)
@@ -109,7 +120,7 @@ class Fetch(Dataset[Any]):
             epoch, last = keys[-1]
             count = len(self._data) if self._index is None else len(self._index)
             for step in range(1, count + 1):
-                pairs = self._read([(epoch, (last + step) % count)], bad)
+                pairs = self._read([(epoch, (last + step) % count)], bad, turn)
                 if pairs:
                     break
             else:
@@ -117,10 +128,12 @@ class Fetch(Dataset[Any]):
             lacking = len(keys) - 1
         return Partial(*self._collated(pairs, keys), lacking, bad, stands_in)
 
-    def _read(self, keys: Sequence[tuple[int, int]], bad: list[tuple[int, BadSample]]) -> list[Any]:
-        """Samples of these keys; those that can't be read and are skipped are put into `bad`."""
+    def _read(self, keys: Sequence[tuple[int, int]], bad: list[tuple[int, BadSample]], turn: int | None) -> list[Any]:
+        """Samples of these keys; those that can't be read and are skipped are put into `bad`. Raises TurnOver."""
         pairs = []
         for epoch, position in keys:
+            if turn is not None and turn != self._slots.turn:
+                raise TurnOver
             try:
                 pairs.append(self._sample(epoch, position))
             except BadSample as error:

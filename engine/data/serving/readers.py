@@ -31,7 +31,6 @@ class Readers:
         self._slots = Slots(self.workers)
         self._watch = Watch(self._slots, patience_s) if self.workers else None
         self._sampler, self._generator = _Asked(), torch.Generator()
-        self._turn = object()
         if self.workers:
             start_forkserver()
         self._loader: DataLoader[Any] | None = DataLoader(
@@ -66,18 +65,26 @@ class Readers:
         return Part(self, len(self._parts.fetches) - 1, self._parts.fetches[-1])
 
     def read(self, part: int, batches: Sequence[Keys], seed: int) -> Iterator[Any]:
-        """Raw batches of a part. Another that is read in between takes the workers; this one goes on where it was."""
-        done = 0
-        while done < len(batches):
-            assert self._loader is not None, "these readers have ended"
-            self._generator.manual_seed(seed)
-            self._sampler.asked = [(part, keys) for keys in batches[done:]]
-            turn = self._turn = object()
-            for raw in self._raws(self._loader):
-                done += 1
-                yield raw
-                if self._turn is not turn:
-                    break
+        """Raw batches of a part. Another that is read in between takes the workers; this one goes on where it was.
+
+        Where it is broken off, the workers leave what they read ahead for it: the loader would await all of it before
+        it goes on to another part.
+        """
+        done = turn = 0
+        try:
+            while done < len(batches):
+                assert self._loader is not None, "these readers have ended"
+                self._generator.manual_seed(seed)
+                turn = self._slots.next_turn()
+                self._sampler.asked = [(turn, part, keys) for keys in batches[done:]]
+                for raw in self._raws(self._loader):
+                    done += 1
+                    yield raw
+                    if self._slots.turn != turn:
+                        break
+        finally:
+            if self._slots.turn == turn:
+                self._slots.next_turn()
 
     def _raws(self, loader: DataLoader[Any]) -> Iterator[Any]:
         """What the loader gives, with the workers' failures in our words."""
@@ -96,6 +103,7 @@ class Readers:
         """End the processes; nothing is read any more."""
         iterator: Any = None if self._loader is None else self._loader._iterator
         self._loader = None
+        self._slots.next_turn()
         if self._watch and iterator is not None:
             iterator._shutdown_workers()  # not left to __del__: the traceback of a failure keeps the iterator alive
             self._watch.end()
@@ -122,9 +130,9 @@ class _Parts(Dataset[Any]):
     def __init__(self) -> None:
         self.fetches: list[Fetch] = []
 
-    def __getitems__(self, asked: tuple[int, Keys]) -> Any:
-        part, keys = asked
-        return self.fetches[part].__getitems__(keys)
+    def __getitems__(self, asked: tuple[int, int, Keys]) -> Any:
+        turn, part, keys = asked
+        return self.fetches[part].__getitems__(keys, turn)
 
     def __getstate__(self) -> Packed:
         # A worker must load a person's file before it can unpickle what comes from there.
@@ -135,10 +143,10 @@ class _Parts(Dataset[Any]):
 
 
 class _Asked(Sampler[Any]):
-    """Batches of (part, keys), made in the main process, so that persistent workers see each epoch's order."""
+    """Batches of (turn, part, keys), made in the main process, so that persistent workers see each epoch's order."""
 
     def __init__(self) -> None:
-        self.asked: Sequence[tuple[int, Keys]] = ()
+        self.asked: Sequence[tuple[int, int, Keys]] = ()
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.asked)

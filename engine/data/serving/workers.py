@@ -72,13 +72,17 @@ def patience(text: str) -> float:
 class Slots:
     """Shared memory in which each worker notes the dataset index it is reading, before it reads it.
 
+    And in which it sees whether that is still wanted: what was asked for in a turn that is over nobody waits for.
+
     Goes to the workers by pickle; there and here it is the same memory.
     """
 
     def __init__(self, workers: int) -> None:
         # (workers, 2): the index, and a count that tells one reading from the next of the same sample
         self._rows = torch.tensor([_STARTING, 0]).repeat(workers, 1)
-        self._rows.share_memory_()  # type: ignore[no-untyped-call]
+        self._turn = torch.zeros(1, dtype=torch.long)
+        for shared in (self._rows, self._turn):
+            shared.share_memory_()  # type: ignore[no-untyped-call]
 
     def __call__(self, worker: int) -> None:
         """A worker has started (`worker_init_fn`)."""
@@ -87,6 +91,16 @@ class Slots:
             del os.environ[_SAFE_PATH]  # it is not for the Python that a dataset may start
         _outlive_sigterm()
         threading.Thread(target=_end_with_the_training, name="parent", daemon=True).start()
+
+    @property
+    def turn(self) -> int:
+        """Which turn it is."""
+        return int(self._turn)
+
+    def next_turn(self) -> int:
+        """End the turn, and begin another. For the process that trains alone."""
+        self._turn += 1
+        return self.turn
 
     def note(self, index: int = _IDLE) -> None:
         """This worker reads the sample `index` now, or none. Nothing happens outside a worker."""

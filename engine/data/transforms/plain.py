@@ -34,24 +34,26 @@ class Standardize:
         A constant column keeps its scale.
         """
         values = _steps_as_samples(inputs) if self._sound else inputs
-        mean, std = values.float().mean(0), values.float().std(0, correction=0)
-        if codes:
-            mean[-codes:], std[-codes:] = 0, 1
-        self._measured(mean, std)
+        self._measured(values.float().mean(0), values.float().std(0, correction=0), codes)
 
-    def fit_batches(self, batches: Iterable[Tensor]) -> None:
+    def fit_batches(self, batches: Iterable[Tensor], codes: int = 0) -> None:
         """Measure the same of samples that come in batches, of which one at a time is in memory."""
-        count, total, squares = 0, torch.zeros(()).double(), torch.zeros(()).double()
+        count, shift, total, squares = 0, torch.zeros(()), torch.zeros(()).double(), torch.zeros(()).double()
         for batch in batches:
             values = (_steps_as_samples(batch) if self._sound else batch).double().cpu()
+            if not count:
+                shift = values.mean(0)  # sums of what is far from 0 lose the digits in which it differs
+            values = values - shift
             count, total, squares = count + len(values), total + values.sum(0), squares + values.square().sum(0)
         if count:
             mean = total / count
             variance = squares / count - mean.square()
-            constant = variance <= 1e-12 * mean.square()  # but for the rounding of sums
-            self._measured(mean.float(), variance.masked_fill(constant, 0).sqrt().float())
+            constant = variance <= 1e-24 * (mean + shift).square()  # but for the rounding of sums
+            self._measured((mean + shift).float(), variance.masked_fill(constant, 0).sqrt().float(), codes)
 
-    def _measured(self, mean: Tensor, std: Tensor) -> None:
+    def _measured(self, mean: Tensor, std: Tensor, codes: int) -> None:
+        if codes:
+            mean[-codes:], std[-codes:] = 0, 1
         std = torch.where(std > 0, std, torch.ones_like(std))
         self.mean, self.std = (mean.unsqueeze(-1), std.unsqueeze(-1)) if self._sound else (mean, std)
 

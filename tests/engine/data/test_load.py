@@ -121,7 +121,7 @@ def test_options_reach_ones_own_function(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        (things(made="7"), "returned a int for all. Return an object with [i] and len()."),
+        (things(made="7"), "returned an int for all. Return an object with [i] and len()."),
         (things(made="None"), "returned a NoneType for all"),
         (things(made="iter([1])"), "for all. Return an object with [i] and len()."),
         (things(made="[]"), "the dataset 'all' is empty. Give it samples."),

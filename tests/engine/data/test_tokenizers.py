@@ -37,6 +37,15 @@ def test_byte_pairs_reproduce_texts_that_they_never_saw(text: str) -> None:
 BYTE_PAIRS = measure("byte-pair", ["the cat sat on the mat"] * 3, vocabulary=280, lowercase=False)
 
 
+@pytest.mark.parametrize("here", [byte_pairs._HERE, 0])
+def test_byte_pairs_take_half_a_character_for_a_sign(here: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(byte_pairs, "_HERE", here)  # 0: in a process of its own
+    halves = ["the \ud800 cat\udcff", "\ud83d\ude00 is whole", "\ufeffso is this, \ud800"]
+    tokenizer = measure("byte-pair", halves, vocabulary=280, lowercase=False)
+    shown = [tokenizer.decode(tokenizer.encode(text)) for text in halves]
+    assert shown == ["the \ufffd cat\ufffd", "😀 is whole", "\ufeffso is this, \ufffd"]
+
+
 @given(texts)
 @settings(max_examples=100, deadline=None)
 def test_words_reproduce_a_text_up_to_its_spaces(text: str) -> None:

@@ -16,6 +16,7 @@ from torchvision.datasets import utils
 from vision_files import BUILDS
 
 from engine.data.fetching.downloads import fetch
+from engine.data.fetching.telling import Bytes, Fetched
 from engine.data.load import load
 from engine.data.samples import Loaded, Progress
 from engine.data.sources import find
@@ -63,10 +64,10 @@ def food(progress: Progress = quiet) -> Loaded:
 
 
 def test_an_archive_is_fetched_proved_and_unpacked_with_nothing_outside(mirror: Mirror, tmp_path: Path) -> None:
-    told: set[str] = set()
-    loaded = food(lambda what, done, total: told.add(what))
+    told: set[tuple[str, type]] = set()
+    loaded = food(lambda what, done, total: told.add((what, type(done))))
     assert {part: len(samples) for part, samples in loaded.parts.items()} == {"train": 24, "test": 24}
-    assert told == {"food-101.tar.gz"}
+    assert told == {("food-101.tar.gz", Fetched), ("unpacking food-101.tar.gz", Bytes)}
     assert not list(tmp_path.rglob("evil.txt"))
     assert sorted(path.name for path in (tmp_path / "data").iterdir()) == [
         ".Food101.lock", "Food101.complete", "food-101", "food-101.tar.gz", "food-101.tar.gz.sha256",

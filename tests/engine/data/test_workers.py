@@ -149,6 +149,29 @@ def test_an_idle_worker_does_not_hang(made: Made) -> None:
     assert sum(map(len, batches.epoch(1))) == COUNT
 
 
+class Noted(Troubled):
+    """Notes in shared memory which samples are read."""
+
+    def __init__(self) -> None:
+        super().__init__("", slow=0.2)
+        self.read = torch.zeros(COUNT, dtype=torch.bool)
+        self.read.share_memory_()  # type: ignore[no-untyped-call]
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        self.read[index] = True
+        return super().__getitem__(index)
+
+
+def test_what_is_read_ahead_is_left_as_soon_as_another_reading_takes_the_workers(made: Made) -> None:
+    data = Noted()
+    made.append(LoaderBatches(data, None, Finish(()), 2, CPU, workers=1))  # which reads two batches ahead
+    first = made[-1].epoch(0)
+    next(first)
+    assert next(made[-1].epoch(1)).targets.tolist() == [0, 1]
+    assert not data.read[5], "it was to be read for the first reading"
+    assert next(first).targets.tolist() == [2, 3], "which goes on where it was"
+
+
 def test_a_hung_worker_is_ended_by_close_too(made: Made) -> None:
     batches = serve(made, "freeze", patience_s=3600)
     epoch = batches.epoch(0)

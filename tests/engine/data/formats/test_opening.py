@@ -177,3 +177,7 @@ def test_who_waits_for_another_thread_can_be_called_off() -> None:
 )
 def test_bytes_are_told_as_megabytes_and_samples_as_samples(done: int, total: int, said: str) -> None:
     assert reading_text("photos", done, total) == f"photos: {said}"
+
+
+def test_names_in_what_is_told_do_not_steer_the_terminal() -> None:
+    assert reading_text("reading p\udcffos\x1b[2J", 0, 0) == "reading p\ufffdos␛[2J"
