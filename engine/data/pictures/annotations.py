@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from array import array
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,13 @@ from engine.errors import DataError, first_line
 
 
 def read_json(file: Path, progress: Progress) -> Mapping[str, Any]:
-    """The JSON, with its three lists there. Raises DataError."""
+    """The JSON with its three lists, in which images and annotations are as `_image` and `_annotation` have them.
+
+    Raises DataError.
+    """
     progress(f"reading {file.name}", 0, 0)
     try:
-        found = json_items.loads(file.read_bytes())
+        found = json_items.loads(file.read_bytes(), {"images": _image, "annotations": _annotation})
     except (ValueError, RecursionError) as error:
         raise DataError(str(file), f"is no JSON: {first_line(error)}", "Check how it was made.") from error
     missing = [key for key in ("images", "annotations", "categories") if not _is_list(found, key)]
@@ -64,8 +68,7 @@ def table(
     chosen: list[int] = []
     row_of: dict[Any, int] = {}
     absent: set[Any] = set()
-    for position, image in enumerate(read["images"]):
-        name, number = _value(image, "file_name"), _value(image, "id")
+    for position, (name, number, size) in enumerate(read["images"]):
         if not isinstance(name, str) or number is None:
             bad.append(BadSample(f"{file.name} image {position}", "has no id or no file_name"))
         elif number in row_of or number in absent:
@@ -76,12 +79,13 @@ def table(
         else:
             row_of[number] = len(chosen)
             chosen.append(there)
-            sizes.append(_size(image))
+            sizes.append(size)
     if not chosen:
         raise DataError(str(file), "none of its pictures is there", "Say where they are: options.images.")
-    boxes: list[list[tuple[float, ...]]] = [[] for _ in chosen]
-    for position, each in enumerate(read["annotations"]):
-        number, image = _value(each, "id"), _value(each, "image_id")
+    rows, boxes = array("q"), array("d")  # the picture of each box, its corners and class
+    annotations = read["annotations"]
+    for position, (number, image, kind, crowd, box) in enumerate(annotations):
+        annotations[position] = None  # else all go in one piece, in which no other thread runs
         place = f"{file.name} annotation {position if number is None else number}"
         if image in absent:
             continue  # its picture is told of
@@ -90,17 +94,19 @@ def table(
             bad.append(BadSample(place, f"is for the picture {image}, which there is not"))
             continue
         place = f"{place} ({found.names[chosen[row]]})"
-        corners, why = _corners(each.get("bbox"), sizes[row])
-        kind = _value(each, "category_id")
+        corners, why = _corners(box, sizes[row])
         if corners and kind not in classes:
             corners, why = (), f"is of the category {kind}, which there is not"
-        if corners and each.get("iscrowd") and not crowds:
+        if corners and crowd and not crowds:
             corners, why = (), "is a crowd, which is left out unless options.crowds says otherwise"
         if why:
             bad.append(BadSample(place, why))
         if corners:
-            boxes[row].append((*corners, classes[kind]))
-    return Table.of(found.names.take(np.array(chosen)), sizes, boxes)
+            rows.append(row)
+            boxes.extend((*corners, classes[kind]))
+    order, ends = np.argsort(rows, kind="stable"), np.cumsum(np.bincount(rows, minlength=len(chosen)))
+    kept = np.split(np.array(boxes).reshape(-1, 5)[order], ends[:-1])
+    return Table(found.names.take(np.array(chosen)), np.array(sizes, dtype=np.int64), kept)
 
 
 def _value(entry: Any, key: str) -> Any:
@@ -109,19 +115,28 @@ def _value(entry: Any, key: str) -> Any:
     return value if isinstance(value, (int, float, str)) else None
 
 
-def _size(image: Mapping[str, Any]) -> tuple[int, int]:
-    """Width and height as the file says, (0, 0) where it does not."""
-    width, height = image.get("width"), image.get("height")
+def _image(entry: Any) -> tuple[Any, Any, tuple[int, int]]:
+    """Name of the file, id, and width and height, 0 where the file does not say them."""
+    width, height = _value(entry, "width"), _value(entry, "height")
     known = isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0
-    return (width, height) if known else (0, 0)  # type: ignore[return-value]
+    return _value(entry, "file_name"), _value(entry, "id"), (width, height) if known else (0, 0)
+
+
+def _annotation(entry: Any) -> tuple[Any, Any, Any, bool, Any]:
+    """Id, those of image and category, whether it is a crowd, and the `bbox`, a tuple where that is a list."""
+    box = entry.get("bbox") if isinstance(entry, dict) else None
+    crowd = bool(_value(entry, "iscrowd"))
+    number, image, kind = (_value(entry, key) for key in ("id", "image_id", "category_id"))
+    return number, image, kind, crowd, tuple(box) if isinstance(box, list) else box
 
 
 def _corners(box: Any, size: tuple[int, int]) -> tuple[tuple[float, ...], str]:
     """Left, top, right, bottom of a `bbox` within its picture, () if there is none; and what is wrong with it."""
-    if not isinstance(box, list) or len(box) != 4 or not all(_is_number(each) for each in box):
-        return (), f"has no box of four numbers: {box}"
+    said = list(box) if isinstance(box, tuple) else box
+    if not isinstance(box, tuple) or len(box) != 4 or not all(_is_number(each) for each in box):
+        return (), f"has no box of four numbers: {said}"
     left, top, width, height = map(float, box)
-    return within((left, top, left + width, top + height), size, box)
+    return within((left, top, left + width, top + height), size, said)
 
 
 def _is_number(value: Any) -> bool:
@@ -135,8 +150,7 @@ def _pictures(file: Path, images: Iterable[Any], given: str, progress: Progress)
     else:
         ours = [file.parent, *(file.parent.parent / each for each in (file.stem.rpartition("_")[2], "images", "."))]
         folders = [each for each in (file.parent / "images", *ours) if each.is_dir()]
-    named = (_value(each, "file_name") for each in images)
-    wanted = [_key(name) for name in named if isinstance(name, str)]
+    wanted = [_key(name) for name, *_ in images if isinstance(name, str)]
     looked_for = wanted[:: max(1, len(wanted) // 50)]
 
     def there(folder: Path) -> int:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
-def loads(raw: bytes) -> Any:
-    """`json.loads(raw)`. Raises what that raises."""
+def loads(raw: bytes, compact: Mapping[str, Callable[[Any], Any]] = {}) -> Any:
+    """`json.loads(raw)`. Raises what that raises.
+
+    `compact` says what becomes of each item of an object's lists, by their names. A tuple of numbers and names is none
+    of the garbage collector's business; each collection looks at all dicts, of which 300,000 take it 0.1 s.
+    """
     text = raw.decode(json.detect_encoding(raw), "surrogatepass")
     try:
-        return _Items(text).of_object()
+        return _Items(text, compact).of_object()
     except (ValueError, IndexError):  # it is no object, or no JSON, of which the library says why
         return json.loads(text)
 
@@ -21,8 +26,8 @@ def loads(raw: bytes) -> Any:
 class _Items:
     """Reads an object whose values may be lists. Raises ValueError or IndexError for anything else."""
 
-    def __init__(self, text: str) -> None:
-        self._text, self._at = text, 0
+    def __init__(self, text: str, compact: Mapping[str, Callable[[Any], Any]]) -> None:
+        self._text, self._at, self._compact = text, 0, compact
         self._scan = json.JSONDecoder().raw_decode
         self._names: dict[str, str] = {}
 
@@ -34,7 +39,7 @@ class _Items:
             if not isinstance(name, str):
                 raise ValueError(name)
             self._take(":")
-            found[name] = self._list() if self._next() == "[" else self._value()
+            found[name] = self._list(self._compact.get(name)) if self._next() == "[" else self._value()
             if self._next() != ",":
                 break
             self._take(",")
@@ -43,12 +48,14 @@ class _Items:
             raise ValueError
         return found
 
-    def _list(self) -> list[Any]:
+    def _list(self, compact: Callable[[Any], Any] | None) -> list[Any]:
         found: list[Any] = []
         self._take("[")
         while self._next() != "]":
             item = self._value()
-            if type(item) is dict:  # the library gives each the same names; here it would begin anew with each
+            if compact is not None:
+                item = compact(item)
+            elif type(item) is dict:  # the library gives each the same names; here it would begin anew with each
                 item = {self._names.setdefault(name, name): value for name, value in item.items()}
             found.append(item)
             if self._next() != ",":
