@@ -259,6 +259,23 @@ def test_nothing_is_cut_however_narrow_the_terminal(columns: int, monkeypatch: p
     assert "\x1b[3" not in table, "NO_COLOR"
 
 
+def test_a_word_that_is_no_command_is_told_with_what_it_may_be(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("", "utf-8")
+    (tmp_path / "my photos").mkdir()
+    means = {
+        "digits-cnn": "It is a preset: torch-tui train digits-cnn, or torch-tui open digits-cnn",
+        "digits-cn": "There is a preset 'digits-cnn': torch-tui train digits-cnn,",
+        "mine": "torch-tui train mine.toml, or torch-tui open mine.toml",
+        "my photos": "torch-tui data 'my photos'",
+        "trian": "Did you mean 'train'?",
+        "xyz": "error: xyz: is no command. See: torch-tui --help.",
+    }
+    for word, meant in means.items():
+        done = run(word)
+        assert (done.status, meant in " ".join(done.err.split())) == (2, True), done.err
+    assert run("--runs", "train", "check", "nothing").err.startswith("error: nothing:"), "check is a command"
+
+
 # Runs
 
 
