@@ -308,6 +308,12 @@ def test_runs_are_found_where_the_person_says(run: Run, tmp_path: Path, monkeypa
     assert name in run("runs").out
 
 
+def test_a_run_on_files_names_them(run: Run, tmp_path: Path) -> None:
+    recipe = shipped.load("line-fit").recipe.override({"data": {"path": str(tmp_path / "heights.csv")}})
+    RunDirectory.create(tmp_path / "runs", "mine", recipe, "cpu")
+    assert "heights.csv, " in run("show", "mine").out
+
+
 # Doctor
 
 

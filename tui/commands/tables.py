@@ -292,7 +292,7 @@ def _facts_of(
     if phases := _phases(history):
         yield "phases", phases
     yield "recipe", " · ".join(filter(None, (recipe.title, recipe.task)))
-    yield "data", f"{recipe.data.name or recipe.data.python}, {recipe.data.batch_size} a batch"
+    yield "data", f"{recipe.data.name or recipe.data.path or recipe.data.python}, {recipe.data.batch_size} a batch"
     model = recipe.model
     yield "model", model.zoo or model.python or " → ".join(part_text(layer) for layer in model.layers)
     yield "loss", part_text(recipe.loss)
