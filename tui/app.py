@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding
+from textual.events import Event, Key, Paste
 from textual.screen import Screen
 
 from engine.paths import runs_root as default_runs_root
 from engine.recipe import Recipe
 from tui.commands.signals import HUNG_UP, STOPPED, Signals
+from tui.in_turn import InTurn
 from tui.screens.studio import StudioScreen
 from tui.terminal import run_app
 from tui.training import Desk
@@ -55,6 +57,13 @@ class StudioApp(App[None]):
         self.runs_root = default_runs_root(runs_root)
         self.desk = Desk()
         self._recipe, self._name_of_recipe, self._file = recipe, name, file
+        self._typed = InTurn(self)
+
+    async def on_event(self, event: Event) -> None:
+        """A key waits for its turn."""
+        if isinstance(event, (Key, Paste)) and not event.is_forwarded and not self._typed.admit(event):
+            return
+        await super().on_event(event)
 
     def on_mount(self) -> None:
         """Open the studio; end it in order when the system asks for it."""

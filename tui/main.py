@@ -8,6 +8,7 @@ import sys
 from engine.errors import StudioError
 from engine.start import before_screen, importing
 from tui.commands.complaints import complain, complain_of_fault
+from tui.commands.unknown import check_command
 
 
 def main() -> None:
@@ -27,7 +28,9 @@ def main() -> None:
             sys.exit(run_studio())
         with importing():
             from tui.cli import app
-        app(spelled_out(sys.argv[1:]), prog_name="torch-tui")
+        arguments = spelled_out(sys.argv[1:])
+        check_command(arguments, app)
+        app(arguments, prog_name="torch-tui")
     except StudioError as error:
         complain(error)
         sys.exit(2)

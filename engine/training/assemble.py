@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -25,6 +28,7 @@ from engine.policies.splitting import is_out_of_memory
 from engine.policies.threads import choose_threads
 from engine.recipe import Recipe, Training
 from engine.runs.recorder import Recorder
+from engine.runs.validation import NOT_HELD_OUT, Validation
 from engine.tasks.losses import fit_loss, make_task
 from engine.training.control import Control
 from engine.training.trainer import Trainer
@@ -80,6 +84,7 @@ def assemble(
         recorder.threads(shared.count, str(shared))
     kept = KeptSplit(recorder.directory.split_file)
     data = limited(prepare(recipe, device, progress, say=recorder.say, kept=kept), training)
+    recorder.facts(**_validation(recipe, data, kept))
     own = bool(recipe.model.python)
     model = place(model, training, device, own=own)
     if training.channels_last == "auto" and lays_channels_last(training, model, device, own=own):
@@ -115,6 +120,19 @@ def assemble(
     for line in trainer.about:
         recorder.say(line)
     return Assembled(trainer, data)
+
+
+def _validation(recipe: Recipe, data: Prepared, kept: KeptSplit) -> Mapping[str, Any]:
+    """What the run's metrics are measured on, so that a person sees which runs can be compared."""
+    if data.val is None:
+        return NOT_HELD_OUT
+    count, digest = kept.validated(data.val.samples)
+    split = recipe.data.split
+    if not split.folds:
+        return Validation(count, digest, data.source.name).facts()
+    values = recipe.override({"data.split.fold": 0}, "data.split.fold").to_toml()
+    alike = hashlib.blake2b(values.encode(), digest_size=16).hexdigest()
+    return Validation(count, digest, data.source.name, split.fold, split.folds, alike).facts()
 
 
 def _built(recipe: Recipe, facts: Facts, progress: Progress | None) -> nn.Module:

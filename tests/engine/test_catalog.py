@@ -248,3 +248,11 @@ for name in found:
     importlib.import_module(name)
 """
     )
+
+
+def test_a_word_that_is_nearly_one_of_those_that_fit_is_told_which() -> None:
+    conv = catalog.layers()["Conv2d"]
+    with pytest.raises(RecipeError, match=r"Did you mean 'circular'\?"):
+        conv.check({"out_channels": 1, "kernel_size": 3, "padding_mode": "circle"}, "here")
+    with pytest.raises(RecipeError, match="Try 'zeros'"):
+        conv.check({"out_channels": 1, "kernel_size": 3, "padding_mode": "xxxx"}, "here")

@@ -98,3 +98,28 @@ async def test_a_function_is_a_path_that_is_completed_and_its_mistakes_are_said_
         await opened.press("enter")
         await opened.until(lambda: "data.py:2: broken fails: IndexError" in notices(opened), "the mistake")
         assert opened.screen.draft.recipe == before
+
+
+async def test_a_form_that_comes_again_begins_in_the_option_that_the_remedy_names(tmp_path: Path) -> None:
+    file = tmp_path / "said.jsonl"
+    file.write_text("".join(f'{{"body": "{i % 2} a b", "topic": "t{i % 2}", "n": {i}}}\n' for i in range(30)), "utf-8")
+
+    def begun() -> str:
+        focused = opened.app.focused
+        return next((field.key for field in opened.app.screen.query(Field) if focused in field.walk_children()), "")
+
+    async with studio(tmp_path) as opened:
+        await opened.press("3", "O")
+        await opened.until(lambda: isinstance(opened.app.screen, FindFileScreen), "the files")
+        opened.app.screen.query_one(Input).value = str(file)
+        await opened.press("enter")
+        for _ in ("format", "task"):
+            await opened.until(lambda: isinstance(opened.app.screen, PickScreen), "a question")
+            await opened.press("enter")
+            await opened.pilot.pause(0.1)
+        await opened.until(begun, "the options")
+        assert begun() != "text"
+        await opened.press("enter")
+        await opened.until(lambda: begun() == "text", "the option that is named")
+        await accept_form(opened, text="body")
+        await opened.until(lambda: begun() == "label", "the next")

@@ -259,6 +259,23 @@ def test_nothing_is_cut_however_narrow_the_terminal(columns: int, monkeypatch: p
     assert "\x1b[3" not in table, "NO_COLOR"
 
 
+def test_a_word_that_is_no_command_is_told_with_what_it_may_be(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("", "utf-8")
+    (tmp_path / "my photos").mkdir()
+    means = {
+        "digits-cnn": "It is a preset: torch-tui train digits-cnn, or torch-tui open digits-cnn",
+        "digits-cn": "There is a preset 'digits-cnn': torch-tui train digits-cnn,",
+        "mine": "torch-tui train mine.toml, or torch-tui open mine.toml",
+        "my photos": "torch-tui data 'my photos'",
+        "trian": "Did you mean 'train'?",
+        "xyz": "error: xyz: is no command. See: torch-tui --help.",
+    }
+    for word, meant in means.items():
+        done = run(word)
+        assert (done.status, meant in " ".join(done.err.split())) == (2, True), done.err
+    assert run("--runs", "train", "check", "nothing").err.startswith("error: nothing:"), "check is a command"
+
+
 # Runs
 
 
@@ -289,6 +306,12 @@ def test_runs_are_found_where_the_person_says(run: Run, tmp_path: Path, monkeypa
     assert name not in run("runs").out
     monkeypatch.setenv("TORCH_TUI_RUNS", "elsewhere")
     assert name in run("runs").out
+
+
+def test_a_run_on_files_names_them(run: Run, tmp_path: Path) -> None:
+    recipe = shipped.load("line-fit").recipe.override({"data": {"path": str(tmp_path / "heights.csv")}})
+    RunDirectory.create(tmp_path / "runs", "mine", recipe, "cpu")
+    assert "heights.csv, " in run("show", "mine").out
 
 
 # Doctor

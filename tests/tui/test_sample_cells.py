@@ -9,6 +9,7 @@ import pytest
 from rich.segment import Segment
 
 from engine.data.preview import Box, Sample
+from tui.panes.data_text import _balance
 from tui.widgets.graphics import terminal
 from tui.widgets.picture import Row, boxed, fit, legend, masked, row_width, wave
 from tui.widgets.samples import capacity, draw_page, whole
@@ -88,6 +89,11 @@ def test_a_text_is_wrapped_and_its_tokens_can_be_told_apart() -> None:
     assert [bool(token.style and token.style.underline) for token in tokens] == [True, False, True]
 
 
+def test_a_space_that_is_a_token_or_part_of_one_is_seen() -> None:
+    sample = Sample("spam", 3, "line 4", text="a b c", tokens=("a", " ", "b", " c", "\n"))
+    assert text(draw_page([sample], (), 78, 20, colour=True).rows)[-1].split() == ["a", "␣", "b", "␣c", "⏎"]
+
+
 def test_sound_is_drawn_around_the_middle() -> None:
     rows = text(wave(np.array([[-1.0, -0.5], [1.0, 0.5]]), 2, 4))
     assert [row[0] for row in rows] == ["█"] * 4
@@ -144,3 +150,12 @@ def test_a_small_picture_is_enlarged_by_whole_pixels() -> None:
 )
 def test_the_environment_says_what_a_terminal_can(environment: dict[str, str], kind: str) -> None:
     assert terminal.known(environment) == kind
+
+
+def test_classes_of_names_that_begin_alike_are_told_apart_by_what_follows() -> None:
+    def said(*names: str) -> str:
+        return _balance(dict.fromkeys(names, 5), 60, 1)[0].plain
+
+    assert "0▇1▇2▇3▇" in said("class0", "class1", "class2", "class3")
+    assert "a▇c▇d▇o▇" in said("ant", "cat", "dog", "owl")
+    assert "c▇c▇c▇c▇" in said("cat", "cat 1", "cat 2", "cat 3"), "nothing follows the first"

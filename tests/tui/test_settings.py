@@ -187,3 +187,16 @@ def test_a_list_of_schedulers_goes_with_the_scheduler_that_takes_none() -> None:
     assert len(desk.recipe.scheduler.schedulers) == 2
     desk.choose_part("scheduler", "StepLR", ["step_size"])
     assert desk.recipe.scheduler.schedulers == ()
+
+
+async def test_keys_in_one_piece_go_to_the_field_or_dialog_that_the_first_opens(tmp_path: Path) -> None:
+    async with studio(tmp_path) as opened:
+        field = next(f for f in opened.screen.query(Field) if f.key == "training.epochs")
+        field.begin()
+        await opened.pilot.pause()
+        for key in ("enter", "4", "t", "backspace", "5", "enter", "2", "down", "enter", "t"):
+            opened.app.post_message(Key(key, key if len(key) == 1 else None))
+        await opened.until(lambda: isinstance(opened.app.screen, EditPartScreen), "the layer's dialog")
+        await opened.until(lambda: any(each.value.endswith("t") for each in opened.app.screen.query(Input)), "the t")
+        assert opened.screen.draft.recipe.training.epochs == 3045
+        assert opened.app.desk.job is None, "t is a letter of what was typed"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,11 +27,13 @@ if TYPE_CHECKING:
     from engine.recipe import Part, Recipe
     from engine.runs.directory import RunDirectory, RunStatus
     from engine.runs.history import History
+    from engine.runs.validation import Validations
     from presets import Preset
     from presets.own import Broken
 
 _CHART_WIDTH, _CHART_HEIGHT = 100, 14
 _LOG_LINES = 8
+_LEAST_COLUMNS = 4  # run, state, best and split, of the columns of runs
 _PHASES = "time: "
 _STATE_COLOURS = {"done": "green", "failed": "red", "interrupted": "yellow", "stopped": "yellow", "unreadable": "red"}
 
@@ -100,24 +104,40 @@ def download_text(recipe: Recipe) -> str:
 
 
 def print_runs(root: Path) -> None:
-    """All runs under `root`, the newest first, a line each."""
-    rows = list(_run_rows(root))
+    """All runs under `root`, the newest first, a line each, and what the folds of a recipe came to."""
+    from engine.runs.directory import all_runs
+
+    found = list(all_runs(root))
+    validations = _validations(found)
+    rows = [_run_row(directory, validations) for directory in found]
     if not rows:
         print(f"There are no runs in {root} yet. Train one: torch-tui train digits-mlp")
         return
-    names = ("run", "state", "best", "epoch", "time", "started")
+    names = ("run", "state", "best", "split", "epoch", "time", "started")
     # A run's name ends with the moment at which it was made: where room is short, that will do.
-    fits = least_width(names, rows) <= width()
-    columns = len(names) if fits else len(names) - 1
+    columns = len(names)
+    while columns > _LEAST_COLUMNS and least_width(names[:columns], [row[:columns] for row in rows]) > width():
+        columns -= 1
     print_rows(names[:columns], [row[:columns] for row in rows], numbers=("epoch", "time"))
+    if len({row[names.index("split")] for row in rows} - {""}) > 1:
+        print("\nsplit: best values with the same letter were measured on the same samples, others can't be compared")
+    for newest, folds in validations.all_folds():
+        print(f"{folds}  ({newest})")
 
 
 def print_runs_json(root: Path) -> None:
-    """One JSON object a run: name, directory, state, reason, title, task, epoch, epochs, started, and its summary."""
+    """One JSON object a run: name, directory, state, reason, title, task, epoch, epochs, started, and its summary.
+
+    `validation` is what it was validated on: samples, digest (the same for the same samples), data, fold, folds, recipe
+    (the same for folds of one recipe). `folds` are those of its recipe that are done: metric, numbers, of, mean,
+    deviation. Both are null where there is none.
+    """
     from engine.runs.directory import all_runs
 
-    for directory in all_runs(root):
-        print(to_json(_run_values(directory)))
+    found = list(all_runs(root))
+    validations = _validations(found)
+    for directory in found:
+        print(to_json(_run_values(directory, validations)))
 
 
 def print_run_json(directory: RunDirectory) -> None:
@@ -130,7 +150,7 @@ def print_run_json(directory: RunDirectory) -> None:
     last = {name: {"step": series.last_step, "value": series.last} for name, series in history.series.items()}
     events = [{"step": event.step, "kind": event.kind, "text": event.text} for event in history.events]
     values = {
-        **_run_values(directory),
+        **_run_values(directory, _beside(directory)),
         "recipe": directory.recipe().values(),
         "origin": directory.status().facts.get("origin"),
         "phases": _phases(history),
@@ -192,33 +212,49 @@ def print_run(directory: RunDirectory) -> None:
         print_rows((), [(moment, text) for moment, _, text in lines])
 
 
-def _run_rows(root: Path) -> Iterator[Row]:
-    """(name, state, best, epoch, time, started) of each run."""
+def _validations(runs: Iterable[RunDirectory]) -> Validations:
+    """What those of the runs that can be read were validated on."""
+    from engine.runs.validation import Validations
+
+    found = []
+    for directory in runs:
+        with suppress(StudioError):
+            found.append(directory.status())
+    return Validations(found)
+
+
+def _beside(directory: RunDirectory) -> Validations:
+    """The same of a run and those in its folder."""
     from engine.runs.directory import all_runs
 
-    for directory in all_runs(root):
-        try:
-            status, recipe = directory.status(), directory.recipe()
-        except StudioError:
-            yield directory.name, _state("unreadable"), "", "", "", ""
-            continue
-        best = status.summary and status.summary.best
-        yield (
-            directory.name,
-            _state(status.state),
-            f"{status.summary.metric} {best:.4g}" if status.summary and best is not None else "–",
-            f"{_epochs_done(status, recipe)}/{_epochs(status, recipe)}",
-            _time_text(status),
-            time.strftime("%Y-%m-%d %H:%M", time.localtime(status.started)) if status.started else "–",
-        )
+    return _validations(all_runs(directory.path.resolve().parent))
 
 
-def _run_values(directory: RunDirectory) -> dict[str, Any]:
+def _run_row(directory: RunDirectory, validations: Validations) -> Row:
+    """(name, state, best, split, epoch, time, started) of a run."""
+    try:
+        status, recipe = directory.status(), directory.recipe()
+    except StudioError:
+        return directory.name, _state("unreadable"), "", "", "", "", ""
+    best = status.summary and status.summary.best
+    return (
+        directory.name,
+        _state(status.state),
+        f"{status.summary.metric} {best:.4g}" if status.summary and best is not None else "–",
+        validations.mark(directory.name),
+        f"{_epochs_done(status, recipe)}/{_epochs(status, recipe)}",
+        _time_text(status),
+        time.strftime("%Y-%m-%d %H:%M", time.localtime(status.started)) if status.started else "–",
+    )
+
+
+def _run_values(directory: RunDirectory, validations: Validations) -> dict[str, Any]:
     values: dict[str, Any] = {"name": directory.name, "directory": str(directory.path)}
     try:
         status, recipe = directory.status(), directory.recipe()
     except StudioError as error:
         return {**values, "state": "unreadable", "reason": str(error)}
+    validation, folds = validations.of(directory.name), validations.folds(directory.name)
     return {
         **values,
         "state": status.state,
@@ -229,6 +265,8 @@ def _run_values(directory: RunDirectory) -> dict[str, Any]:
         "epochs": _epochs(status, recipe),
         "started": status.started or None,
         **summary_values(status.summary),
+        "validation": asdict(validation) if validation else None,
+        "folds": asdict(folds) if folds else None,
     }
 
 
@@ -247,12 +285,16 @@ def _facts_of(
         yield "started", time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(status.started))
     if status.summary is not None:
         yield from result_lines(status.summary)
+    validations = _beside(directory)
+    said = validations.about(directory.name), str(validations.folds(directory.name) or "")
+    if any(said):
+        yield "samples", " · ".join(filter(None, said))
     if averaged := _averaged(history):
         yield "average", f"{recipe.training.average.kind} weights: {averaged}"
     if phases := _phases(history):
         yield "phases", phases
     yield "recipe", " · ".join(filter(None, (recipe.title, recipe.task)))
-    yield "data", f"{recipe.data.name or recipe.data.python}, {recipe.data.batch_size} a batch"
+    yield "data", f"{recipe.data.name or recipe.data.path or recipe.data.python}, {recipe.data.batch_size} a batch"
     model = recipe.model
     yield "model", model.zoo or model.python or " → ".join(part_text(layer) for layer in model.layers)
     yield "loss", part_text(recipe.loss)

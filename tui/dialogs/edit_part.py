@@ -25,19 +25,25 @@ if TYPE_CHECKING:
 class EditPartScreen(Dialog[dict[str, Any] | None]):
     """Returns the parameters as the person left them, or None when they leave with escape.
 
-    `check` stands in for the parameters' own types where more is known of what fits. Raises StudioError.
+    `check` stands in for the parameters' own types where more is known of what fits; it raises StudioError. Of the
+    parameters called as in `first` the first is begun in.
     """
 
     CSS_PATH: ClassVar[Any] = "dialogs.tcss"
     BINDINGS = [Binding("escape", "dismiss(None)", "Cancel", tooltip="Change nothing", id="edit.cancel")]
 
     def __init__(
-        self, entry: Entry, values: Mapping[str, Any], check: Callable[[str, Any], None] | None = None
+        self,
+        entry: Entry,
+        values: Mapping[str, Any],
+        check: Callable[[str, Any], None] | None = None,
+        first: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self._entry = entry
         self._check = check
         self._values = dict(values)
+        self._first = first
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog") as dialog:
@@ -77,10 +83,12 @@ class EditPartScreen(Dialog[dict[str, Any] | None]):
         return ()
 
     def on_mount(self) -> None:
-        """Begin in the first field that must be filled, else in the first."""
-        inputs = list(self.query(Input))
+        """Begin in the field that is named, else in the first that must be filled, else in the first."""
+        fields = {field.key: field.query_one(Input) for field in self.query(Field)}
+        inputs = list(fields.values())
+        named = [fields[name] for name in self._first if name in fields]
         empty = [field for field in inputs if not field.value and field.placeholder == "needed"]
-        first: Widget = next(iter(empty or inputs), self.query_one("#ok", Button))
+        first: Widget = next(iter(named or empty or inputs), self.query_one("#ok", Button))
         first.focus()
 
     @on(Field.Edited)

@@ -67,6 +67,7 @@ _TASKS = {
 }
 
 
+_NAMED = re.compile(r"\b(?:set|lower|raise) (\w+)", re.IGNORECASE)  # an option, by the remedy of an error
 _TASK_NAMED = re.compile(r'task = "(\w+)"')  # by the remedy of an error
 _FOR_PROGRAMS = re.compile(r"\n\nRaises.*?(?=\n\n|\Z)", re.DOTALL)  # a paragraph of a docstring
 _USUAL = {"masks": "segmentation", "coco": "detection"}  # what files of a format are there for
@@ -202,7 +203,9 @@ class DataChoiceScreen(LookingScreen):
         data = self.draft.recipe.data
         keys = ("name",) if data.name else ("path", "format") if data.path else ("python",)
         where = {key: getattr(data, key) for key in keys}
-        await self._ask_options(where, self.draft.recipe.task, data.options)
+        checked = self.checked
+        problems = checked.problems if checked is not None and checked.recipe is self.draft.recipe else ()
+        await self._ask_options(where, self.draft.recipe.task, data.options, next(iter(problems), None))
 
     async def _ask_task(self, name: str, usual: str = "") -> TaskName | None:
         known: Sequence[TaskName] = get_args(TaskName)
@@ -213,10 +216,17 @@ class DataChoiceScreen(LookingScreen):
         chosen = await self.app.push_screen_wait(PickScreen(f"{name}: what is to be learned?", choices, usual))
         return next((task for task in known if task == chosen), None)
 
-    async def _ask_options(self, where: Mapping[str, str], task: TaskName, options: Mapping[str, Any]) -> None:
+    async def _ask_options(
+        self,
+        where: Mapping[str, str],
+        task: TaskName,
+        options: Mapping[str, Any],
+        problem: StudioError | None = None,
+    ) -> None:
         """Ask for the options of the data that `where` names, as keys of `[data]`, until it can be read with them.
 
-        What is downloaded is not read for it. Escape leaves the recipe as it is.
+        Where a `problem` names one of them, the form begins there. What is downloaded is not read for it. Escape leaves
+        the recipe as it is.
         """
         try:
             form = await self._form(Data.model_validate(dict(where)))
@@ -227,7 +237,7 @@ class DataChoiceScreen(LookingScreen):
         same = False  # options, after another task was chosen for them
         while True:
             if form is not None and not same:
-                given = await self.app.push_screen_wait(form(options))
+                given = await self.app.push_screen_wait(form(options, _named(problem)))
                 if given is None:
                     return
                 options = given
@@ -237,6 +247,7 @@ class DataChoiceScreen(LookingScreen):
                 self._take(found, wanted)
             if found is None or isinstance(found, (Source, CalledOff)):
                 return
+            problem = found
             self.notify(str(found), severity="error", title="Can't be read", timeout=10)
             other = _TASK_NAMED.search(found.remedy)
             same = other is not None
@@ -248,8 +259,8 @@ class DataChoiceScreen(LookingScreen):
             elif form is None:
                 return
 
-    async def _form(self, data: Data) -> Callable[[Mapping[str, Any]], EditPartScreen] | None:
-        """The form of what data can be given, None where that is nothing. Raises StudioError."""
+    async def _form(self, data: Data) -> Callable[[Mapping[str, Any], Sequence[str]], EditPartScreen] | None:
+        """The form of what data can be given, and where to begin, None where that is nothing. Raises StudioError."""
         from tui.dialogs.edit_part import EditPartScreen
 
         listed = None if data.path or data.python or data.name.startswith(HUGGING_FACE) else find_source(data.name)
@@ -257,7 +268,9 @@ class DataChoiceScreen(LookingScreen):
             return None
         entry = await asyncio.to_thread(self.desk.data.options, data)
         check = None if listed is None else lambda key, value: check_option(listed, key, value, "")
-        return (lambda options: EditPartScreen(entry, options, check)) if entry.parameters else None
+        if not entry.parameters:
+            return None
+        return lambda options, first: EditPartScreen(entry, options, check, first)
 
     async def _known(self, data: Data, task: TaskName, name: str) -> Source | StudioError | None:
         """What is known of data: files and functions of a person's own are read for it, unless that disturbs."""
@@ -290,6 +303,14 @@ class DataChoiceScreen(LookingScreen):
         if self.checked and self.checked.recipe.data == data:
             return self.checked.source
         return glimpse(data.name, data.options)
+
+
+def _named(problem: StudioError | None) -> list[str]:
+    """The options that a problem is about: by where it is, or by what to do."""
+    if problem is None:
+        return []
+    prefix, _, option = problem.where.partition("data.options.")
+    return ([option.partition(":")[0].strip()] if option and not prefix else []) + _NAMED.findall(problem.remedy)
 
 
 def _is_path(text: str) -> bool:

@@ -270,11 +270,14 @@ def _pairs(sample: Sample, columns: Sequence[str]) -> list[tuple[str, str]]:
     return [(name, f"{np.float32(value):.4g}") for name, value in zip(names, sample.row, strict=True)]
 
 
+_UNSEEN = str.maketrans({"\n": "⏎", "\t": "⇥", " ": "␣"})
+
+
 def _token_rows(tokens: Sequence[str], width: int, most: int = 1000) -> list[Row]:
-    """Tokens one after the other, every second underlined: where one ends cannot be seen otherwise."""
+    """Tokens one after the other, every second underlined: else none would see where one ends; spaces are signs."""
     rows: list[Row] = [[]]
     for at, token in enumerate(tokens):
-        shown = _cut(token.replace("\n", "⏎").replace("\t", "⇥") or "∅", max(1, width - 1))
+        shown = _cut(token.translate(_UNSEEN) or "∅", max(1, width - 1))
         if row_width(rows[-1]) + cell_len(shown) + 1 > width:
             if len(rows) == most:
                 break

@@ -23,6 +23,8 @@ from engine.errors import DataError, RunError
 from engine.recipe import Data
 
 _SHARED = ("train", "val", "test")
+_UNSEEN = hashlib.blake2b(digest_size=16).hexdigest()
+"""Ends the fingerprint of samples of which only the number is known."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,25 @@ class KeptSplit:
             notes.append(f"{which} is not what it was: the split is drawn anew")
         self._write(drawn, wanted, found)
         return drawn
+
+    def validated(self, at_most: int) -> tuple[int, str]:
+        """How many samples the metrics are measured on, of which `at_most` so many are taken, and a hash of which.
+
+        The hash is the same wherever files and targets are the same under the same name, and the same of them are held
+        out, wherever the folder lies. Raises RunError if the file can't be read.
+        """
+        kept = self._read()
+        given = kept.index.get("val")
+        part = next(name for name in (("val",) if given is None else ("all", "train")) if name in kept.fingerprints)
+        whole, dataset = kept.fingerprints[part], kept.settings["dataset"]
+        count = min(int(whole.split()[0]) if given is None else len(given), at_most)
+        identity = [dataset["name"], *(Path(dataset[key]).name for key in ("path", "python")), whole, count]
+        if whole.endswith(_UNSEEN):  # then the options alone say what the samples are
+            identity.append(dataset["options"])
+        digest = hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=16)
+        if given is not None:
+            digest.update(given[:count].contiguous().numpy().tobytes())
+        return count, digest.hexdigest()
 
     def _read(self) -> _Kept:
         try:

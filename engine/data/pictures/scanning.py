@@ -198,12 +198,17 @@ def _save(file: Path, root: bytes, found: Mapping[bytes, _Folder]) -> None:
     }
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as aside:
-            aside.write(json.dumps(head).encode() + b"\n")  # bytes that are no UTF-8 are escaped surrogates there
-            for each in found.values():
-                aside.write(each.pictures)
-                aside.write(each.others)
-        os.replace(aside.name, file)
+        descriptor, name = tempfile.mkstemp(dir=file.parent)
+        try:
+            with open(descriptor, "wb") as aside:
+                aside.write(json.dumps(head).encode() + b"\n")  # bytes that are no UTF-8 are escaped surrogates there
+                for each in found.values():
+                    aside.write(each.pictures)
+                    aside.write(each.others)
+            os.replace(name, file)
+        except OSError:
+            os.unlink(name)  # what is left on a full disk would be one more at every opening
+            raise
 
 
 def _load(file: Path, root: bytes) -> dict[bytes, _Folder]:

@@ -155,6 +155,29 @@ def test_a_run_writes_its_split_and_a_resumed_one_keeps_to_it(tmp_path: Path) ->
     assert "mnist5k: has 5000 samples now, and had 4999 when this run was split" in str(error)
 
 
+def test_the_same_validation_samples_are_known_again_wherever_their_folder_lies_and_others_are_not(
+    tmp_path: Path,
+) -> None:
+    def hashed(path: str = "here/things", things: Loaded | None = None, at_most: int = 100, **more: Any) -> str:
+        drawn(tmp_path / "split.npz", things or loaded(), data(path=path, **more))
+        count, digest = KeptSplit(tmp_path / "split.npz").validated(at_most)
+        (tmp_path / "split.npz").unlink()
+        assert count == min(3, at_most)
+        return digest
+
+    first = hashed()
+    assert first == hashed() == hashed("there/things") == hashed(options={"size": 32})
+    others = [
+        hashed("here/others"),
+        hashed(split={"seed": 1}),
+        hashed(things=loaded(moved=True)),
+        hashed(things=loaded(first=2)),
+        hashed(at_most=2),
+    ]
+    assert first not in others
+    assert len(set(others)) == len(others)
+
+
 def test_a_branch_takes_the_split_along(tmp_path: Path) -> None:
     cut = train(digits(), tmp_path, stop_at(5))
     recipe = digits({"optimizer.lr": 0.01})

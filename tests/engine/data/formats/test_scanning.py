@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import resource
 import shutil
 import time
 from pathlib import Path
@@ -115,6 +116,20 @@ def test_a_damaged_cache_is_read_past(tmp_path: Path, damage: bytes) -> None:
     file.write_bytes(whole[:-3])  # cut short, as by a full disk
     again = found(tmp_path)
     assert (list(again.names), again.folders_read) == (expected, 3)
+
+
+@pytest.mark.parametrize("room", [100, resource.RLIM_INFINITY])
+def test_a_disk_that_is_full_costs_the_cache_alone_and_nothing_is_left_on_it(tmp_path: Path, room: int) -> None:
+    fill(tmp_path, *(f"cats/{number:04}.jpg" for number in range(200)))
+    there = len(list(cache_root().glob("scans/*")))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        count = len(found(tmp_path).names)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    kept = len(list(cache_root().glob("scans/*"))) - there
+    assert (count, kept) == (200, 0 if room == 100 else 1)
 
 
 def test_links_that_lead_out_are_left_out_and_told(tmp_path: Path) -> None:
