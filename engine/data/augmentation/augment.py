@@ -26,6 +26,7 @@ from engine.data.transforms import (
     held,
     is_random,
     made,
+    named,
 )
 from engine.data.transforms.nested import COMPOSE, LISTED
 from engine.data.transforms.unfit import VARIES, VARYING
@@ -133,7 +134,8 @@ class Steps:
         if part.name in MIXES:  # at the end of the recipe's own list they are left to Mixing
             what = f"{part.name} mixes the samples of a batch, and here each is changed alone"
             raise RecipeError(where, what, "Put it at the end of data.augment, into nothing else.")
-        entry, random = checked(part, where), draws(part, where)
+        # What holds it has been checked with all that it holds.
+        entry, random = (named if self._inside else checked)(part, where), draws(part, where)
         if not random and (not self._inside or entry.group == SOUND or entry.target is Standardize):
             raise RecipeError(where, f"{part.name} draws nothing", "Put it into data.transforms.")
         if part.name in VARYING and not free:
@@ -167,14 +169,13 @@ def _nested(part: Part, entry: Entry, where: str, *, free: bool) -> Nested:
         loose = any(_varies(each, at) for at, each in parts)
         return InTurn(Steps(parts, free=len(parts) if free else sized), where, one_by_one=loose)
     count = 1 if free else 0
-    each = [Steps([one], free=count) for one in parts]
     if part.name == "RandomApply":
         return Perhaps(Steps(parts, free=len(parts) * count), where, part.parameters.get("p", 0.5))
     if part.name == "RandomChoice":
         values = {**part.parameters, LISTED: [as_floats] * len(parts)}
-        return OneOf(each, where, entry.make(values, where).p)
+        return OneOf([Steps([each], free=count) for each in parts], where, entry.make(values, where).p)
     if part.name == "RandomOrder":
-        return AnyOrder(each, where)
+        return AnyOrder([Steps([each], free=count) for each in parts], where)
     raise RecipeError(where, f"{part.name} is not known here: it holds transforms", "Use Compose or RandomApply.")
 
 

@@ -105,8 +105,8 @@ def _check_odds(values: Mapping[str, Any], count: int, name: str, where: str) ->
 
 
 def draws(part: Part, where: str) -> bool:
-    """Whether the transform, or one that it holds, draws. Raises RecipeError like `checked`."""
-    entry = checked(part, where)
+    """Whether the transform, or one that it holds, draws. Raises RecipeError like `named`."""
+    entry = named(part, where)
     return is_random(entry) or (entry.container and any(draws(each, at) for at, each in held(part, where)))
 
 

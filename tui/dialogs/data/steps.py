@@ -147,7 +147,7 @@ class StepsScreen(Dialog[None]):
         if not found:
             self._tell("No transform takes such samples. How files are read is set by e in the data pane.", wrong=True)
             return None
-        ordered = sorted(found, key=lambda each: not each[1])
+        ordered = sorted(found, key=lambda each: (each[0].container, not each[1]))
         choices = [
             Choice(entry.name, _section(entry, random), entry.summary, f"{entry.name}\n\n{entry.doc}")
             for entry, random in ordered
