@@ -64,6 +64,8 @@ def needed(name: str, own: Path) -> dict[str, Any]:
     """Values for what the transform must be given."""
     if name in HOLDERS:
         return {"transforms": [FLIP]}
+    if name == "ElasticTransform":
+        return {"sigma": 0.5}  # its filter is as wide as eight of them, and may not be wider than the picture
     known = {
         **_TRIED,
         "lambd": f"{own}/own.py:darker",
@@ -130,8 +132,10 @@ def test_a_function_of_ones_own_is_called_on_whole_batches_and_its_failures_are_
 
 def test_files_of_transforms_are_seen_from_the_recipe_and_shown_in_the_preview(own: Path) -> None:
     text = """
-        data = { name = "mnist5k", augment = [{ name = "RandomApply", p = 1.0, transforms = [{ name = "Lambda", lambd = "own.py:%s" }] }] }
         model = { layers = [{ name = "Flatten" }, { name = "Linear", out_features = "classes" }] }
+        [data]
+        name = "mnist5k"
+        augment = [{ name = "RandomApply", p = 1.0, transforms = [{ name = "Lambda", lambd = "own.py:%s" }] }]
     """
     (own / "recipe.toml").write_text(text % "darker")
     recipe = Recipe.load(own / "recipe.toml")

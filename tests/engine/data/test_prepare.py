@@ -283,7 +283,7 @@ def test_the_shape_after_the_transforms_is_known_before_anything_is_loaded() -> 
         (
             "digits-mlp",
             {"data.transforms": [{"name": "FiveCrop", "size": 5}]},
-            "data.transforms.0: FiveCrop makes several",
+            "data.transforms.0: FiveCrop makes",
         ),
         ("digits-mlp", {"data.augment": [{"name": "Resize", "size": 5}]}, "data.augment.0: Resize draws nothing."),
         (
