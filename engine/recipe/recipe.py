@@ -118,6 +118,12 @@ def named_paths(values: Mapping[str, Any]) -> list[tuple[Any, Any, str, str]]:
     return found
 
 
+def steps_name_files(recipe: Recipe) -> bool:
+    """Whether its transforms or augmentation take a function or numbers out of a person's own file."""
+    steps = plain([part.model_dump() for part in (*recipe.data.transforms, *recipe.data.augment)])
+    return any(True for _ in _python_files(steps, everywhere=True))
+
+
 def _python_files(section: object, *, everywhere: bool) -> Iterator[tuple[Any, Any, str, str]]:
     """`everywhere`: any text inside the section like "file.py:function", or a file of numbers, under whatever key."""
     items = section.items() if isinstance(section, dict) else enumerate(section) if isinstance(section, list) else ()
