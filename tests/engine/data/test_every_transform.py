@@ -22,7 +22,7 @@ from engine.data.serving.mixing import Mixing
 from engine.data.transforms import draws, fixed, transforms
 from engine.data.transforms.unfit import VARYING, unfit
 from engine.errors import DataError, RecipeError
-from engine.recipe import Part, Recipe
+from engine.recipe import Part, Recipe, steps_name_files
 from engine.recipe.parts import HOLDERS
 
 ALL = sorted(
@@ -140,6 +140,8 @@ def test_files_of_transforms_are_seen_from_the_recipe_and_shown_in_the_preview(o
     (own / "recipe.toml").write_text(text % "darker")
     recipe = Recipe.load(own / "recipe.toml")
     assert not os.path.samefile(Path.cwd(), own)
+    assert steps_name_files(recipe), "R loads them anew"
+    assert not steps_name_files(recipe.override({"data.augment": [FLIP]}))
     before, after = before_after(View(recipe), recipe.data.augment, (), [0], 0)[0]
     assert before.picture is not None
     assert after.picture is not None
