@@ -152,7 +152,7 @@ class Entry:
 
     @property
     def container(self) -> bool:
-        """Whether it is a layer that holds layers, which a recipe lists under `layers`."""
+        """Whether it holds layers, or transforms, which a recipe lists under that name."""
         return self.group == "container"
 
     @cached_property
@@ -162,7 +162,7 @@ class Entry:
 
     @cached_property
     def parameters(self) -> tuple[Parameter, ...]:
-        """What a recipe can set, in the order of the signature."""
+        """What a recipe can set, in the signature's order."""
         docs = parameter_docs(self._docstring)
         hints = _hints(self.target)
         return tuple(
@@ -222,7 +222,7 @@ class Entry:
         """The value as torch expects it: lists as tuples or tensors, functions loaded."""
         parameter = self.parameter(name)
         if parameter is not None and parameter.takes_function and isinstance(value, str):
-            return _to_number(load_function(value, where))
+            return load_function(value, where) if self.kind == "transform" else _to_number(load_function(value, where))
         numbers = _numbers(value) if parameter is not None and parameter.takes_tensor else None
         return as_tuples(value) if numbers is None else numbers
 

@@ -6,7 +6,7 @@ what was chosen before. Nothing loads torch before `adapted` is called.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -123,7 +123,7 @@ def _with_steps(recipe: Recipe, source: Source) -> Recipe:
 def _steps(source: Source, data: Mapping[str, Any]) -> dict[str, Any]:
     """The transforms and the augmentation that are still right for samples of `source`."""
     transforms, augment = data["transforms"], data["augment"]
-    kept = [part for part in transforms if part["name"] not in _MEASURED]
+    kept = _without_measured(transforms)
     pictures = len(source.shape) == 3 or not source.shape
     if source.rate and any(part["name"].endswith("Spectrogram") for part in transforms):
         kept = transforms  # what is made of sound is measured anew
@@ -135,8 +135,32 @@ def _steps(source: Source, data: Mapping[str, Any]) -> dict[str, Any]:
         augment = []
     elif source.shape and not any("size" in part for part in kept):
         side: Any = list(source.shape[1:]) if source.shape[1] != source.shape[2] else source.shape[1]
-        augment = [{**part, "size": side} if "size" in part else part for part in augment]
+        augment = [_sized(part, side) for part in augment]
     return {"transforms": kept, "augment": augment}
+
+
+def _held(part: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """What a transform holds, as far as that is right."""
+    inside = part.get("transforms", ())
+    return inside if isinstance(inside, (list, tuple)) and all(isinstance(each, dict) for each in inside) else ()
+
+
+def _without_measured(parts: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Without constants of other data, also in a Compose, and without one that holds nothing else."""
+    kept: list[Mapping[str, Any]] = []
+    for part in parts:
+        inside = _without_measured(_held(part))
+        if inside:
+            kept.append({**part, "transforms": inside})
+        elif part.get("name") not in _MEASURED and not _held(part):
+            kept.append(part)
+    return kept
+
+
+def _sized(part: Mapping[str, Any], side: Any) -> Mapping[str, Any]:
+    """With that size in the place of another, also in what it holds."""
+    sized = {**part, "size": side} if "size" in part else part
+    return {**sized, "transforms": [_sized(each, side) for each in _held(part)]} if _held(part) else sized
 
 
 def _renamed(value: Any, before: str, after: str) -> Any:

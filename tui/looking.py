@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, TypeVar
 from engine.data.fetching.telling import reading_text
 from engine.errors import DataError, StudioError, first_line
 from engine.recipe import Data, Recipe, TaskName
+from engine.recipe.parts import HELD
 
 if TYPE_CHECKING:
     from engine.catalog import Entry
-    from engine.data.preview import Moments, Preview, Sample, View
+    from engine.data.preview import Inside, Moments, Preview, Sample, View
     from engine.data.sources import Source
     from engine.recipe import Part
 
@@ -109,11 +110,14 @@ class Looking:
 
         return explained(lambda: measure(view, errand.progress))
 
-    def fitting(self, view: View, errand: Errand, *, aside: bool) -> list[tuple[Entry, bool]]:
-        """The transforms that fit, and whether each is random. Raises StudioError."""
+    def fitting(self, view: View, errand: Errand, *, aside: bool, inside: Inside) -> list[tuple[Entry, bool]]:
+        """The transforms that fit, in the recipe or `inside` one that is there, and whether each is random.
+
+        Raises StudioError.
+        """
         from engine.data.preview import fitting
 
-        return explained(lambda: fitting(view, aside=aside, progress=errand.progress))
+        return explained(lambda: fitting(view, aside=aside, inside=inside, progress=errand.progress))
 
     def before_after(
         self,
@@ -138,12 +142,15 @@ class Looking:
         except StudioError:  # trying it says what is wrong
             return False
 
-    def transform(self, part: Part) -> tuple[Entry, bool]:
-        """The transform that a part names, and whether it is random. Raises RecipeError."""
-        from engine.data.transforms import checked, is_random
+    def transform(self, part: Part) -> Entry:
+        """The transform that a part names, right or wrong. Raises RecipeError for what no form could mend."""
+        from engine.data.transforms import named
 
-        entry = checked(part, "data")
-        return entry, is_random(entry)
+        entry = named(part, "data")
+        unknown = {key: value for key, value in part.parameters.items() if entry.parameter(key) is None and key != HELD}
+        if unknown:
+            entry.check(unknown, "data")
+        return entry
 
     def formats(self) -> Mapping[str, Entry]:
         """The formats of files, with their options."""

@@ -25,8 +25,8 @@ from engine.data.serving.order import mixed_samples
 from engine.data.serving.server import Server
 from engine.data.sources import Source, described
 from engine.data.standardising import fit_transforms
-from engine.data.transforms import fixed
-from engine.errors import DataError, NotDownloaded, RecipeError, first_line, with_article
+from engine.data.transforms import fixed, flattened
+from engine.errors import DataError, NotDownloaded, RecipeError, StudioError, first_line, with_article
 from engine.recipe import Data, Recipe
 
 PARTS = ("train", "val", "test")
@@ -269,9 +269,9 @@ def _check_classes(recipe: Recipe, source: Source) -> None:
 def _check_measured(recipe: Recipe) -> None:
     """Whether what is measured on the training samples can be: a dataset of one's own is never held whole."""
     data = recipe.data
-    for position, part in enumerate(data.transforms):
+    for where, part in flattened(data.transforms):
         if part.name == "Standardize" and data.python:
-            raise RecipeError(f"data.transforms.{position}", "Standardize needs a dataset in memory", "Use Normalize.")
+            raise RecipeError(where, "Standardize needs a dataset in memory", "Use Normalize.")
     if data.standardize_target and (recipe.task != "regression" or data.python):
         raise RecipeError("data.standardize_target", "is for regression on a dataset in memory", "Remove it.")
 
@@ -286,7 +286,7 @@ def _transformed_shape(data: Data, source: Source, aside: bool = False) -> tuple
         raise RecipeError("data.augment", "would change codes of categories", remedy)
     if aside and augment.draws_globally:
         return tuple(_tried("data.transforms", lambda: finish.inputs(blank), shape).shape[1:])
-    augmented = _tried("data.augment", lambda: augment(blank, 0), shape)
+    augmented = _tried("data.augment", lambda: augment.trial(blank), shape)
     plain = _tried("data.transforms", lambda: finish.inputs(blank), shape)
     both = _tried("data.transforms", lambda: finish.inputs(augmented), shape)
     if mixing := Mixing(data.augment, source.outputs):
@@ -301,6 +301,8 @@ def _transformed_shape(data: Data, source: Source, aside: bool = False) -> tuple
 def _tried(where: str, apply: Callable[[], Tensor], shape: tuple[int, ...]) -> Tensor:
     try:
         result = apply()
+    except StudioError:
+        raise
     except Exception as error:  # torchvision raises TypeError, ValueError, RuntimeError and others for a wrong shape
         text = first_line(error)
         what = f"does not fit samples of {'×'.join(map(str, shape))}: {text}"

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from engine.code import arguments, block, call, imported, literal
-from engine.data.augmentation.augment import MOVES, ON_BYTES, STEPS
+from engine.code import block, imported, literal
+from engine.data.augmentation.augment import MOVES, STEPS
 from engine.data.prepare import part_sizes
 from engine.data.serving.mixing import MIXES
 from engine.data.sources import Source
-from engine.data.transforms import checked
+from engine.data.transforms import checked, flattened
 from engine.errors import RecipeError
+from engine.export.transforms import transform_code
 from engine.models.rows import shape_text
 from engine.paths import bundled, data_root
 from engine.recipe import Part, Recipe
@@ -184,10 +184,9 @@ class _Writer:
 
     def transform(self) -> list[str]:
         """The transforms, and the function `transformed`, which makes what the model takes of raw samples."""
-        transforms = self._data.transforms
-        if not transforms:
+        written = [transform_code(part, where) for where, part in flattened(self._data.transforms)]
+        if not written:
             return []
-        written = [_transform(part, f"data.transforms.{number}") for number, part in enumerate(transforms)]
         if "Standardize()" in written:
             self.needs.add("Standardize")
         partly = "Standardize()" in written[1:]
@@ -208,7 +207,7 @@ class _Writer:
         """Lines of `main` that measure the training samples."""
         lines = []
         raw = _floats('parts["train"][0]') if self._bytes else 'parts["train"][0]'
-        for number, part in enumerate(self._data.transforms):
+        for number, (_, part) in enumerate(flattened(self._data.transforms)):
             if part.name == "Standardize":
                 given = f"transformed({raw}, {number})" if number else raw
                 lines.append(f"TRANSFORMS[{number}].fit({given})")
@@ -233,6 +232,10 @@ class _Writer:
     def _augmentation(self, part: Part, number: int) -> list[str]:
         where, seed = f"data.augment.{number}", f"derive(seed, {number})"
         entry = checked(part, where)
+        if entry.container:
+            self.needs.add("one_by_one")
+            self.unlike.append(_alike(part))
+            return [f"images = one_by_one(images, {transform_code(part, where, alone=True)}, {seed})"]
         transform = entry.make(part.parameters, where)
         move = MOVES[part.name](transform) if part.name in MOVES else None
         if part.name == "RandomCrop" and move is not None and not transform.pad_if_needed:
@@ -245,12 +248,8 @@ class _Writer:
         self.needs.add("one_by_one")
         make = STEPS.get(part.name)
         if move is not None or (make is not None and make(transform) is not None):
-            self.unlike.append(f"data.augment: {part.name} draws alike, but other numbers, and for one image at a time")
-        made = _transform(part, where)
-        if part.name in ON_BYTES:
-            there, back = (f"v2.ToDtype(torch.{name}, scale=True)" for name in ("uint8", "float32"))
-            made = f"v2.Compose([{there}, {made}, {back}])"
-        return [f"images = one_by_one(images, {made}, {seed})"]
+            self.unlike.append(_alike(part))
+        return [f"images = one_by_one(images, {transform_code(part, where, alone=True)}, {seed})"]
 
     # How it comes
 
@@ -302,6 +301,10 @@ def spread_def(name: str, parameters: list[str], returns: str) -> list[str]:
     return [line] if len(line) <= 120 else [f"def {name}(", f"    {', '.join(parameters)}", f") -> {returns}:"]
 
 
+def _alike(part: Part) -> str:
+    return f"data.augment: {part.name} draws alike, but other numbers, and for one image at a time"
+
+
 def _floats(raw: str) -> str:
     return f"{raw}.float() / 255"
 
@@ -319,14 +322,3 @@ def _padding(transform: Any) -> list[str]:
         return [f"images = v2.functional.pad(images, {[left, top, right, bottom]}, fill={literal(list(fill))})"]
     value = f", value={literal(fill)}" if fill else ""
     return [f"images = F.pad(images, {(left, right, top, bottom)}{value})"]
-
-
-def _transform(part: Part, where: str) -> str:
-    """The call that makes the transform."""
-    entry = checked(part, where)
-    if part.name == "Standardize":
-        return "Standardize()"
-    values: Mapping[str, Any] = part.parameters
-    if part.name == "Normalize":  # lists, as everybody writes them
-        return call("v2.Normalize", [f"{name}={literal(value)}" for name, value in values.items() if name != "inplace"])
-    return call(f"v2.{part.name}", arguments(entry, values, positional=0))

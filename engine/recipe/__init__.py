@@ -4,7 +4,7 @@ This package loads no torch, so it checks form only: types, ranges, known keys. 
 takes `momentum` is for `engine.catalog` to say, because only torch knows.
 """
 
-from engine.recipe.recipe import Recipe, changed_settings
+from engine.recipe.recipe import TENSOR_FILES, Recipe, changed_settings, steps_name_files
 from engine.recipe.sections import (
     DEEPEST,
     Average,
@@ -27,6 +27,7 @@ from engine.recipe.values import format_value, parse_override, parse_value
 
 __all__ = [
     "DEEPEST",
+    "TENSOR_FILES",
     "Average",
     "Data",
     "Dataset",
@@ -47,4 +48,5 @@ __all__ = [
     "format_value",
     "parse_override",
     "parse_value",
+    "steps_name_files",
 ]

@@ -15,6 +15,9 @@ from engine.errors import RecipeError
 from engine.recipe.problems import explain
 from engine.recipe.sections import Data, Loss, Model, Optimizer, Scheduler, Section, TaskName, Training
 
+TENSOR_FILES = (".npy", ".npz", ".pt")
+"""How files of numbers end that a transform can take."""
+
 
 class Recipe(Section):
     """Everything needed to train one thing. Frozen: a change makes another recipe."""
@@ -104,6 +107,8 @@ def named_paths(values: Mapping[str, Any]) -> list[tuple[Any, Any, str, str]]:
     found = [found for each in sections for found in _python_files(values.get(each), everywhere=each == "scheduler")]
     data = values.get("data")
     if isinstance(data, dict):
+        for key in ("transforms", "augment"):
+            found.extend(_python_files(data.get(key), everywhere=True))
         mixed = data.get("mix")
         for each in (data, *(mixed if isinstance(mixed, list) else ())):
             if isinstance(each, dict) and each.get("path") and isinstance(each["path"], str):
@@ -113,8 +118,14 @@ def named_paths(values: Mapping[str, Any]) -> list[tuple[Any, Any, str, str]]:
     return found
 
 
+def steps_name_files(recipe: Recipe) -> bool:
+    """Whether its transforms or augmentation take a function or numbers out of a person's own file."""
+    steps = plain([part.model_dump() for part in (*recipe.data.transforms, *recipe.data.augment)])
+    return any(True for _ in _python_files(steps, everywhere=True))
+
+
 def _python_files(section: object, *, everywhere: bool) -> Iterator[tuple[Any, Any, str, str]]:
-    """`everywhere`: any text of the form "file.py:function" inside the section is one, under whatever key."""
+    """`everywhere`: any text inside the section like "file.py:function", or a file of numbers, under whatever key."""
     items = section.items() if isinstance(section, dict) else enumerate(section) if isinstance(section, list) else ()
     for key, value in items:
         if not isinstance(value, str):
@@ -122,7 +133,9 @@ def _python_files(section: object, *, everywhere: bool) -> Iterator[tuple[Any, A
                 yield from _python_files(value, everywhere=True)
             continue
         file, colon, function = value.rpartition(":")
-        if colon and (key == "python" or (everywhere and file.endswith(".py"))):
+        if everywhere and value.endswith(TENSOR_FILES):
+            yield section, key, value, ""
+        elif colon and (key == "python" or (everywhere and file.endswith(".py"))):
             yield section, key, file, f":{function}"
 
 

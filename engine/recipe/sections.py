@@ -91,6 +91,17 @@ DEEPEST = 32
 """How deep layers may lie in layers: what reads, writes and shows them goes into each, and so do Python's calls."""
 
 
+def _at_most_so_deep(parts: object, key: str) -> object:
+    """Parts that hold others under `key`, looked at before anything else goes into them."""
+    level = [parts]
+    for _ in range(DEEPEST + 1):
+        held = (part for each in level if isinstance(each, (list, tuple)) for part in each)
+        level = [part.get(key) if isinstance(part, dict) else getattr(part, key, ()) for part in held]
+    if any(level):
+        raise ValueError(f"are nested more than {DEEPEST} deep. Take some out of the others.")
+    return parts
+
+
 class Layer(Part):
     """A layer of a model. A container (`Sequential`, `Residual`, `Parallel`, `Repeat`) has `layers` of its own."""
 
@@ -235,6 +246,11 @@ class Data(Dataset):
     num_workers: Annotated[Literal["auto"] | int, BeforeValidator(_workers)] = "auto"
     worker_timeout: DurationText = "5 min"
 
+    @field_validator("transforms", "augment", mode="before")
+    @classmethod
+    def _not_too_deep(cls, parts: object) -> object:
+        return _at_most_so_deep(parts, "transforms")
+
 
 class Model(Section):
     """`[model]`: layers, a torchvision model by name, or one's own function.
@@ -254,14 +270,7 @@ class Model(Section):
     @field_validator("layers", mode="before")
     @classmethod
     def _not_too_deep(cls, layers: object) -> object:
-        """Before anything else goes into them."""
-        level = [layers]
-        for _ in range(DEEPEST + 1):
-            held = (layer for each in level if isinstance(each, (list, tuple)) for layer in each)
-            level = [layer.get("layers") if isinstance(layer, dict) else getattr(layer, "layers", ()) for layer in held]
-        if any(level):
-            raise ValueError(f"are nested more than {DEEPEST} deep. Take some out of the others.")
-        return layers
+        return _at_most_so_deep(layers, "layers")
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -12,6 +13,7 @@ from made_format import made_format, pictures, recipe_of
 from studio_driver import Studio, studio
 from textual.widgets import Button, Input, OptionList
 
+from engine.data.preview import Sample
 from engine.recipe import Recipe
 from presets import load
 from tui.dialogs.data.browse import BrowseScreen
@@ -205,6 +207,42 @@ async def test_steps_are_added_edited_moved_removed_and_undone(tmp_path: Path) -
         assert names() == ["RandomRotation", "RandomVerticalFlip"]
         await opened.press("escape")
         assert opened.app.screen is opened.screen
+
+
+async def test_a_step_that_holds_others_is_added_with_the_first_and_shown_as_a_whole(tmp_path: Path) -> None:
+    async with at_data(tmp_path) as opened:
+
+        def augment() -> list[dict[str, Any]]:
+            return [part.model_dump() for part in opened.screen.draft.recipe.data.augment]
+
+        await shown(opened, StepsScreen, "a")
+        await shown(opened, PickScreen, "a")
+        first = opened.app.screen
+        await opened.press(*"mappl", "enter")
+        await opened.until(lambda: isinstance(opened.app.screen, PickScreen) and opened.app.screen is not first, "more")
+        await opened.press(*"ninv", "enter")
+        await opened.until(lambda: isinstance(opened.app.screen, EditPartScreen), "the form")
+        await opened.press(*"1.0", "enter")
+        held = {"name": "RandomInvert", "p": 1.0}
+        assert augment() == [{"name": "RandomApply", "transforms": [held]}]
+
+        await opened.press("up")
+        await shown(opened, EditPartScreen, "e")
+        await opened.press(*"1.0")
+        tried = opened.app.screen.query_one(Effect)
+        await opened.until(lambda: tried.pairs and all(_inverted(*pair) for pair in tried.pairs), "all inverted")
+        await opened.press("enter")
+        assert augment() == [{"name": "RandomApply", "p": 1.0, "transforms": [held]}]
+
+        await opened.press("down", "d")
+        assert augment() == [{"name": "RandomApply", "p": 1.0, "transforms": []}]
+        await opened.until(lambda: "augment.0.transforms: RandomApply needs transforms" in opened.text("#steps-line"))
+
+
+def _inverted(before: Sample, after: Sample) -> bool:
+    assert before.picture is not None
+    assert after.picture is not None
+    return bool((before.picture.astype(int) + after.picture.astype(int) == 255).all())
 
 
 async def test_a_step_that_does_not_fit_is_said_below_the_list(tmp_path: Path) -> None:

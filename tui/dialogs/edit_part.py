@@ -21,6 +21,8 @@ from tui.widgets.form import Form
 if TYPE_CHECKING:
     from engine.catalog import Entry, Parameter
 
+_LABEL = 17  # cells that names take at least
+
 
 class EditPartScreen(Dialog[dict[str, Any] | None]):
     """Returns the parameters as the person left them, or None when they leave with escape.
@@ -52,6 +54,7 @@ class EditPartScreen(Dialog[dict[str, Any] | None]):
             yield Static(self._entry.summary, classes="about", markup=False)
             with Form(classes="form"):
                 offered = asked(self._entry)
+                width = max([_LABEL, *(len(parameter.name) + 2 for parameter in offered)])
                 for parameter in offered:
                     yield Field(
                         parameter.name,
@@ -60,6 +63,7 @@ class EditPartScreen(Dialog[dict[str, Any] | None]):
                         help=parameter_help(parameter),
                         check=self._checked(parameter),
                         text=_is_text(parameter),
+                        label_width=width,
                     )
                 if not offered:
                     yield Static(f"{self._entry.name} has nothing to set.", classes="about")

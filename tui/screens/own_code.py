@@ -7,6 +7,7 @@ import asyncio
 from textual import on, work
 
 from engine.errors import StudioError
+from engine.recipe import steps_name_files
 from tui.panes.model import ModelPane
 from tui.screens.drafting import DraftScreen
 
@@ -18,7 +19,8 @@ class OwnCodeScreen(DraftScreen):
         """Only what is a person's own can be loaded anew."""
         if action == "reload":
             recipe = self.draft.recipe
-            return bool(recipe.model.python or recipe.data.python or recipe.data.path)
+            own = recipe.model.python or recipe.data.python or recipe.data.path
+            return bool(own) or steps_name_files(recipe)
         return super().check_action(action, parameters)
 
     @on(ModelPane.Options)
@@ -49,6 +51,6 @@ class OwnCodeScreen(DraftScreen):
             names = f"{names}; your data is read anew"
         kept = " The run that trains goes on with the code it began with." if self.desk.live else ""
         self.notify(f"Your Python is loaded anew: {names}.{kept}")
-        if not self.draft.recipe.data.name:
+        if not self.draft.recipe.data.name or steps_name_files(self.draft.recipe):
             self.preview = self._previewed = None
         self.recipe_changed()

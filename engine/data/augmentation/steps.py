@@ -83,6 +83,18 @@ class OnBytes(SampleBySample):
         return changed.to(inputs.device)
 
 
+class Fixed:
+    """A transform that treats all samples alike, among others of which a sample goes through some."""
+
+    draws_globally = False
+
+    def __init__(self, transform: Callable[[Tensor], Tensor]) -> None:
+        self._transform = transform
+
+    def __call__(self, inputs: Tensor, seed: int) -> Tensor:
+        return self._transform(inputs)
+
+
 def check_channels(inputs: Tensor) -> None:
     """Raise TypeError unless `inputs` (B, C, H, W) are grey or coloured."""
     if inputs.shape[1] not in (1, 3):

@@ -5,7 +5,7 @@ Everything that a screen draws comes as NumPy arrays and text, so that a screen 
 
 from engine.data.preview.drawn import Box, Sample
 from engine.data.preview.findings import Examination, Finding, findings
-from engine.data.preview.fitting import before_after, fitting
+from engine.data.preview.fitting import Inside, before_after, fitting
 from engine.data.preview.holding import Holding
 from engine.data.preview.look import Preview, preview
 from engine.data.preview.measure import Moments, measure, with_moments
@@ -16,6 +16,7 @@ __all__ = [
     "Examination",
     "Finding",
     "Holding",
+    "Inside",
     "Moments",
     "Preview",
     "Sample",

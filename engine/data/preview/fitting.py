@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from engine.data.samples import Progress
 from engine.data.serving.batches import Finish
 from engine.data.serving.mixing import MIXES
 from engine.data.transforms import Standardize, fixed, is_random, transforms
+from engine.data.transforms.unfit import VARYING, unfit
 from engine.errors import RecipeError
 from engine.recipe import Part
 
@@ -39,14 +40,20 @@ _TRIED: Mapping[str, Any] = {
     "target_size": [8, 8],
     "num_output_channels": 1,
 }
-_OTHERS = ("meta", "temporal")  # torchvision's groups for boxes and for films
 
 
-def fitting(view: View, *, aside: bool = False, progress: Progress = untold) -> list[tuple[Entry, bool]]:
+Inside = Literal["", "augment", "transforms"]
+_WITHOUT_TRIAL = (*VARYING, "Identity")  # fit whatever they make of two samples of noise
+
+
+def fitting(
+    view: View, *, aside: bool = False, inside: Inside = "", progress: Progress = untold
+) -> list[tuple[Entry, bool]]:
     """The transforms that take the dataset's samples, each with whether it is random.
 
     Each is tried on a batch of noise: random ones on samples as they are, the others on what the recipe's transforms
     make of them. `aside` says that a training may be running: then nothing draws, and random ones are taken to fit.
+    `inside` asks for those that another transform in that list may hold.
     torchvision's are for pictures, though some turn a table's rows around without complaint.
     """
     from torchvision.transforms import v2  # torchvision takes a second to import
@@ -63,8 +70,12 @@ def fitting(view: View, *, aside: bool = False, progress: Progress = untold) -> 
         transformed = tried(lambda: present.inputs(noise))
     found = []
     for entry in transforms().values():
+        if unfit(entry) is not None:
+            continue
         random = is_random(entry)
-        taken = noise if random else transformed
+        if not _has_place(entry, inside, random=random):
+            continue
+        taken = noise if random or inside == "augment" else transformed
         if entry.target is Standardize:  # measured for each column or band, before which it changes nothing
             fits = (noise.ndim == 2 or source.rate > 0) and not source.vocabulary
         elif taken.ndim != 4 and hasattr(v2, entry.name):
@@ -103,11 +114,18 @@ def _values(entry: Entry) -> dict[str, Any] | None:
     return {name: _TRIED[name] for name in needed} if all(name in _TRIED for name in needed) else None
 
 
+def _has_place(entry: Entry, inside: Inside, *, random: bool) -> bool:
+    """Whether it may stand there, whatever the samples are."""
+    if inside == "augment":
+        return entry.name not in MIXES and entry.target is not Standardize
+    return not random if inside else entry.name not in VARYING
+
+
 def _refused(entry: Entry, view: View, *, random: bool) -> bool:
     """Whether a training of such a task would refuse it, whatever it makes of the samples."""
     if entry.name in MIXES:
         return view.source.task != "classification"
-    if view.source.task != "segmentation":
+    if view.source.task != "segmentation" or entry.container:  # of that what it holds will be asked
         return False
     part = Part.model_validate({"name": entry.name, **(_values(entry) or {})})
     steps = {"augment": (part,), "transforms": ()} if random else {"augment": (), "transforms": (part,)}
@@ -121,8 +139,8 @@ def _refused(entry: Entry, view: View, *, random: bool) -> bool:
 def _takes(entry: Entry, noise: Tensor, rate: int, *, random: bool) -> bool:
     """Whether it makes another batch of numbers of `noise` (2, …)."""
     values = _values(entry)
-    if values is None:
-        return noise.ndim == 4 and entry.group not in _OTHERS
+    if values is None or entry.container or entry.name in _WITHOUT_TRIAL:
+        return noise.ndim == 4
     part = Part.model_validate({"name": entry.name, **values})
     try:
         with warnings.catch_warnings(action="ignore"):  # torchvision's deprecated ones say so
@@ -131,5 +149,5 @@ def _takes(entry: Entry, noise: Tensor, rate: int, *, random: bool) -> bool:
         return False
     if not isinstance(result, Tensor) or len(result) != len(noise):
         return False
-    # What leaves every number alone is for boxes and other kinds of data.
+    # What leaves every number alone is for other kinds of pictures, as RGB is for grey ones.
     return random or not (result.dtype == noise.dtype and torch.equal(result, noise))

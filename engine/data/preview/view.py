@@ -25,8 +25,8 @@ from engine.data.serving.batches import Batch, Finish
 from engine.data.serving.fetching import collate
 from engine.data.serving.mixing import Mixing
 from engine.data.standardising import fit_transforms
-from engine.data.transforms import Standardize, fixed
-from engine.errors import RecipeError, first_line
+from engine.data.transforms import Standardize, fixed, flattened
+from engine.errors import RecipeError, StudioError, first_line
 from engine.recipe import Part, Recipe
 
 Found = TypeVar("Found")
@@ -157,7 +157,8 @@ class View:
         last = max((at for at, each in enumerate(made) if isinstance(each, Standardize)), default=-1)
         if last < 0:
             return made
-        how = json.dumps([part.model_dump() for part in transforms[: last + 1]], sort_keys=True, default=str)
+        flat = [part for _, part in flattened(transforms)]
+        how = json.dumps([part.model_dump() for part in flat[: last + 1]], sort_keys=True, default=str)
         part, index = self.part("train")
         if not isinstance(part, (Samples, Listed)):  # a training of these is refused: it is asked for each when needed
             return made
@@ -321,7 +322,7 @@ def shown(inputs: Tensor, transforms: Sequence[Part], made: Sequence[Any] = ()) 
 
     So is every Standardize of those `made`, which know what was measured; a spectrogram without them keeps its bands.
     """
-    for at, part in reversed(list(enumerate(transforms))):
+    for at, (_, part) in reversed(list(enumerate(flattened(transforms)))):
         if at < len(made) and isinstance(made[at], Standardize):
             inputs = _unstandardised(inputs, made[at])
         if part.name != "Normalize":
@@ -344,6 +345,8 @@ def tried(apply: Callable[[], Found], where: str = "data.transforms") -> Found:
     """What a transform makes, or a RecipeError: torchvision raises whatever it likes for what does not fit."""
     try:
         return apply()
+    except StudioError:
+        raise
     except Exception as error:
         raise RecipeError(where, f"do not fit these samples: {first_line(error)}", "Change or remove them.") from error
 

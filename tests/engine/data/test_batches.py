@@ -247,9 +247,9 @@ def test_workers_serve_the_same_of_a_persons_dataset(persons_dice: MapDataset) -
 
 
 def test_tensors_loader_and_workers_serve_the_same_bits_and_workers_end() -> None:
-    finish = Finish(
-        (), Augment([Part(name="RandomCrop", size=5), Part(name="RandomPerspective", distortion_scale=0.2)])
-    )
+    nested = {"name": "RandomChoice", "transforms": [{"name": "RandomInvert"}, {"name": "RandomPerspective"}]}
+    steps = [Part(name="RandomCrop", size=5), Part(name="RandomPerspective", distortion_scale=0.2)]
+    finish = Finish((), Augment([*steps, Part.model_validate(nested)]))
     batches = loader_batches(pictures(), workers=2, finish=finish)
     before = children()
     for epoch in (0, 1):

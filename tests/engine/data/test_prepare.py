@@ -273,14 +273,18 @@ def test_the_shape_after_the_transforms_is_known_before_anything_is_loaded() -> 
         (
             "digits-mlp",
             {"data.augment": [{"name": "RandomCrop", "size": 40}]},
-            "data.augment: does not fit samples of 1×28×28:",
+            "data.augment.0: does not fit samples of 1×28×28: Required crop size",
         ),
         (
             "digits-mlp",
             {"data.augment": [{"name": "RandomCrop", "size": 20}]},
             "data.augment: makes 1×20×20 of samples that validation sees as 1×28×28. Give the crop that size",
         ),
-        ("digits-mlp", {"data.transforms": [{"name": "FiveCrop", "size": 5}]}, "data.transforms: "),
+        (
+            "digits-mlp",
+            {"data.transforms": [{"name": "FiveCrop", "size": 5}]},
+            "data.transforms.0: FiveCrop makes",
+        ),
         ("digits-mlp", {"data.augment": [{"name": "Resize", "size": 5}]}, "data.augment.0: Resize draws nothing."),
         (
             "line-fit",

@@ -71,11 +71,6 @@ def test_an_unknown_transform_or_parameter_is_named() -> None:
         fixed([part("Normalize", mean="grey", std=[1.0])])
 
 
-def test_only_transforms_that_a_recipe_can_write_down_are_offered() -> None:
-    assert {"Lambda", "Compose", "RandomApply", "RandomChoice", "Transform"}.isdisjoint(transforms())
-    assert len(transforms()) > 40
-
-
 def test_standardized_columns_have_mean_0_and_deviation_1() -> None:
     inputs = torch.randn(500, 3) * torch.tensor([1.0, 100.0, 0.01]) + torch.tensor([0.0, 5000.0, -1.0])
     standardize = Standardize()
@@ -101,7 +96,7 @@ def test_our_own_transforms_take_what_torchvisions_take(name: str) -> None:
         {
             parameter.name: tuple(parameter.default) if isinstance(parameter.default, list) else parameter.default
             for parameter in inspect.signature(target).parameters.values()
-            if parameter.name != "inplace"
+            if parameter.name != "inplace" and parameter.kind is not parameter.VAR_POSITIONAL
         }
         for target in (transforms()[name].target, getattr(v2, name))
     )

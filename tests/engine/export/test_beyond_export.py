@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from small_runs import digits
 
 from engine.errors import RecipeError
@@ -24,6 +27,28 @@ from engine.export.python import python_file
 def test_what_the_file_would_draw_otherwise_is_refused_by_its_key(key: str, value: Any) -> None:
     with pytest.raises(RecipeError, match=f"{key}: can't be written as a Python file yet"):
         python_file(digits({key: value}), "digits")
+
+
+def test_transforms_that_hold_others_are_written_with_all_that_they_hold(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("def darker(pictures):\n    assert pictures.ndim == 4\n    return pictures / 2\n")
+    np.savez(tmp_path / "white.npz", transformation_matrix=np.eye(784) * 3, mean_vector=np.zeros(784))
+    own = {"name": "Lambda", "lambd": f"{tmp_path}/own.py:darker"}
+    white = dict.fromkeys(("transformation_matrix", "mean_vector"), f"{tmp_path}/white.npz")
+    changes = {
+        "data.augment": [
+            {"name": "RandomApply", "p": 1.0, "transforms": [own, {"name": "JPEG", "quality": 90}]},
+            {"name": "RandomChoice", "p": [1, 0], "transforms": [{"name": "Identity"}, {"name": "RandomInvert"}]},
+        ],
+        "data.transforms": [{"name": "Compose", "transforms": [own, {"name": "LinearTransformation", **white}]}],
+    }
+    code = python_file(digits(changes), "digits")
+    assert "v2.RandomChoice([v2.Identity(), v2.RandomInvert()], p=(1, 0))" in code
+    assert "- data.augment: RandomApply draws alike, but other numbers" in " ".join(code.split())
+    exported: dict[str, Any] = {"__name__": "exported", "__file__": str(tmp_path / "digits.py")}
+    exec(compile(code, "digits.py", "exec"), exported)
+    picture = torch.full((2, 1, 28, 28), 0.8)
+    assert torch.allclose(exported["augmented"](picture, 0), picture / 2, atol=0.01)
+    assert torch.allclose(exported["transformed"](picture), picture * 1.5)
 
 
 def test_mixing_is_left_out_and_the_file_says_so() -> None:

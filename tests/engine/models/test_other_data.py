@@ -46,6 +46,19 @@ def test_a_model_for_pictures_gives_way_to_one_for_a_table_unless_a_person_made_
     assert check(recipe).fixes[0].gives_up, "then it is proposed"
 
 
+def test_what_transforms_hold_follows_from_the_data_too() -> None:
+    held = [{"name": "RandomCrop", "size": 28}, {"name": "RandomInvert"}]
+    constants = {"name": "Normalize", "mean": [0.13], "std": [0.31]}
+    nested = [
+        {"name": "Compose", "transforms": [constants]},
+        {"name": "Compose", "transforms": [{"name": "RGB"}, constants]},
+    ]
+    changes = {"data.augment": [{"name": "RandomChoice", "transforms": held}], "data.transforms": nested}
+    data = on_data(load("digits-mlp").recipe.override(changes), find("CIFAR10"), {"name": "CIFAR10"}).data
+    assert data.augment[0].parameters["transforms"] == [{"name": "RandomCrop", "size": 32}, {"name": "RandomInvert"}]
+    assert [part.parameters["transforms"] for part in data.transforms] == [[{"name": "RGB"}]]
+
+
 def test_transforms_follow_from_a_function_whose_samples_are_known_late(tmp_path: Path) -> None:
     file = tmp_path / "rows.py"
     file.write_text("class Rows(list):\n    classes = 'ab'\n\n\ndef rows():\n    return Rows([([0.5, 2.0], 0)] * 9)\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.text import Text
@@ -12,11 +13,12 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical, VerticalScroll
 from textual.events import Resize
-from textual.widgets import Footer, OptionList, Static
+from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from engine.errors import StudioError
 from engine.recipe import Part, format_value
+from engine.recipe.parts import HELD, Path, holding, inserted, moved, removed, replaced, rows
 from tui.dialogs.data.edit_step import EditStepScreen, Steps
 from tui.dialogs.data.effect import Effect
 from tui.dialogs.dialog import Dialog
@@ -24,10 +26,11 @@ from tui.dialogs.pick import Choice, PickScreen
 from tui.draft import Draft
 from tui.looking import CalledOff, Errand
 from tui.training import Desk
+from tui.widgets.keys import Keys
 
 if TYPE_CHECKING:
     from engine.catalog import Entry
-    from engine.data.preview import View
+    from engine.data.preview import Inside, View
 
 Kind = Literal["augment", "transforms"]
 _HINT = "Random steps are drawn for each training sample; fixed ones follow, for all."
@@ -61,7 +64,7 @@ class StepsScreen(Dialog[None]):
             yield Static(_HINT, id="steps-line", markup=False)
             with VerticalScroll(id="steps-scroll", can_focus=False):
                 yield Effect(self._desk, self._view, id="effect")
-        yield Footer(compact=True)
+        yield Keys()
 
     def on_unmount(self) -> None:
         """What is being measured is not waited for."""
@@ -89,77 +92,91 @@ class StepsScreen(Dialog[None]):
             self._fill(self._at())
 
     def action_remove(self) -> None:
-        """Take the marked step away."""
-        kind, place = self._marked()
-        if place is not None:
-            self._set(kind, [part for at, part in enumerate(self._parts(kind)) if at != place], self._at())
+        """Take the marked step away, with all that it holds."""
+        row = self._marked()
+        if row is not None and row.part is not None:
+            self._set(row.kind, removed(self._parts(row.kind), row.path), (row.kind, row.path))
 
     def action_shift(self, by: int) -> None:
-        """Move the marked step among those of its kind."""
-        kind, place = self._marked()
-        parts = list(self._parts(kind))
-        if place is None or not 0 <= place + by < len(parts):
-            return
-        parts.insert(place + by, parts.pop(place))
-        self._set(kind, parts, self._at() + by)
+        """Move the marked step among those of its kind, into others that it meets and out of them."""
+        row = self._marked()
+        if row is not None and row.part is not None:
+            parts, path = moved(self._parts(row.kind), row.path, by)
+            if path != row.path:
+                self._set(row.kind, parts, (row.kind, path))
 
     @work(exclusive=True, group="dialog")
     async def action_add(self) -> None:
-        """Add a step of those that fit, after the marked one or at the end of its kind."""
+        """Add a step of those that fit: after the marked one, in what holds that, or at the end of its kind.
+
+        One that holds others is added with the first of them.
+        """
+        row = self._marked()
+        within = row.kind if row is not None and len(row.path) > 1 else ""
+        chosen: list[tuple[Entry, bool]] = []
+        while not chosen or chosen[-1][0].container:
+            one = await self._chosen(within or ("augment" if chosen else ""), chosen[-1][0].name if chosen else "")
+            if one is None:
+                return
+            chosen.append(one)
+        kind: Kind = within or ("augment" if any(random for _, random in chosen) else "transforms")
+        path: Path = (len(self._parts(kind)),)
+        if row is not None and row.kind == kind:
+            path = row.path if row.part is None else (*row.path[:-1], row.path[-1] + 1)
+        (*holders, (entry, _)) = chosen
+
+        def put(part: Part) -> Sequence[Part]:
+            for holder, _ in reversed(holders):
+                part = holding(_part(holder, {}), [part])
+            return inserted(self._parts(kind), path, part)
+
+        values = await self._values(entry, {}, kind, put)
+        if values is not None:
+            self._set(kind, put(_part(entry, values)), (kind, (*path, *(0 for _ in holders))))
+
+    async def _chosen(self, within: Inside, holder: str) -> tuple[Entry, bool] | None:
+        """A transform that fits `within` what is there, and whether it is random."""
         view, aside = self._view.with_recipe(self._draft.recipe), self._desk.live
         try:
             errand = self._errand = self._desk.data.begin("fitting", Errand())
-            found = await asyncio.to_thread(self._desk.data.fitting, view, errand, aside=aside)
+            found = await asyncio.to_thread(self._desk.data.fitting, view, errand, aside=aside, inside=within)
         except CalledOff:
-            return
+            return None
         except StudioError as error:
             self._tell(str(error), wrong=True)
-            return
+            return None
         if not found:
             self._tell("No transform takes such samples. How files are read is set by e in the data pane.", wrong=True)
-            return
-        ordered = sorted(found, key=lambda each: not each[1])
+            return None
+        ordered = sorted(found, key=lambda each: (each[0].container, not each[1]))
         choices = [
-            Choice(
-                entry.name,
-                "random, for training samples" if random else "fixed, for all samples",
-                entry.summary,
-                f"{entry.name}\n\n{entry.doc}",
-            )
+            Choice(entry.name, _section(entry, random), entry.summary, f"{entry.name}\n\n{entry.doc}")
             for entry, random in ordered
         ]
-        name = await self.app.push_screen_wait(PickScreen("Add a transform or an augmentation", choices))
-        if name is None:
-            return
-        entry, random = next((entry, random) for entry, random in found if entry.name == name)
-        kind: Kind = "augment" if random else "transforms"
-        marked, at = self._marked()
-        place = at + 1 if at is not None and marked == kind else len(self._parts(kind))
-        values = await self._values(entry, {}, kind, lambda part: _with(self._parts(kind), place, part))
-        if values is not None:
-            parts = _with(self._parts(kind), place, _part(entry, values))
-            self._set(kind, parts, place + (len(self._draft.recipe.data.augment) if kind == "transforms" else 0))
+        title = f"Add what {holder} holds" if holder else "Add a transform or an augmentation"
+        name = await self.app.push_screen_wait(PickScreen(title, choices))
+        return next((each for each in found if each[0].name == name), None)
 
     @work(exclusive=True, group="dialog")
     async def action_edit_step(self) -> None:
         """Edit the marked step's parameters."""
-        kind, place = self._marked()
-        if place is None:
+        row = self._marked()
+        if row is None or row.part is None:
             self.action_add()
             return
-        part = self._parts(kind)[place]
+        kind, path, part = row.kind, row.path, row.part
         try:
-            entry, _ = await asyncio.to_thread(self._desk.data.transform, part)
+            entry = await asyncio.to_thread(self._desk.data.transform, part)
         except StudioError as error:
             self._tell(str(error), wrong=True)
             return
 
         def put(other: Part) -> Sequence[Part]:
-            return [other if at == place else each for at, each in enumerate(self._parts(kind))]
+            return replaced(self._parts(kind), path, other)
 
         values = await self._values(entry, part.parameters, kind, put)
         if values is not None:
-            self._set(kind, put(_part(entry, values)), self._at())
+            self._set(kind, put(_part(entry, values)), (kind, path))
 
     async def _values(
         self, entry: Entry, given: dict[str, Any], kind: Kind, put: Callable[[Part], Sequence[Part]]
@@ -186,29 +203,30 @@ class StepsScreen(Dialog[None]):
         data = self._draft.recipe.data
         return data.augment if kind == "augment" else data.transforms
 
-    def _set(self, kind: Kind, parts: Sequence[Part], cursor: int) -> None:
+    def _set(self, kind: Kind, parts: Sequence[Part], cursor: tuple[Kind, Path]) -> None:
         self._edit(lambda: self._draft.set_together({f"data.{kind}": [part.model_dump() for part in parts]}))
-        self._fill(cursor)
+        places = [(row.kind, row.path) for row in self._rows()]
+        self._fill(places.index(cursor) if cursor in places else self._at())
 
     def _at(self) -> int:
         return self.query_one(OptionList).highlighted or 0
 
-    def _marked(self) -> tuple[Kind, int | None]:
-        """The kind of the marked step and its place among those; None where there is none."""
-        at, random = self._at(), len(self._parts("augment"))
-        if at < random:
-            return "augment", at
-        return "transforms", at - random if at - random < len(self._parts("transforms")) else None
+    def _rows(self) -> list[_Row]:
+        kinds: tuple[Kind, Kind] = ("augment", "transforms")
+        return [_Row(kind, path, part) for kind in kinds for path, part in rows(self._parts(kind))]
+
+    def _marked(self) -> _Row | None:
+        found = self._rows()
+        return found[self._at()] if self._at() < len(found) else None
 
     def _fill(self, cursor: int) -> None:
         options = self.query_one(OptionList)
-        random, fixed = self._parts("augment"), self._parts("transforms")
-        rows = [_row(part, "random") for part in random] + [_row(part, "fixed") for part in fixed]
-        if not rows:
-            rows = [Option(Text("Nothing: samples are learned from as they are. a adds a step.", "italic"))]
+        shown = [row.option for row in self._rows()]
+        if not shown:
+            shown = [Option(Text("Nothing: samples are learned from as they are. a adds a step.", "italic"))]
         options.clear_options()
-        options.add_options(rows)
-        options.highlighted = min(max(cursor, 0), len(rows) - 1)
+        options.add_options(shown)
+        options.highlighted = min(max(cursor, 0), len(shown) - 1)
         self.refresh_bindings()
         self.call_after_refresh(self._try)  # the list may have grown
 
@@ -224,14 +242,31 @@ class StepsScreen(Dialog[None]):
         line.update(f"✗ {text}" if wrong else text)
 
 
-def _row(part: Part, kind: str) -> Option:
-    values = ", ".join(f"{name} = {format_value(value)}" for name, value in part.parameters.items())
-    return Option(Text.assemble((f"{kind:<7} ", "dim"), (part.name, "bold"), f"  {values}"))
+@dataclass(frozen=True)
+class _Row:
+    """A step of the list; `part` is None where one may be added to what holds others."""
+
+    kind: Kind
+    path: Path
+    part: Part | None
+
+    @property
+    def option(self) -> Option:
+        """The row as it is drawn: what is held stands further to the right."""
+        indent = "  " * (len(self.path) - 1)
+        if self.part is None:
+            return Option(Text(f"{'':8}{indent}… a adds one here", "dim italic"))
+        values = self.part.parameters.items()
+        told = ", ".join(f"{name} = {format_value(value)}" for name, value in values if name != HELD)
+        kind = "random" if self.kind == "augment" else "fixed"
+        return Option(Text.assemble((f"{kind:<8}", "dim"), (f"{indent}{self.part.name}", "bold"), f"  {told}"))
+
+
+def _section(entry: Entry, random: bool) -> str:
+    if entry.container:
+        return "made of other transforms"
+    return "random, for training samples" if random else "fixed, for all samples"
 
 
 def _part(entry: Entry, values: dict[str, Any]) -> Part:
     return Part.model_validate({"name": entry.name, **values})
-
-
-def _with(parts: Sequence[Part], place: int, part: Part) -> Sequence[Part]:
-    return [*parts[:place], part, *parts[place:]]

@@ -358,7 +358,8 @@ def test_what_a_training_would_refuse_for_masks_is_not_offered(tmp_path: Path) -
     recipe = Recipe.from_values({"task": "segmentation", "data": {"path": str(tmp_path), "format": "masks"}})
     names = {entry.name for entry, _ in fitting(View(recipe))}
     assert {"RandomHorizontalFlip", "ColorJitter", "Normalize"} <= names
-    assert not {"RandomRotation", "Resize", "CenterCrop", "MixUp", "CutMix"} & names
+    assert {"RandomApply", "Compose"} <= names, "what they hold is asked for"
+    assert not {"RandomRotation", "Resize", "CenterCrop", "MixUp", "CutMix", "Lambda"} & names
 
 
 def test_a_mask_is_seen_turned_with_its_picture(tmp_path: Path) -> None:
