@@ -114,9 +114,8 @@ class Parameter:
             return
         if not _fits(adapter, self.default) and type(value) is type(self.default):
             return  # the annotation contradicts torch's own default, so it can't be trusted
-        words = typing.get_args(self.annotation) if typing.get_origin(self.annotation) is Literal else ()
-        remedy = nearest(value, [word for word in words if isinstance(word, str)]) if isinstance(value, str) else ""
-        remedy = remedy or ("" if self.default in (REQUIRED, None) else f"Try {self.default!r}.")
+        words = [each for each in typing.get_args(self.annotation) if isinstance(each, str)]
+        remedy = nearest(str(value), words) or ("" if self.default in (REQUIRED, None) else f"Try {self.default!r}.")
         raise RecipeError(f"{where}.{self.name}", f"{value!r} is not {self.type_text}", remedy)
 
 
