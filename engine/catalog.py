@@ -1,7 +1,7 @@
 """What torch offers, found by introspection: name → parameters, types, defaults, docstring.
 
-Nothing here lists a class by hand, so a new torch release brings its new layers, losses, optimizers and schedulers with
-it. Written down is only what introspection can't know: which parameter follows from the incoming shape or from the run.
+No class is listed by hand, so a new torch release brings its new layers, losses, optimizers and schedulers. Written
+down is only what introspection can't know: which parameter follows from the incoming shape or from the run.
 """
 
 from __future__ import annotations
@@ -228,10 +228,7 @@ class Entry:
 
 @cache
 def layers() -> Mapping[str, Entry]:
-    """Every layer of torch.nn that takes one tensor, grouped as torch.nn's source groups them, and ours beside them.
-
-    Layers that hold layers are of the group `container`.
-    """
+    """Every layer of torch.nn that takes one tensor, in the groups of torch.nn's source, ours, and `container`."""
     skipped = {"container", "loss", "module", "distance", "lazy"}
     found = _classes(vars(nn), nn.Module, "torch.nn.modules")
     torchs = {
