@@ -91,13 +91,17 @@ def wrapped(line: str) -> list[str]:
     opening, closing, commas = outer
     indent = " " * (len(line) - len(line.lstrip()) + 4)
     inside = f"{indent}{line[opening + 1 : closing]}"
-    called = line[opening] == "(" and line[opening - 1].isidentifier()
+    before = line[opening - 1]
+    applied = before.isidentifier() or before.isdigit() or before in ")]"
+    called = line[opening] == "(" and applied
     if called and len(inside) <= WIDTH:
         middle = [inside]
     else:
         ends = [*commas, closing]
         items = [line[begin + 1 : end].strip() for begin, end in zip([opening, *commas], ends, strict=True)]
-        middle = [part for item in items for part in wrapped(f"{indent}{item},")]
+        # A comma behind a single item would make a tuple of an index, and of what stands in brackets by itself.
+        comma = "," if commas or (line[opening] == "(") == applied else ""
+        middle = [part for item in items for part in wrapped(f"{indent}{item}{comma}")]
     return [line[: opening + 1], *middle, f"{indent[4:]}{line[closing:]}"]
 
 

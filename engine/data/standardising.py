@@ -34,7 +34,6 @@ def fit_transforms(
             # times their memory.
             transform.fit_batches((before.inputs(raw) for raw in _pieces(part, index, progress)), codes)
         elif isinstance(part, Samples):
-            progress("measuring", 0, len(part) if index is None else len(index))
             inputs = before.inputs(part.inputs if index is None else part.inputs[index])
             transform.fit(inputs, codes)
         else:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine import catalog
@@ -54,8 +54,9 @@ def test_a_line_that_is_too_long_is_laid_out_anew(line: str, lines: list[str]) -
     assert wrapped(line) == lines
 
 
+@pytest.mark.parametrize("form", ["f({0}, [{0}], {1})", "f({1})[{0}]", "{1}[{0}]", "({1} + {0})", "f(({1}), g[{1}])"])
 @given(VALUES)
-def test_laying_a_line_out_changes_no_value(value: Any) -> None:
-    lines = wrapped(f"x = f({literal(value)}, {literal([value])}, {'a' * WIDTH})")
-    flat = ast.dump(ast.parse(f"x = f({literal(value)}, {literal([value])}, {'a' * WIDTH})"))
-    assert ast.dump(ast.parse("\n".join(lines))) == flat
+@settings(max_examples=30)
+def test_laying_a_line_out_changes_no_value(form: str, value: Any) -> None:
+    line = f"x = {form.format(literal(value), 'a' * WIDTH)}"
+    assert ast.dump(ast.parse("\n".join(wrapped(line)))) == ast.dump(ast.parse(line))
