@@ -52,7 +52,7 @@ class Job:
         self.history.progress = replace(self.history.progress, state="preparing", text="")
         self._resume = resume
         self._loaded: Loaded | None = None
-        self._step, self._from, self._threads = 0, "", 0
+        self._step, self._from, self._threads, self._plain = 0, "", 0, False
         self._monitor = monitor
         self._thread = threading.Thread(target=self._main, name=f"engine {directory.name}", daemon=True)
 
@@ -159,8 +159,11 @@ class Job:
         if checkpoints.any():
             checkpoint, self._loaded = checkpoints.load_newest(say)
             self._step, epoch, self._from = checkpoint.step, checkpoint.epoch, checkpoint.name
-            known = self.directory.status().facts.get("threads")
+            facts = self.directory.status().facts
+            known = facts.get("threads")
             self._threads = known if isinstance(known, int) and 0 < known <= 1024 else 0
+            # Runs of before have no such fact, and none of theirs lay channels last on a CPU. A branch begins anew.
+            self._plain = facts.get("channels_last", "origin" in facts) is not True
         if self.directory.metrics_file.exists():  # a process may have been killed before it made one
             forget_after(self.directory.metrics_file, self._step if self._loaded else -1)
             fresh = self.directory.history()
@@ -183,6 +186,7 @@ class Job:
                     checkpoints=Checkpoints(self.directory.checkpoints, self.recipe.training.keep_checkpoints),
                     progress=lambda what, done, total: self._preparing(recorder, what, done, total),
                     threads=self._threads,
+                    plain=self._plain,
                     resumed=self._loaded is not None,
                 )
                 self._take_up(assembled.trainer, recorder)

@@ -25,7 +25,7 @@ DEFAULT_LOSS = {
     "detection": "CrossEntropyLoss",  # it is not trained yet
 }
 _OUTPUTS = {"classification": "classes", "regression": "targets", "segmentation": "classes", "detection": "classes"}
-_MEASURED = ("Normalize", "Standardize")  # constants of other data are not this one's
+_MEASURED = ("Normalize", "Standardize", "LinearTransformation")  # constants of other data are not this one's
 
 
 @dataclass(frozen=True)

@@ -64,17 +64,16 @@ def nondeterministic(error: BaseException) -> str | None:
     return f"{operator} has no deterministic version, which training.deterministic asks for"
 
 
-def place(model: nn.Module, training: Training, device: torch.device, *, own: bool = False) -> nn.Module:
+def place(model: nn.Module, training: Training, device: torch.device, *, channels_last: bool = False) -> nn.Module:
     """`model` itself, moved to `device`, laid out and compiled as the recipe asks; its state_dict keys stay.
 
-    `own` says that its code is a person's own. Compiling only happens at the first step. Raises RecipeError for
-    settings that exclude each other.
+    Compiling only happens at the first step. Raises RecipeError for settings that exclude each other.
     """
     if training.compile and training.gradient_checkpointing:
         what = "does not go with training.gradient_checkpointing"
         raise RecipeError("training.compile", what, "Turn off one of them.")
     model.to(device)
-    if lays_channels_last(training, model, device, own=own):
+    if channels_last:
         # Not Module.to(memory_format=…): it refuses models with weights of three dimensions (5-D).
         for tensor in (*model.parameters(), *model.buffers()):
             if tensor.ndim == 4:
@@ -98,8 +97,7 @@ def lays_channels_last(training: Training, model: nn.Module, device: torch.devic
 
     "auto" says so where convolutions are sooner done so: in half precision on CUDA, whose tensor cores take them that
     way, and on a CPU, except beside layers that are slower so (`benchmarks/layouts.py`). Not for a model of one's
-    `own`, whose `view` of such a tensor would fail. It follows from the recipe and the device alone, so that a resumed
-    run has what it had.
+    `own`, whose `view` of such a tensor would fail. A run keeps as a fact what it was, for when it is resumed.
     """
     if training.channels_last != "auto":
         return training.channels_last

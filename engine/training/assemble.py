@@ -57,9 +57,12 @@ def assemble(
     checkpoints: Checkpoints,
     progress: Progress,
     threads: int = 0,
+    plain: bool = False,
     resumed: bool = False,
 ) -> Assembled:
     """Build everything. A run that is `resumed` has all its weights from a checkpoint; `threads` is how many it used.
+
+    `plain` says that its pictures lay as torch lays them: on a CPU "auto" leaves them so, for the same bits.
 
     Raises a StudioError that names the key at fault, or whatever a person's own code raises.
     """
@@ -86,8 +89,11 @@ def assemble(
     data = limited(prepare(recipe, device, progress, say=recorder.say, kept=kept), training)
     recorder.facts(**_validation(recipe, data, kept))
     own = bool(recipe.model.python)
-    model = place(model, training, device, own=own)
-    if training.channels_last == "auto" and lays_channels_last(training, model, device, own=own):
+    asked = training.channels_last != "auto"
+    laid = lays_channels_last(training, model, device, own=own) and (asked or device.type != "cpu" or not plain)
+    recorder.facts(channels_last=laid)
+    model = place(model, training, device, channels_last=laid)
+    if laid and not asked:
         recorder.say(
             f"pictures lie channels last in memory: convolutions in {training.precision} are sooner done so on a"
             f" {'CPU' if device.type == 'cpu' else 'GPU'} (training.channels_last)"
@@ -116,6 +122,7 @@ def assemble(
         control=control,
         recorder=recorder,
         checkpoints=checkpoints,
+        channels_last=laid,
     )
     for line in trainer.about:
         recorder.say(line)

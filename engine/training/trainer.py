@@ -20,7 +20,6 @@ from engine.insight.launches import Offer
 from engine.insight.phases import Phases
 from engine.optim.optim import Optim
 from engine.policies.averaging import Averaged
-from engine.policies.backends import lays_channels_last
 from engine.policies.early_stopping import Patience
 from engine.policies.freezing import Freezing
 from engine.policies.graphs import GRAPHS, Graphs
@@ -64,6 +63,7 @@ class Trainer:
         control: Control,
         recorder: Recorder,
         checkpoints: Checkpoints,
+        channels_last: bool = False,
     ) -> None:
         training, elsewhere = recipe.training, bool(recipe.model.python)
         self._recipe, self._model, self._task = recipe, model, task
@@ -83,7 +83,7 @@ class Trainer:
             recipe, device, model, self._optim, self._average, self._patience, self._meter, self._splitter,
             training.epochs, Position(),
         )  # fmt: skip
-        self._channels_last = lays_channels_last(training, model, device, own=elsewhere)
+        self._channels_last = channels_last
         self._phases = Phases(device, workers=train.workers)
         self._offer = Offer(sum(p.ndim > 1 for p in model.parameters()), open_to_it=training.compile != GRAPHS)
         self._health = Health(model, training.health_every, hooks=not training.compile)

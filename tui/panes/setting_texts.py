@@ -83,7 +83,7 @@ HELP = {
     "training.precision": "fp32 is exact; tf32 and bf16 are faster on new GPUs; fp16 scales gradients, on a GPU.",
     "training.threads": "On the CPU: cores that share an operation; 0 is as many as its size keeps busy.",
     "training.compile": "torch.compile: slow first steps, then faster ones; reduce-overhead: with CUDA graphs.",
-    "training.channels_last": "Pictures in memory as H×W×C; auto: where convolutions are sooner done so.",
+    "training.channels_last": "Pictures in memory as H×W×C; auto: convolutions on a CPU, or a GPU in half precision.",
     "training.gradient_checkpointing": "Compute activations twice and keep few: much less memory, a third slower.",
     "data.in_memory": "All samples as one tensor on the device, if that takes under a quarter of what is free.",
     "data.num_workers": "Processes that read samples; auto measures how many are needed, the log says why.",

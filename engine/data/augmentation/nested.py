@@ -49,6 +49,7 @@ class Nested(ABC):
         self._children, self._where = children, where
         self.draws_globally = any(child.draws_globally for child in children)
         self.only_moves = all(child.only_moves for child in children)
+        self._tried: dict[torch.Size, Tensor] = {}
 
     def __call__(self, inputs: Tensor, seed: int) -> Tensor:
         """Floats (B, C, H, W)."""
@@ -59,7 +60,15 @@ class Nested(ABC):
         return self._changed(masks, seed, lambda child, some, own: child.masks(some, own))
 
     def trial(self, inputs: Tensor) -> Tensor:
-        """What it makes of `inputs` in each of its ways. Raises RecipeError where these differ in size."""
+        """What it makes of `inputs` in each of its ways. Raises RecipeError where these differ in size.
+
+        Those of one size are tried once: where each holds another, the ways of all would be multiplied.
+        """
+        if inputs.shape not in self._tried:
+            self._tried[inputs.shape] = self._trial(inputs)
+        return self._tried[inputs.shape]
+
+    def _trial(self, inputs: Tensor) -> Tensor:
         ways = self._ways(inputs)
         sizes = list(dict.fromkeys("×".join(map(str, way.shape[1:])) for way in ways))
         if len(sizes) > 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from array import array
 from collections.abc import Iterable, Mapping
@@ -17,6 +16,8 @@ from engine.data.pictures.scanning import Scan, scan
 from engine.data.reading import json_items
 from engine.data.samples import BadSample, Progress
 from engine.errors import DataError, first_line
+
+_FAR = 1e300
 
 
 def read_json(file: Path, progress: Progress) -> Mapping[str, Any]:
@@ -140,7 +141,8 @@ def _corners(box: Any, size: tuple[int, int]) -> tuple[tuple[float, ...], str]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    # Whole numbers of any length come out of JSON, more than a float can be.
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _FAR
 
 
 def _pictures(file: Path, images: Iterable[Any], given: str, progress: Progress) -> tuple[Scan, dict[bytes, int]]:

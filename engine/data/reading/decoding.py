@@ -82,11 +82,15 @@ def with_plain_ends(pieces: Iterable[str]) -> Iterator[str]:
 def lines(pieces: Iterable[str]) -> list[str]:
     r"""The lines of a text in pieces without the `\n` at their ends; at least one, which may be empty."""
     found: list[str] = []
-    begun = ""
+    begun: list[str] = []  # of a line that goes on: to put it together with each piece would take the square of them
     for piece in pieces:
-        *whole, begun = (begun + piece).split("\n")
-        found += whole
-    return [*found, begun] if begun or not found else found
+        first, *others = piece.split("\n")
+        begun.append(first)
+        if others:
+            found += ["".join(begun), *others[:-1]]
+            begun = others[-1:]
+    last = "".join(begun)
+    return [*found, last] if last or not found else found
 
 
 def _pieces(raw: bytes, codec: str) -> Iterator[str]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from engine.errors import DataError, StudioError
+from engine.errors import DataError, StudioError, with_article
 from engine.python_file import line_of, said
 
 
@@ -37,7 +37,7 @@ class Lambda:
             at = f"{line}: " if (line := line_of(error)) else ""
             raise DataError(self.where, f"{at}{self.name} fails: {said(error)}", "Mend the function.") from error
         if not isinstance(made, Tensor):
-            wrong = f"a {type(made).__name__}"
+            wrong = with_article(type(made).__name__)
         elif made.ndim < 2 or len(made) != len(inputs):
             wrong = f"a tensor of shape {tuple(made.shape)}"
         elif not made.is_floating_point():

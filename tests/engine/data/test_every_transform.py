@@ -45,6 +45,9 @@ def whole(pictures):
 
 def broken(pictures):
     return {}["depth"]
+
+def number(pictures):
+    return 5
 """
 
 
@@ -120,6 +123,7 @@ def test_a_function_of_ones_own_is_called_on_whole_batches_and_its_failures_are_
             "first",
             r"data\.transforms\.0\.lambd: first returned a tensor of shape \(1, 1, 4, 4\)\. It is given floats \(3,",
         ),
+        ("number", r"data\.transforms\.0\.lambd: number returned an int\. It is given"),
         ("whole", r"data\.transforms\.0\.lambd: whole returned numbers of type uint8"),
         ("broken", r"data\.transforms\.0\.lambd: .*own\.py:13: broken fails: KeyError: 'depth'\. Mend the function"),
     ):

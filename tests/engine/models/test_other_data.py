@@ -52,6 +52,7 @@ def test_what_transforms_hold_follows_from_the_data_too() -> None:
     nested = [
         {"name": "Compose", "transforms": [constants]},
         {"name": "Compose", "transforms": [{"name": "RGB"}, constants]},
+        {"name": "LinearTransformation", "transformation_matrix": "white.npz", "mean_vector": "white.npz"},
     ]
     changes = {"data.augment": [{"name": "RandomChoice", "transforms": held}], "data.transforms": nested}
     data = on_data(load("digits-mlp").recipe.override(changes), find("CIFAR10"), {"name": "CIFAR10"}).data

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,7 @@ from small_runs import digits, line, resume, same, stop_at, train, weights
 from torch import nn
 
 import engine.job
-import engine.policies.backends
 import engine.training.assemble
-import engine.training.trainer
 import engine.trials.trial
 from engine.errors import DeviceError, RecipeError
 from engine.policies.backends import (
@@ -31,7 +30,8 @@ from engine.policies.backends import (
     selected,
 )
 from engine.policies.precision import Precision
-from engine.recipe import Training
+from engine.recipe import Recipe, Training
+from engine.runs.metrics import write_facts
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 NEWER: list[Any] = [
@@ -166,18 +166,29 @@ class TestPrecision:
             Precision("tf32", CPU)
 
 
+def convolutions() -> Recipe:
+    """Two of them, of digits."""
+    layers = [
+        {"name": "Conv2d", "out_channels": 4, "kernel_size": 5},
+        {"name": "Conv2d", "out_channels": 4, "kernel_size": 5},
+        {"name": "Flatten"},
+        {"name": "Linear", "out_features": "classes"},
+    ]
+    return digits({"model": {"layers": layers}, "optimizer": {"name": "AdamW", "fused": True}, "scheduler": None})
+
+
 class TestPlace:
     def test_only_four_dimensional_weights_become_channels_last(self) -> None:
         model = nn.ModuleList([nn.Conv2d(3, 4, 3), nn.Conv3d(3, 4, 3), nn.Linear(3, 4)])
         before = {name: value.clone() for name, value in model.state_dict().items()}
         kept = list(model.parameters())
-        assert place(model, Training(channels_last=True), CPU) is model
+        assert place(model, Training(), CPU, channels_last=True) is model
         assert model[0].weight.is_contiguous(memory_format=torch.channels_last)
         assert not model[0].weight.is_contiguous()
         assert model[1].weight.is_contiguous()
         assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
         assert all(one is other for one, other in zip(kept, model.parameters(), strict=True))
-        assert place(nn.Conv2d(3, 4, 3), Training(channels_last=False), CPU).weight.is_contiguous()
+        assert place(nn.Conv2d(3, 4, 3), Training(), CPU).weight.is_contiguous()
 
     @pytest.mark.parametrize(
         ("precision", "device", "own", "model", "laid"),
@@ -220,7 +231,6 @@ class TestPlace:
     def test_a_run_that_auto_lays_out_says_so_trains_so_and_is_resumed_to_the_bit(
         self, laid: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Without a GPU auto lays out nothing: it is told to, where it is asked."""
         seen: list[bool] = []
         forward = nn.Conv2d.forward
 
@@ -229,16 +239,9 @@ class TestPlace:
                 seen.append(self.weight.is_contiguous(memory_format=torch.channels_last))
             return forward(self, inputs)
 
-        for module in (engine.policies.backends, engine.training.assemble, engine.training.trainer):
-            monkeypatch.setattr(module, "lays_channels_last", lambda *given, own: laid)
+        monkeypatch.setattr(engine.training.assemble, "lays_channels_last", lambda *given, own: laid)
         monkeypatch.setattr(nn.Conv2d, "forward", look)
-        layers = [
-            {"name": "Conv2d", "out_channels": 4, "kernel_size": 5},
-            {"name": "Conv2d", "out_channels": 4, "kernel_size": 5},
-            {"name": "Flatten"},
-            {"name": "Linear", "out_features": "classes"},
-        ]
-        recipe = digits({"model": {"layers": layers}, "optimizer": {"name": "AdamW", "fused": True}, "scheduler": None})
+        recipe = convolutions()
 
         whole = train(recipe, tmp_path)
         cut = resume(train(recipe, tmp_path, stop_at(12)).directory)
@@ -248,6 +251,24 @@ class TestPlace:
         assert any("pictures lie channels last in memory" in said for said in whole.history.log) is laid
         assert cut.history.error is None
         assert same(weights(whole.directory), weights(cut.directory))
+
+    @pytest.mark.parametrize("was", [None, True])
+    def test_a_run_of_before_there_was_a_fact_goes_on_as_a_cpu_was_then_given_pictures(
+        self, was: bool | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        recipe = convolutions()
+        with monkeypatch.context() as before:
+            before.setattr(engine.training.assemble, "lays_channels_last", lambda *given, own: False)
+            whole = train(recipe, tmp_path)
+            begun = train(recipe, tmp_path, stop_at(12)).directory
+        with closing(sqlite3.connect(begun.metrics_file)) as facts, facts:
+            facts.execute("DELETE FROM facts WHERE key = 'channels_last'")
+        write_facts(begun.metrics_file, {"channels_last": was} if was else {})
+
+        cut = resume(begun)
+
+        assert cut.directory.status().facts["channels_last"] is bool(was)
+        assert same(weights(whole.directory), weights(cut.directory)) is not was
 
     @pytest.mark.parametrize("compiled", [True, "reduce-overhead"])
     def test_compiling_and_recomputing_exclude_each_other(self, compiled: Any) -> None:

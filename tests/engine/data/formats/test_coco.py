@@ -124,6 +124,7 @@ def test_everything_wrong_with_annotations_is_told_and_the_rest_stays(tmp_path: 
         box(12, 1, [35, 25, 5.6, 5]),
         "nonsense",
         {"id": [], "image_id": [], "bbox": [1, 1, 1, 1]},
+        box(15, 1, [1, 1, 10**310, 5]),
     ]
     images = [image(1), image(2, file_name="gone.png"), image(1), {"id": 4}, image(5, file_name="../1.png")]
     loaded = read(written(tmp_path / "x.json", images, annotations))
@@ -145,6 +146,7 @@ def test_everything_wrong_with_annotations_is_told_and_the_rest_stays(tmp_path: 
         "annotation 10 (1.png)": "is a crowd, which is left out unless options.crowds says otherwise",
         "annotation 12": "is for the picture None, which there is not",
         "annotation 13": "is for the picture None, which there is not",
+        "annotation 15 (1.png)": f"has no box of four numbers: [1, 1, {10**310}, 5]",
     }
     assert len(samples(read(tmp_path / "x.json", crowds=True)).annotated(0)[1]) == 4
 

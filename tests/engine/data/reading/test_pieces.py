@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,12 @@ def test_text_is_decoded_and_its_lines_are_told(text: str, encoding: str) -> Non
     assert decode(raw, encoding) == whole
     expected = whole.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")
     assert lines(with_plain_ends(decoded(raw, encoding))) == expected
+
+
+def test_a_line_of_many_pieces_is_put_together_once() -> None:
+    began = time.thread_time()
+    assert lines(["abc"] * 100_000 + ["\n"]) == ["abc" * 100_000]
+    assert time.thread_time() - began < 0.5, "with each piece anew it takes 8 s"
 
 
 @pytest.mark.parametrize("raw", [b"a\0b\0c\0d\0", "a語b".encode("utf-16")[2:]])
