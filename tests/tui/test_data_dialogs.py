@@ -205,8 +205,21 @@ async def test_steps_are_added_edited_moved_removed_and_undone(tmp_path: Path) -
         assert names() == ["RandomRotation"]
         await opened.press("u", "u")
         assert names() == ["RandomRotation", "RandomVerticalFlip"]
+        await opened.press("U")
+        assert names() == ["RandomVerticalFlip", "RandomRotation"]
         await opened.press("escape")
         assert opened.app.screen is opened.screen
+
+
+async def test_undo_among_the_steps_goes_no_further_back_than_the_data_that_are_shown(tmp_path: Path) -> None:
+    async with at_data(tmp_path) as opened:
+        await shown(opened, StepsScreen, "a")
+        draft = opened.screen.draft
+        draft.set("training.epochs", 3)
+        draft.set_together({"data.augment": [{"name": "RandomHorizontalFlip"}]})
+        await opened.press("u", "u")
+        recipe = draft.recipe
+        assert (recipe.data.augment, recipe.training.epochs) == ((), 3)
 
 
 async def test_a_step_that_holds_others_is_added_with_the_first_and_shown_as_a_whole(tmp_path: Path) -> None:
@@ -226,7 +239,9 @@ async def test_a_step_that_holds_others_is_added_with_the_first_and_shown_as_a_w
         held = {"name": "RandomInvert", "p": 1.0}
         assert augment() == [{"name": "RandomApply", "transforms": [held]}]
 
-        await opened.press("up")
+        await shown(opened, PickScreen, "a")
+        assert opened.app.screen.query_one(".dialog").border_title == "Add what RandomApply holds"
+        await opened.press("escape", "up")
         await shown(opened, EditPartScreen, "e")
         await opened.press(*"1.0")
         tried = opened.app.screen.query_one(Effect)
