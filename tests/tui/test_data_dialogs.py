@@ -268,6 +268,17 @@ async def test_a_step_that_does_not_fit_is_said_below_the_list(tmp_path: Path) -
         assert "LinearTransformation" in opened.text("#steps-line")
 
 
+async def test_samples_of_ones_own_stay_in_sight_when_a_step_does_not_fit(tmp_path: Path) -> None:
+    values = load("digits-mlp").recipe.values()
+    mixed = [{"name": "MixUp"}, {"name": "RandomHorizontalFlip"}]
+    values["data"] = {"path": str(pictures(tmp_path / "photos")), "format": "made", "augment": mixed}
+    async with at_data(tmp_path, Recipe.from_values(values)) as opened:
+        await opened.until(lambda: opened.screen.preview is not None, "the samples")
+        await opened.until(lambda: "train" in opened.text("#data-body"), "the sizes")
+        await opened.until(lambda: opened.screen.checked and opened.screen.checked.problems, "what is wrong")
+        assert "MixUp" not in opened.text("#data-body")
+
+
 async def test_a_split_by_groups_is_taken_when_both_its_settings_are_there(tmp_path: Path) -> None:
     async with at_data(tmp_path, recipe_of(tmp_path / "t", "table")) as opened:
         await shown(opened, SplitScreen, "i")
