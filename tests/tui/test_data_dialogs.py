@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -266,6 +267,31 @@ async def test_a_step_that_does_not_fit_is_said_below_the_list(tmp_path: Path) -
         await shown(opened, StepsScreen, "a")
         await opened.until(lambda: "✗" in opened.text("#steps-line"), "the trouble")
         assert "LinearTransformation" in opened.text("#steps-line")
+
+
+async def test_what_is_typed_before_the_list_of_transforms_is_there_changes_no_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tui.in_turn._PATIENCE_S", 0.05)
+    recipe = load("digits-mlp").recipe.override({"data.augment": [{"name": "RandomVerticalFlip"}]})
+    ready = threading.Event()
+    async with at_data(tmp_path, recipe) as opened:
+        await shown(opened, StepsScreen, "a")
+        steps, looking = opened.app.screen, opened.screen.desk.data
+        fitting = looking.fitting
+
+        def slow(*arguments: Any, **named: Any) -> Any:  # as with a function of one's own that takes seconds
+            ready.wait()
+            return fitting(*arguments, **named)
+
+        monkeypatch.setattr(looking, "fitting", slow)
+        await opened.press("a", *"dq")
+        assert opened.app.screen is steps
+        assert len(opened.screen.draft.recipe.data.augment) == 1
+        ready.set()
+        await opened.until(lambda: isinstance(opened.app.screen, PickScreen), "the list")
+        await opened.press("escape", "d")
+        assert not opened.screen.draft.recipe.data.augment
 
 
 async def test_samples_of_ones_own_stay_in_sight_when_a_step_does_not_fit(tmp_path: Path) -> None:

@@ -49,7 +49,8 @@ class StepsScreen(Dialog[None]):
         Binding("r", "draw", "Redraw", tooltip="Draw the augmentation anew", id="steps.draw"),
         Binding("u", "undo", "Undo", tooltip="Take the last edit of the steps back", id="steps.undo"),
         Binding("U", "redo", "Redo", tooltip="Make the edit again that was taken back last", id="steps.redo"),
-        Binding("escape,q", "dismiss(None)", "Close", tooltip="Back to the studio", id="steps.close"),
+        Binding("escape", "dismiss(None)", "Close", tooltip="Back to the studio", id="steps.close"),
+        Binding("q", "leave", "Close", tooltip="Back to the studio", id="steps.leave", show=False),
     ]
 
     def __init__(self, desk: Desk, view: View, draft: Draft, edit: Callable[[Callable[[], object]], None]) -> None:
@@ -57,6 +58,7 @@ class StepsScreen(Dialog[None]):
         self._desk, self._view, self._draft, self._edit = desk, view, draft, edit
         self._draw = 0
         self._errand: Errand | None = None
+        self._looking = False
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog", id="steps-dialog") as dialog:
@@ -87,7 +89,13 @@ class StepsScreen(Dialog[None]):
         self._try()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Hide the keys that do nothing now."""
+        """Hide the keys that do nothing now.
+
+        While it is found out what can be added, which is long where functions of a person's own are slow, what is typed
+        is for the list that is about to open: in this one d would remove a step.
+        """
+        if self._looking and action != "dismiss":
+            return False
         if action in ("undo", "redo"):
             return self._of_steps(self._draft.before if action == "undo" else self._draft.after)
         if action in ("remove", "shift", "edit_step") and self.query(OptionList):
@@ -99,6 +107,10 @@ class StepsScreen(Dialog[None]):
         """Take the last edit back."""
         self._edit(self._draft.undo)
         self._fill(self._at())
+
+    def action_leave(self) -> None:
+        """Back to the studio."""
+        self.dismiss(None)
 
     def action_redo(self) -> None:
         """Make the edit again that was taken back last."""
@@ -164,6 +176,7 @@ class StepsScreen(Dialog[None]):
     async def _chosen(self, within: Inside, holder: str) -> tuple[Entry, bool] | None:
         """A transform that fits `within` what is there, and whether it is random."""
         view, aside = self._view.with_recipe(self._draft.recipe), self._desk.live
+        self._look(True)
         try:
             errand = self._errand = self._desk.data.begin("fitting", Errand())
             found = await asyncio.to_thread(self._desk.data.fitting, view, errand, aside=aside, inside=within)
@@ -172,6 +185,8 @@ class StepsScreen(Dialog[None]):
         except StudioError as error:
             self._tell(str(error), wrong=True)
             return None
+        finally:
+            self._look(False)
         if not found:
             self._tell("No transform takes such samples. How files are read is set by e in the data pane.", wrong=True)
             return None
@@ -183,6 +198,13 @@ class StepsScreen(Dialog[None]):
         title = f"Add what {holder} holds" if holder else "Add a transform or an augmentation"
         name = await self.app.push_screen_wait(PickScreen(title, choices))
         return next((each for each in found if each[0].name == name), None)
+
+    def _look(self, looking: bool) -> None:
+        self._looking = looking
+        if not self.is_attached:
+            return  # it was left meanwhile
+        self.query_one("#steps-dialog").border_subtitle = "looking which transforms fit…" if looking else ""
+        self.refresh_bindings()
 
     @work(exclusive=True, group="dialog")
     async def action_edit_step(self) -> None:
