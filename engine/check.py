@@ -86,14 +86,17 @@ def check(recipe: Recipe, *, aside: bool = False, reading: Progress = lambda wha
     looked_at = recipe
     if described is None and (skipping := _skipping(recipe, problems[-1])) is not None:
         with contextlib.suppress(Exception):  # then it was not the bad samples
-            described = describe(skipping, aside=aside, reading=reading)
-            looked_at = skipping
+            try:
+                described = describe(skipping, aside=aside, reading=reading)
+                looked_at = skipping
+            except RecipeError as error:  # beside them something else is wrong, which is found after they are read
+                problems.append(error)
             proposed.append(Fix("leave bad samples out, counted and listed", settings=_SKIP))
     loss = attempt(lambda: make_loss(recipe))
     if described is None:
         attempt(lambda: _check_optimizer(recipe, _two_layers()))
         attempt(lambda: Precision(recipe.training.precision, choose(recipe.training.device)))
-        return Checked(recipe, problems=tuple(problems))
+        return Checked(recipe, problems=tuple(problems), fixes=tuple(proposed))
     source, facts = described
     sizes = attempt(lambda: part_sizes(source, looked_at.data)) or {}
     if attempt(lambda: check_trainable(recipe)) is None:

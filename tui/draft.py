@@ -54,6 +54,16 @@ class Draft:
         return bool(self._past)
 
     @property
+    def before(self) -> Recipe | None:
+        """The recipe as undo would make it."""
+        return self._past[-1] if self._past else None
+
+    @property
+    def after(self) -> Recipe | None:
+        """The recipe as redo would make it."""
+        return self._future[-1] if self._future else None
+
+    @property
     def unsaved(self) -> bool:
         """Whether its file says something else."""
         return self.file is not None and not self.file.holds(self.recipe)

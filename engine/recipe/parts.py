@@ -14,6 +14,8 @@ HELD = "transforms"
 """The key under which a part lists those that it holds."""
 HOLDERS = frozenset({"Compose", "RandomApply", "RandomChoice", "RandomOrder"})
 """Those that hold others, known before torch is loaded."""
+LAST = frozenset({"MixUp", "CutMix"})
+"""Those that no other may follow, known before torch is loaded."""
 
 
 def holds(part: Part) -> bool:
@@ -45,6 +47,14 @@ def rows(parts: Sequence[Part], above: Path = ()) -> Iterator[tuple[Path, Part |
             yield (*path, len(inside(part))), None
 
 
+def place(parts: Sequence[Part], path: Path, part: Part) -> Path:
+    """Where `part` goes that was to be put before what is at `path`: at the end if it is last, else before the last."""
+    end = next((position for position, each in enumerate(parts) if each.name in LAST), len(parts))
+    if part.name in LAST:
+        return (len(parts),)
+    return path if len(path) > 1 else (min(path[0], end),)
+
+
 def at(parts: Sequence[Part], path: Path) -> Part:
     """The part at `path`."""
     part = parts[path[0]]
@@ -69,14 +79,15 @@ def replaced(parts: Sequence[Part], path: Path, part: Part) -> list[Part]:
 def moved(parts: Sequence[Part], path: Path, by: int) -> tuple[Sequence[Part], Path]:
     """The part at `path` one row up (-1) or down (1), and where it is then.
 
-    It goes into one that holds others where it meets that, and leaves the one at whose end it stands.
+    It goes into one that holds others where it meets that, and leaves the one at whose end it stands. What is last
+    passes those that hold others: it stands in none.
     """
     part, (*above, position) = at(parts, path), path
     siblings = inside(at(parts, tuple(above))) if above else parts
     target = position + by
     if 0 <= target < len(siblings):
         there: Path = (*above, target)
-        if holds(siblings[target]):
+        if holds(siblings[target]) and part.name not in LAST:
             there = (*above, position if by > 0 else target, 0 if by > 0 else len(inside(siblings[target])))
     elif above:
         there = (*above[:-1], above[-1] + (1 if by > 0 else 0))

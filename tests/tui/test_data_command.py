@@ -78,6 +78,12 @@ def test_check_finds_bad_data_before_it_takes_a_step(tmp_path: Path, run: Run) -
     assert values["tried"] is None
 
 
+def test_check_names_a_step_that_does_not_fit_beside_bad_samples(tmp_path: Path, run: Run) -> None:
+    mixed = [{"name": "MixUp"}, {"name": "RandomHorizontalFlip"}]
+    (values,) = run("check", str(recipe_file(tmp_path, on_bad_sample="stop", augment=mixed)), "--json").objects
+    assert {each["where"] for each in values["problems"]} == {"data", "data.augment.1"}
+
+
 def test_check_of_sound_data_says_so_and_takes_its_steps(run: Run) -> None:
     told = run("check", "line-fit")
     assert told.status == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -205,8 +206,21 @@ async def test_steps_are_added_edited_moved_removed_and_undone(tmp_path: Path) -
         assert names() == ["RandomRotation"]
         await opened.press("u", "u")
         assert names() == ["RandomRotation", "RandomVerticalFlip"]
+        await opened.press("U")
+        assert names() == ["RandomVerticalFlip", "RandomRotation"]
         await opened.press("escape")
         assert opened.app.screen is opened.screen
+
+
+async def test_undo_among_the_steps_goes_no_further_back_than_the_data_that_are_shown(tmp_path: Path) -> None:
+    async with at_data(tmp_path) as opened:
+        await shown(opened, StepsScreen, "a")
+        draft = opened.screen.draft
+        draft.set("training.epochs", 3)
+        draft.set_together({"data.augment": [{"name": "RandomHorizontalFlip"}]})
+        await opened.press("u", "u")
+        recipe = draft.recipe
+        assert (recipe.data.augment, recipe.training.epochs) == ((), 3)
 
 
 async def test_a_step_that_holds_others_is_added_with_the_first_and_shown_as_a_whole(tmp_path: Path) -> None:
@@ -226,7 +240,9 @@ async def test_a_step_that_holds_others_is_added_with_the_first_and_shown_as_a_w
         held = {"name": "RandomInvert", "p": 1.0}
         assert augment() == [{"name": "RandomApply", "transforms": [held]}]
 
-        await opened.press("up")
+        await shown(opened, PickScreen, "a")
+        assert opened.app.screen.query_one(".dialog").border_title == "Add what RandomApply holds"
+        await opened.press("escape", "up")
         await shown(opened, EditPartScreen, "e")
         await opened.press(*"1.0")
         tried = opened.app.screen.query_one(Effect)
@@ -251,6 +267,42 @@ async def test_a_step_that_does_not_fit_is_said_below_the_list(tmp_path: Path) -
         await shown(opened, StepsScreen, "a")
         await opened.until(lambda: "✗" in opened.text("#steps-line"), "the trouble")
         assert "LinearTransformation" in opened.text("#steps-line")
+
+
+async def test_what_is_typed_before_the_list_of_transforms_is_there_changes_no_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tui.in_turn._PATIENCE_S", 0.05)
+    recipe = load("digits-mlp").recipe.override({"data.augment": [{"name": "RandomVerticalFlip"}]})
+    ready = threading.Event()
+    async with at_data(tmp_path, recipe) as opened:
+        await shown(opened, StepsScreen, "a")
+        steps, looking = opened.app.screen, opened.screen.desk.data
+        fitting = looking.fitting
+
+        def slow(*arguments: Any, **named: Any) -> Any:  # as with a function of one's own that takes seconds
+            ready.wait()
+            return fitting(*arguments, **named)
+
+        monkeypatch.setattr(looking, "fitting", slow)
+        await opened.press("a", *"dq")
+        assert opened.app.screen is steps
+        assert len(opened.screen.draft.recipe.data.augment) == 1
+        ready.set()
+        await opened.until(lambda: isinstance(opened.app.screen, PickScreen), "the list")
+        await opened.press("escape", "d")
+        assert not opened.screen.draft.recipe.data.augment
+
+
+async def test_samples_of_ones_own_stay_in_sight_when_a_step_does_not_fit(tmp_path: Path) -> None:
+    values = load("digits-mlp").recipe.values()
+    mixed = [{"name": "MixUp"}, {"name": "RandomHorizontalFlip"}]
+    values["data"] = {"path": str(pictures(tmp_path / "photos")), "format": "made", "augment": mixed}
+    async with at_data(tmp_path, Recipe.from_values(values)) as opened:
+        await opened.until(lambda: opened.screen.preview is not None, "the samples")
+        await opened.until(lambda: "train" in opened.text("#data-body"), "the sizes")
+        await opened.until(lambda: opened.screen.checked and opened.screen.checked.problems, "what is wrong")
+        assert "MixUp" not in opened.text("#data-body")
 
 
 async def test_a_split_by_groups_is_taken_when_both_its_settings_are_there(tmp_path: Path) -> None:

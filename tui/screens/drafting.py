@@ -10,7 +10,7 @@ from textual import on, work
 from textual.notifications import SeverityLevel
 
 from engine.data.sources import glimpse, unread
-from engine.errors import RecipeError, with_article
+from engine.errors import RecipeError, SampleRefused, with_article
 from engine.start import link_torch, load_deferred
 from tui.dialogs.pick import Choice, PickScreen
 from tui.draft import Draft
@@ -174,8 +174,9 @@ class DraftScreen(DataChoiceScreen):
         elif problem is not None and (source := glimpse(recipe.data.name)) is not None and source.read:
             self.query_one(DataPane).show(source, {}, None, str(problem))
         elif problem is not None:
-            if not recipe.data.name:
-                self.query_one(DataPane).show(unread(recipe.data, recipe.task), {}, None, str(problem))
             steps = problem.where.startswith(("data.transforms", "data.augment"))
+            seen = self._previewed == recipe.data and (steps or isinstance(problem, SampleRefused))
+            if not recipe.data.name and not seen:
+                self.query_one(DataPane).show(unread(recipe.data, recipe.task), {}, None, str(problem))
             if (steps or recipe.data.path) and self._previewed != recipe.data and self.readable(recipe):
                 self.load_preview(recipe)  # what does not fit is mended beside the samples that it does not fit

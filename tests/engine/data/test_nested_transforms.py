@@ -15,10 +15,11 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from engine.data.augmentation.augment import Augment, check_for_masks
+from engine.data.serving.mixing import MIXES
 from engine.data.transforms import fixed, transforms
 from engine.errors import RecipeError
 from engine.recipe import Data, Part, Recipe
-from engine.recipe.parts import HOLDERS, inside, moved, rows
+from engine.recipe.parts import HOLDERS, LAST, inside, moved, place, rows
 
 Values = dict[str, Any]
 
@@ -198,6 +199,16 @@ def test_they_are_nested_to_a_depth_that_everything_can_follow() -> None:
 
 def test_the_studio_knows_before_torch_is_loaded_which_hold_others() -> None:
     assert {name for name, entry in transforms().items() if entry.container} == HOLDERS
+    assert set(MIXES) == LAST
+
+
+def test_what_mixes_samples_is_put_and_kept_behind_all_others() -> None:
+    flip, mix = Part(**FLIP), Part(name="MixUp")
+    holder = Part(**several("RandomApply", INVERT))
+    assert place([flip, flip], (0,), mix) == (2,)
+    assert place([flip, mix], (2,), flip) == (1,)
+    assert place([flip, flip], (1,), flip) == (1,)
+    assert moved([mix, holder], (0,), 1) == ([holder, mix], (1,))
 
 
 def test_a_step_is_moved_into_those_that_hold_others_and_out_again() -> None:

@@ -17,8 +17,8 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from engine.errors import StudioError
-from engine.recipe import Part, format_value
-from engine.recipe.parts import HELD, Path, holding, inserted, moved, removed, replaced, rows
+from engine.recipe import Part, Recipe, format_value
+from engine.recipe.parts import HELD, Path, at, holding, inserted, moved, place, removed, replaced, rows
 from tui.dialogs.data.edit_step import EditStepScreen, Steps
 from tui.dialogs.data.effect import Effect
 from tui.dialogs.dialog import Dialog
@@ -47,8 +47,10 @@ class StepsScreen(Dialog[None]):
         Binding("K,shift+up", "shift(-1)", "Up", tooltip="Move it up", id="steps.up"),
         Binding("J,shift+down", "shift(1)", "Down", tooltip="Move it down", id="steps.down"),
         Binding("r", "draw", "Redraw", tooltip="Draw the augmentation anew", id="steps.draw"),
-        Binding("u", "undo", "Undo", tooltip="Take the last edit back", id="steps.undo"),
-        Binding("escape,q", "dismiss(None)", "Close", tooltip="Back to the studio", id="steps.close"),
+        Binding("u", "undo", "Undo", tooltip="Take the last edit of the steps back", id="steps.undo"),
+        Binding("U", "redo", "Redo", tooltip="Make the edit again that was taken back last", id="steps.redo"),
+        Binding("escape", "dismiss(None)", "Close", tooltip="Back to the studio", id="steps.close"),
+        Binding("q", "leave", "Close", tooltip="Back to the studio", id="steps.leave", show=False),
     ]
 
     def __init__(self, desk: Desk, view: View, draft: Draft, edit: Callable[[Callable[[], object]], None]) -> None:
@@ -56,6 +58,7 @@ class StepsScreen(Dialog[None]):
         self._desk, self._view, self._draft, self._edit = desk, view, draft, edit
         self._draw = 0
         self._errand: Errand | None = None
+        self._looking = False
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog", id="steps-dialog") as dialog:
@@ -85,11 +88,42 @@ class StepsScreen(Dialog[None]):
         self._draw += 1
         self._try()
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Hide the keys that do nothing now.
+
+        While it is found out what can be added, which is long where functions of a person's own are slow, what is typed
+        is for the list that is about to open: in this one d would remove a step.
+        """
+        if self._looking and action != "dismiss":
+            return False
+        if action in ("undo", "redo"):
+            return self._of_steps(self._draft.before if action == "undo" else self._draft.after)
+        if action in ("remove", "shift", "edit_step") and self.query(OptionList):
+            row = self._marked()
+            return row is not None and (row.part is not None or action == "edit_step")
+        return True
+
     def action_undo(self) -> None:
         """Take the last edit back."""
-        if self._draft.edited:
-            self._edit(self._draft.undo)
-            self._fill(self._at())
+        self._edit(self._draft.undo)
+        self._fill(self._at())
+
+    def action_leave(self) -> None:
+        """Back to the studio."""
+        self.dismiss(None)
+
+    def action_redo(self) -> None:
+        """Make the edit again that was taken back last."""
+        self._edit(self._draft.redo)
+        self._fill(self._at())
+
+    def _of_steps(self, other: Recipe | None) -> bool:
+        """Whether it differs in its steps alone: with another dataset the samples here would be of the wrong one."""
+        if other is None:
+            return False
+        now = self._draft.recipe.data
+        data = other.data.model_copy(update={"augment": now.augment, "transforms": now.transforms})
+        return other.model_copy(update={"data": data}) == self._draft.recipe
 
     def action_remove(self) -> None:
         """Take the marked step away, with all that it holds."""
@@ -112,17 +146,22 @@ class StepsScreen(Dialog[None]):
         One that holds others is added with the first of them.
         """
         row = self._marked()
-        within = row.kind if row is not None and len(row.path) > 1 else ""
+        within: Inside = ""
+        holder = ""
+        if row is not None and len(row.path) > 1:
+            within, holder = row.kind, at(self._parts(row.kind), row.path[:-1]).name
         chosen: list[tuple[Entry, bool]] = []
         while not chosen or chosen[-1][0].container:
-            one = await self._chosen(within or ("augment" if chosen else ""), chosen[-1][0].name if chosen else "")
+            one = await self._chosen(within or ("augment" if chosen else ""), holder)
             if one is None:
                 return
             chosen.append(one)
+            holder = one[0].name
         kind: Kind = within or ("augment" if any(random for _, random in chosen) else "transforms")
         path: Path = (len(self._parts(kind)),)
         if row is not None and row.kind == kind:
             path = row.path if row.part is None else (*row.path[:-1], row.path[-1] + 1)
+        path = place(self._parts(kind), path, _part(chosen[0][0], {}))
         (*holders, (entry, _)) = chosen
 
         def put(part: Part) -> Sequence[Part]:
@@ -137,6 +176,7 @@ class StepsScreen(Dialog[None]):
     async def _chosen(self, within: Inside, holder: str) -> tuple[Entry, bool] | None:
         """A transform that fits `within` what is there, and whether it is random."""
         view, aside = self._view.with_recipe(self._draft.recipe), self._desk.live
+        self._look(True)
         try:
             errand = self._errand = self._desk.data.begin("fitting", Errand())
             found = await asyncio.to_thread(self._desk.data.fitting, view, errand, aside=aside, inside=within)
@@ -145,6 +185,8 @@ class StepsScreen(Dialog[None]):
         except StudioError as error:
             self._tell(str(error), wrong=True)
             return None
+        finally:
+            self._look(False)
         if not found:
             self._tell("No transform takes such samples. How files are read is set by e in the data pane.", wrong=True)
             return None
@@ -156,6 +198,13 @@ class StepsScreen(Dialog[None]):
         title = f"Add what {holder} holds" if holder else "Add a transform or an augmentation"
         name = await self.app.push_screen_wait(PickScreen(title, choices))
         return next((each for each in found if each[0].name == name), None)
+
+    def _look(self, looking: bool) -> None:
+        self._looking = looking
+        if not self.is_attached:
+            return  # it was left meanwhile
+        self.query_one("#steps-dialog").border_subtitle = "looking which transforms fit…" if looking else ""
+        self.refresh_bindings()
 
     @work(exclusive=True, group="dialog")
     async def action_edit_step(self) -> None:
@@ -193,6 +242,11 @@ class StepsScreen(Dialog[None]):
     def _selected(self, event: OptionList.OptionSelected) -> None:
         event.stop()
         self.action_edit_step()
+
+    @on(OptionList.OptionHighlighted)
+    def _highlighted(self, event: OptionList.OptionHighlighted) -> None:
+        event.stop()
+        self.refresh_bindings()
 
     @on(Effect.Told)
     def _tried(self, event: Effect.Told) -> None:
