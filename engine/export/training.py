@@ -307,4 +307,5 @@ def _layout(recipe: Recipe, facts: Facts, model: nn.Module) -> str:
     if training.channels_last != "auto":
         return "torch.channels_last" if training.channels_last else ""
     on = [kind for kind in ("cpu", "cuda") if lays_channels_last(training, model, torch.device(kind), own=own)]
-    return f"torch.channels_last if device.type in {literal(on)} else torch.contiguous_format" if on else ""
+    found = f"== {literal(on[0])}" if len(on) == 1 else f"in {literal(tuple(on))}"
+    return f"torch.channels_last if device.type {found} else torch.contiguous_format" if on else ""
