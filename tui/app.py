@@ -7,7 +7,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,6 +58,8 @@ class StudioApp(App[None]):
         self.desk = Desk()
         self._recipe, self._name_of_recipe, self._file = recipe, name, file
         self._typed = InTurn(self)
+        self.when_left: Callable[[], None] = lambda: None
+        """Called as the screen ends."""
 
     async def on_event(self, event: Event) -> None:
         """A key waits for its turn."""
@@ -80,6 +82,7 @@ class StudioApp(App[None]):
     def on_unmount(self) -> None:
         """End the threads that serve the screen. The job is not one of them."""
         self.desk.monitor.stop()
+        self.when_left()
 
     async def action_quit(self) -> None:
         """Leave; the studio asks while a run is training."""
@@ -116,7 +119,7 @@ class StudioApp(App[None]):
             self._signals.stops(job)  # from now on without the screen's help
             if job.control.paused:
                 job.control.stop()  # nobody is left who could let it go on
-        threading.Thread(target=_leave_at_last, args=(job, self._signals), name="leave-at-last", daemon=True).start()
+        _end_at_last(job, lambda: _unseen_end(job, self._signals))  # the terminal may take nothing any more
 
 
 def run_studio(
@@ -131,6 +134,8 @@ def run_studio(
     """
     with Signals() as signals:
         app = StudioApp(runs_root, recipe, name, signals, file)
+        # asyncio waits for threads that read data, and what a person's own code does in one may never end.
+        app.when_left = lambda: _end_at_last(app.desk.job, lambda: signals.status or app.return_code or 0)
         run_app(app, app.desk.lines.append)
         job, status = app.desk.job, app.return_code or 0
         if job is None:
@@ -156,9 +161,13 @@ def _unseen_end(job: Job | None, signals: Signals) -> int:
     return {"done": 0, "failed": 1}.get(state, signals.status or HUNG_UP)
 
 
-def _leave_at_last(job: Job | None, signals: Signals) -> None:
-    """End the process some time after the job: the screen may be stuck in a terminal that takes nothing any more."""
-    if job is not None:
-        job.join()
-    time.sleep(_STUCK_S)
-    os._exit(_unseen_end(job, signals))
+def _end_at_last(job: Job | None, status: Callable[[], int]) -> None:
+    """End the process some time after the job, if it is still there: something of the screen may be stuck."""
+
+    def end() -> None:
+        if job is not None:
+            job.join()
+        time.sleep(_STUCK_S)
+        os._exit(status())
+
+    threading.Thread(target=end, name="end-at-last", daemon=True).start()

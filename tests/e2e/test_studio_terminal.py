@@ -8,6 +8,7 @@ import subprocess
 import sys
 import termios
 import textwrap
+import time
 from pathlib import Path
 
 import pexpect
@@ -134,6 +135,21 @@ def test_rubbish_on_the_terminal_lands_in_the_log(nursery: Nursery, tmp_path: Pa
         top = next(number for number, line in enumerate(terminal.lines) if "Log 7" in line)
         assert line > top, "it was written across the screen"
         assert terminal.lines[line].startswith("│"), "it tore the pane's border"
+        terminal.press("q")
+        assert terminal.end() == 0
+
+
+def test_own_code_that_never_ends_does_not_keep_the_studio_from_ending(nursery: Nursery, tmp_path: Path) -> None:
+    (tmp_path / "stuck.py").write_text(
+        "import pathlib, time\n\ndef darker(pictures):\n    pathlib.Path('began').touch()\n    time.sleep(1000)\n"
+    )
+    recipe = presets.load("digits-mlp").recipe
+    steps = [{"name": "Lambda", "lambd": "stuck.py:darker"}]
+    (tmp_path / "stuck.toml").write_text(recipe.override({"data.transforms": steps}).to_toml())
+    with Terminal("stuck.toml", folder=tmp_path, nursery=nursery) as terminal:
+        terminal.shows("stuck")
+        while not (tmp_path / "began").exists():
+            time.sleep(0.1)
         terminal.press("q")
         assert terminal.end() == 0
 
