@@ -25,9 +25,9 @@ from engine.data.formats.text import Texts, Tokenizing
 from engine.data.pictures.decoding import GREY, Channels, Fit
 from engine.data.pictures.hub import HubPictures
 from engine.data.reading.parts import CALLED
-from engine.data.reading.tokenizers import Kind
 from engine.data.samples import BadSample, Loaded, Part, Progress, Samples
 from engine.data.sources import HUGGING_FACE, Source, find
+from engine.data.tokenizing.tokenizers import Kind
 from engine.data.vision.table import USUAL
 from engine.errors import DataError, first_line, nearest
 from engine.paths import data_root

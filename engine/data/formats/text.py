@@ -17,10 +17,10 @@ from engine.data.reading.decoding import WrongEncoding, check_encoding, decode, 
 from engine.data.reading.labelled import Gathered, as_targets, files_below, leads_out, parts_of, place_in, visible
 from engine.data.reading.pieces import filled
 from engine.data.reading.records import RECORDS, Records, cell_text, column_named, read_records
-from engine.data.reading.tokenizers import FEWEST, Kind, Tokenizer, measure
 from engine.data.reading.watch import looked_into
 from engine.data.samples import Columns, Loaded, Part, Progress, Samples
 from engine.data.sources import Source
+from engine.data.tokenizing.tokenizers import FEWEST, Kind, Tokenizer, measure
 from engine.errors import DataError, RecipeError
 from engine.recipe import TaskName
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_runs import run_python
 
-from engine.data.reading import byte_pairs, merging
-from engine.data.reading.tokenizers import Kind, Words, measure
+from engine.data.tokenizing import byte_pairs, merging
+from engine.data.tokenizing.tokenizers import Kind, Words, measure
 
 # Everything but half characters, which are no text.
 texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=60)
@@ -110,7 +110,7 @@ def test_a_vocabulary_too_small_for_its_kind_is_refused() -> None:
 def test_the_same_texts_give_the_same_tokens_in_another_process() -> None:
     code = """
 import hashlib, random
-from engine.data.reading.tokenizers import measure
+from engine.data.tokenizing.tokenizers import measure
 draw = random.Random(0)
 texts = ["".join(draw.choices("abcdef ", k=40)) for _ in range(200)]
 for kind in ("word", "character", "byte-pair"):

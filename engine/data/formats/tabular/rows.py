@@ -14,9 +14,9 @@ from torch import Tensor
 from engine.data.fetching.telling import untold
 from engine.data.formats.tabular.cells import ByName, Cells, Places, RowTexts
 from engine.data.formats.tabular.columns import Coded, in_order
-from engine.data.reading.ranking import ranked
 from engine.data.samples import Columns, Progress, Samples
 from engine.data.sources import Source
+from engine.data.tokenizing.ranking import ranked
 from engine.errors import DataError
 
 Missing = Literal["mean", "median", "zero", "most frequent", "drop", "stop"]

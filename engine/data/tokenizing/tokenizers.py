@@ -15,8 +15,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 from engine.data.fetching.telling import untold
-from engine.data.reading.byte_pairs import learned
-from engine.data.reading.ranking import ranked
+from engine.data.tokenizing.byte_pairs import learned
+from engine.data.tokenizing.ranking import ranked
 
 if TYPE_CHECKING:
     from engine.data.samples import Progress  # which loads torch

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterable
 from typing import IO, TYPE_CHECKING, Any
 
-from engine.data.reading import merging
+from engine.data.tokenizing import merging
 from engine.errors import DataError
 
 if TYPE_CHECKING:

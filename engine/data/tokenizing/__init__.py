@@ -1,0 +1,1 @@
+"""Texts as numbers: characters, words and byte pairs, learned from training samples."""
