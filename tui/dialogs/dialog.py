@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TypeVar
 
 from textual.await_complete import AwaitComplete
@@ -16,6 +17,10 @@ class Page(Screen[Result]):
     Textual takes away the uppermost screen, whichever was left: enter pressed twice before the first was seen to, as
     over a slow line, took the studio away with the dialog, and nothing was left to press a key in.
     """
+
+    async def on_screen_resume(self) -> None:
+        """Let others have a turn: layouts for the size and for this would hold the studio up for 50 ms in one go."""
+        await asyncio.sleep(0)
 
     def dismiss(self, result: Result | None = None) -> AwaitComplete:
         """Leave it with a result, unless it has been left."""
