@@ -16,6 +16,7 @@ import torch
 from engine.checkpoints.checkpoint import Checkpoints, Loaded
 from engine.checkpoints.manifest import prove
 from engine.data.fetching.telling import Fetched, reading_text
+from engine.devices.allocator import give_back, memory_kept, one_arena
 from engine.devices.device import choose, describe
 from engine.devices.monitor import Monitor
 from engine.errors import RunError, StudioError, TrainingError
@@ -113,6 +114,7 @@ class Job:
 
     def start(self) -> None:
         """Begin."""
+        one_arena()
         self._thread.start()
 
     def join(self, timeout: float | None = None) -> None:
@@ -138,6 +140,7 @@ class Job:
                 monitor.stop()
             recorder.close()
             gc.collect()  # modules hold cycles; without this their memory stays until Python happens to look
+            give_back()
             if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
                 torch.cuda.empty_cache()
                 if hasattr(torch.accelerator, "empty_host_cache"):  # the newest torch gives pinned memory back too
@@ -190,7 +193,8 @@ class Job:
                     resumed=self._loaded is not None,
                 )
                 self._take_up(assembled.trainer, recorder)
-                summary = assembled.trainer.run()
+                with memory_kept():  # not while data are prepared: that frees gigabytes for good
+                    summary = assembled.trainer.run()
             recorder.state("done", ended=time.time())
             recorder.say(_closing_line(summary))
         except Stopped as stopped:

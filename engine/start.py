@@ -15,7 +15,7 @@ import importlib.util
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,7 +23,26 @@ from typing import Any
 # In the order in which torch itself loads them; the first makes CUDA's symbols visible to the others.
 _LIBRARIES = ("libtorch_global_deps.so", "libtorch_cpu.so", "libtorch_cuda.so")
 _TURN_S = 0.0002
+_ENVIRONMENT = {
+    # Intra-op threads that spin, as they do for milliseconds, stall each other when another thread wants a core: on two
+    # cores a 1 ms step took 10 to 200 ms. Threads that sleep at once are woken by the hundred in a step: for some 80 µs
+    # they may spin, by which W2 and W3 of benchmarks/ take a fifth less time.
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "GOMP_SPINCOUNT": "5000",
+    # cuBLAS reads it once, as it starts: a deterministic run that follows another one in the studio would be too late.
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+    # torch's profiler writes of GPUs that are not there to stderr; what matters is in its report.
+    "KINETO_LOG_LEVEL": "99",
+}
 _DEFERRED = ("numpy", "psutil", "tomlkit")
+
+
+def own_environment(given: Mapping[str, str]) -> dict[str, str]:
+    """What torch must find in the environment when it is loaded, beside what is `given`, which counts."""
+    added = {name: value for name, value in _ENVIRONMENT.items() if name not in given}
+    if "OMP_WAIT_POLICY" in given:  # it would overrule that
+        added.pop("GOMP_SPINCOUNT", None)
+    return added
 
 
 def before_screen() -> None:

@@ -16,6 +16,7 @@ from textual.binding import Binding
 from textual.events import Event, Key, Paste
 from textual.screen import Screen
 
+from engine.devices.openmp import Threads
 from engine.paths import runs_root as default_runs_root
 from engine.recipe import Recipe
 from tui.commands.signals import HUNG_UP, STOPPED, Signals
@@ -71,6 +72,7 @@ class StudioApp(App[None]):
         """Open the studio; end it in order when the system asks for it."""
         self.push_screen(StudioScreen(self.runs_root, self._recipe, self._name_of_recipe, self.desk, self._file))
         loop = asyncio.get_running_loop()
+        loop.set_default_executor(Threads(thread_name_prefix="asyncio"))
 
         def told() -> None:
             with contextlib.suppress(RuntimeError):  # the loop has ended: so has the screen

@@ -5,21 +5,18 @@ from __future__ import annotations
 import os
 import sys
 
+from engine.devices.allocator import one_arena
 from engine.errors import StudioError
-from engine.start import before_screen, importing
+from engine.start import before_screen, importing, own_environment
 from tui.commands.complaints import complain, complain_of_fault
 from tui.commands.unknown import check_command
 
 
 def main() -> None:
     """Obey the command line."""
-    # Else two intra-op threads spin when another thread wants a core: on two cores a 1 ms step took 10 to 200 ms.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # cuBLAS reads it once, as it starts: a deterministic run that follows another one in the studio would be too late.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # torch's profiler writes of GPUs that are not there to stderr; what matters is in its report.
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    os.environ.update(own_environment(os.environ))
     _tame_output()
+    one_arena()  # before there are other threads
     try:
         if len(sys.argv) == 1 and on_terminal():
             before_screen()

@@ -1,8 +1,9 @@
 """How many of the machine's cores one operation is shared among, when a training computes on the CPU.
 
-Sharing an operation costs 50 to 100 µs of waking and waiting. Measured on two cores with torch 2.15, a step on two
-threads takes of a step on one (784-h-10 perceptrons, batch 64): h = 128 2.6×, 512 1.4×, 1024 1.2×, 2048 0.87×; GRUs
-over 28 steps: 32 units 3.3×, 128 1.6×, 256 0.95×; convolutions 20/50 k5 0.65×, resnet18 of 16 pictures 0.89×.
+Measured on two cores with torch 2.15 and intra-op threads that spin for a moment (engine/start.py), a step on two
+threads takes of one on one (784-h-10 perceptrons of 64): h = 128 0.93×, 256 0.95×, 512 0.87×, 1024 0.64×, 2048 0.65×;
+two-layer GRUs over 28 steps: 32 units 1.3×, 64 1.0×, 128 0.86×, 256 0.76×; convolutions 16/32 k3 0.62×. A core that is
+left idle gathers batches (engine/data/serving/picking.py) and paints, which is worth a tenth of such a short step.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 CORES = torch.get_num_threads()
 """What the process may use. Read before a thread is told otherwise: each that touches torch keeps what it was told."""
-GRAIN = 32e6
+GRAIN = 25e6
 """Floating point operations of the typical operation that a thread must have to do."""
 _SAMPLES = 2  # whose work is counted and multiplied: batch norm can't do with one
 

@@ -70,17 +70,26 @@ def test_commands_that_only_look_load_neither_torch_nor_textual(command: str, tm
     assert not loaded_by(code, tmp_path) & {"torch", "torchvision", "textual", "plotext"}
 
 
-def test_threads_are_told_to_wait_passively_unless_the_person_says_otherwise(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, ("PASSIVE", "5000")),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, ("ACTIVE", None)),
+        ({"GOMP_SPINCOUNT": "5"}, ("PASSIVE", "5")),
+    ],
+)
+def test_threads_are_told_to_wait_passively_after_a_moment_unless_the_person_says_otherwise(
+    before: dict[str, str],
+    after: tuple[str | None, str | None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["torch-tui", "--version"])
-    for before, after in ((None, "PASSIVE"), ("ACTIVE", "ACTIVE")):
-        monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-        if before:
-            monkeypatch.setenv("OMP_WAIT_POLICY", before)
-        with pytest.raises(SystemExit):
-            main.main()
-        assert os.environ["OMP_WAIT_POLICY"] == after
+    kept = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    monkeypatch.setattr(os, "environ", {**kept, **before})
+    with pytest.raises(SystemExit):
+        main.main()
+    assert (os.environ["OMP_WAIT_POLICY"], os.environ.get("GOMP_SPINCOUNT")) == after
 
 
 def test_cublas_is_told_to_be_deterministic_unless_the_person_says_otherwise(tmp_path: Path) -> None:

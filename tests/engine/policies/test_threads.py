@@ -63,13 +63,13 @@ def test_a_transformer_is_counted_although_torch_has_one_operator_for_it() -> No
 
 def test_small_operations_are_one_threads_and_large_ones_are_shared() -> None:
     assert chosen(perceptron(128), (1, 28, 28)) == 1
-    assert chosen(perceptron(1024), (1, 28, 28)) == 3
+    assert chosen(perceptron(512), (1, 28, 28)) == 2
     assert chosen(perceptron(4096), (1, 28, 28)) == 4
 
 
 def test_the_batch_decides_too() -> None:
     assert chosen(perceptron(128), (784,), batch=64) == 1
-    assert chosen(perceptron(128), (784,), batch=640) == 3
+    assert chosen(perceptron(128), (784,), batch=400) == 3
 
 
 def test_what_the_recipe_the_run_or_the_environment_says_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
