@@ -17,6 +17,7 @@ from engine.data.augmentation.augment import Augment
 from engine.data.samples import Samples
 from engine.data.serving.mixing import Mixing
 from engine.data.serving.order import Drawing, Order
+from engine.data.serving.picking import Picker, can_pick_ahead
 from engine.data.transforms import Normalize, Standardize, as_floats
 
 
@@ -165,8 +166,10 @@ class TensorBatches:
         self.samples, self.batch_size = self._order.samples, batch_size
         self._good = None if good is None or bool(good.all()) else good
         self._finish, self._raw = finish, bool(finish.augment) or not ahead
+        self._draws = bool(finish.augment or finish.mixing)
         self._inputs = data.inputs if self._raw else finish.inputs(data.inputs)
         self._targets = finish.targets(data.targets)
+        self._picker = Picker()
 
     @property
     def steps(self) -> int:
@@ -181,6 +184,12 @@ class TensorBatches:
                 yield Batch(inputs, _numbers(self._targets[first : first + size]))
             return
         whole = self._order.of(epoch)
+        tensors = self._inputs, self._targets
+        if self._good is None and can_pick_ahead(tensors, size):
+            picked = self._picker.batches(tensors, whole[start:], size)
+            for first, (inputs, targets) in zip(range(start, self.samples, size), picked, strict=True):
+                yield self._made(inputs, targets, epoch, first)
+            return
         # The good ones are known here: on a GPU the order goes there once, and not at each step.
         order = whole.to(self._inputs.device) if self._good is None else whole
         for first in range(start, self.samples, size):
@@ -190,9 +199,11 @@ class TensorBatches:
                 continue  # the sample that would stand in for these would be counted twice
             index = self._readable(index).to(self._inputs.device)  # they may have been moved since
             inputs, targets = self._inputs.index_select(0, index), self._targets.index_select(0, index)
-            yield self._made(inputs, _numbers(targets), self._order.batch_seed(epoch, first), left - len(index))
+            yield self._made(inputs, targets, epoch, first, left - len(index))
 
-    def _made(self, inputs: Tensor, targets: Tensor, seed: int, skipped: int) -> Batch:
+    def _made(self, inputs: Tensor, targets: Tensor, epoch: int, first: int, skipped: int = 0) -> Batch:
+        targets = _numbers(targets)
+        seed = self._order.batch_seed(epoch, first) if self._draws else 0  # it takes as long as a small layer
         if self._raw:
             return self._finish.batch(inputs, targets, seed, skipped)
         if self._finish.mixing:
@@ -220,6 +231,7 @@ class TensorBatches:
         self._inputs, self._targets = self._inputs.to(device), self._targets.to(device)
 
     def close(self) -> None:
+        self._picker.close()
         self._inputs = self._targets = torch.empty(0)
 
 
