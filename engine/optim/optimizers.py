@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ from engine.models.heads import heads, is_norm
 from engine.recipe import Optimizer as Part
 from engine.recipe import Recipe
 
+WAYS = {"fused", "foreach", "capturable", "differentiable"}
+"""Parameters by which a recipe names the way in which torch does a step."""
 _WITH_MATRICES = "AdamW"  # what takes the other parameters where an optimizer takes matrices only
 
 
@@ -30,8 +32,11 @@ def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     entry.check(part.parameters, "optimizer")
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise RecipeError("model", "has no parameter to train", "Add a layer with weights, such as Linear.")
-    # Gradients of one's own model may be sparse, and torch's fused SGD wants the momentum of all of a group or of none.
-    fused = not recipe.model.python and not recipe.model.unfreeze_at
+    # Gradients of one's own model may be sparse or laid out otherwise, and torch's fused SGD wants the momentum of all
+    # of a group or of none: kernels.py looks at them step by step. A first step that overflows leaves fused SGD with
+    # a momentum that nobody has written to.
+    overflows = part.name == "SGD" and recipe.training.precision == "fp16"
+    fused = not (recipe.model.python or recipe.model.unfreeze_at or overflows)
     optimizer = _make(entry, part, model, fused=fused)
     _try_a_step(entry, part)
     return optimizer
@@ -159,12 +164,15 @@ def _can_be_fused(entry: Entry, values: Mapping[str, Any], parameters: Sequence[
     devices = {"cpu"} if entry.name == "Adagrad" else {"cpu", "cuda"}  # it has the parameter, and no kernel for CUDA
     return (
         entry.parameter("fused") is not None
-        and not {"fused", "foreach", "capturable", "differentiable"} & set(values)
-        # The kernels walk memory: weights that are laid out otherwise than their loaded moments would get another's.
-        and all(
-            each.is_floating_point() and each.is_contiguous() and each.device.type in devices for each in parameters
-        )
+        and not WAYS & set(values)
+        and all(is_walkable(each, devices) for each in parameters)
     )
+
+
+def is_walkable(parameter: Tensor, devices: Collection[str] = ("cpu", "cuda")) -> bool:
+    """Whether a fused kernel can walk it, its gradient and its moments side by side as they lie in memory."""
+    dense = parameter.is_contiguous() or parameter.is_contiguous(memory_format=torch.channels_last)
+    return dense and parameter.is_floating_point() and parameter.device.type in devices
 
 
 def _decay(entry: Entry, values: Mapping[str, Any]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,12 @@ import pytest
 import torch
 from optim_runs import gradients_of, make, network
 from small_runs import line
-from torch import nn
+from torch import Tensor, nn
 
 from engine import catalog
 from engine.check import check
 from engine.errors import RecipeError
+from engine.optim.optim import Optim
 from engine.optim.optimizers import Both, make_optimizer
 
 NAMES = sorted(catalog.optimizers())
@@ -198,12 +200,70 @@ class TestFused:
         optimizer.step()
         assert not optimizer.param_groups[0]["fused"]
 
-    def test_weights_laid_out_otherwise_are_not_walked(self) -> None:
-        model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4, 2)).to(memory_format=torch.channels_last)
-        assert not self.fused(model)
+    def test_weights_with_gaps_are_not_walked(self) -> None:
         model = nn.Linear(4, 2)
+        assert self.fused(model)
         model.weight = nn.Parameter(torch.randn(2, 8)[:, ::2])
         assert not self.fused(model)
+
+    @pytest.mark.parametrize("name", ["SGD", "AdamW"])
+    def test_weights_laid_channels_last_are_walked_with_their_own_moments_after_resuming_too(self, name: str) -> None:
+        def made(channels_last: bool) -> tuple[nn.Module, Optim]:
+            torch.manual_seed(0)
+            model: nn.Module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4, 2))
+            model = model.to(memory_format=torch.channels_last) if channels_last else model
+            momentum = {"momentum": 0.9} if name == "SGD" else {}
+            said = {"name": name, "lr": 0.1, **momentum, **({} if channels_last else {"fused": False})}
+            return model, make(line({"optimizer": said}), model)
+
+        def step(model: nn.Module, optim: Optim, seed: int) -> None:
+            pictures = torch.randn(5, 3, 3, 3, generator=torch.Generator().manual_seed(seed))
+
+            def gradients() -> Tensor:
+                optim.zero_grad()
+                loss: Tensor = model(pictures).square().mean()
+                loss.backward()  # type: ignore[no-untyped-call]
+                return loss
+
+            optim.step(gradients)
+
+        plain, ours = made(False), made(True)
+        assert ours[1].optimizer.param_groups[0]["fused"]
+        assert not ours[0].get_parameter("0.weight").is_contiguous()
+        for seed in range(2):
+            step(*plain, seed)
+            step(*ours, seed)
+        resumed = made(True)
+        resumed[0].load_state_dict(ours[0].state_dict())
+        state = copy.deepcopy(ours[1].state())
+        for moments in state["optimizer"]["state"].values():
+            moments.update({key: value.contiguous() for key, value in moments.items() if value.ndim == 4})
+        resumed[1].load_state(state)
+        for each in (plain, ours, resumed):
+            step(*each, 2)
+        mine, again, theirs = (model.state_dict() for model, _ in (ours, resumed, plain))
+        for key in theirs:
+            torch.testing.assert_close(mine[key], theirs[key])
+            assert torch.equal(mine[key], again[key])
+
+    def test_sgd_in_fp16_is_not_fused_since_its_first_step_may_overflow(self) -> None:
+        for precision, fused in (("fp16", False), ("bf16", True)):
+            recipe = line({"optimizer": {"name": "SGD", "momentum": 0.9}, "training.precision": precision})
+            assert bool(make_optimizer(recipe, network()).param_groups[0]["fused"]) is fused
+
+    def test_steps_are_counted_as_a_fused_step_counts_them_wherever_they_come_from(self) -> None:
+        model = network()
+        plain = make(line({"optimizer": {"name": "AdamW", "fused": False}}), model)
+        plain.step(gradients_of(model, plain))
+        state = copy.deepcopy(plain.state())
+        for values in state["optimizer"]["state"].values():
+            values["step"] = values["step"].double()
+        optim = make(line({"optimizer": {"name": "AdamW"}}), model)
+        optim.load_state(state)
+        for parameter, values in optim.optimizer.state.items():
+            assert (values["step"].dtype, values["step"].device) == (torch.float32, parameter.device)
+        optim.step(gradients_of(model, optim))
+        assert {float(values["step"]) for values in optim.optimizer.state.values()} == {2}
 
     def test_a_state_from_elsewhere_does_not_decide_how_a_step_is_done(self) -> None:
         plain, ours = network(), network()
