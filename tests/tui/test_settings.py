@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import textwrap
 from pathlib import Path
 
@@ -160,7 +161,9 @@ async def test_the_arrows_reach_every_setting_and_stay_in_the_form(tmp_path: Pat
         assert opened.app.focused is rows[0]
         for row in rows[1:]:  # without waiting for all to be painted, as opened.press would
             opened.app.post_message(Key("down", None))
-            await opened.until(lambda wanted=row: opened.app.focused is wanted, f"the step to {row}", pause=0)
+            async with asyncio.timeout(30):
+                while opened.app.focused is not row:
+                    await asyncio.sleep(0)
         await opened.press("down")
         assert opened.app.focused is rows[-1]
 

@@ -41,6 +41,7 @@ class DraftScreen(DataChoiceScreen):
         self.ready = False
         """Whether torch is loaded."""
         self.checked: Checked | None = None
+        self._settings_turn = asyncio.Lock()
 
     def notify(
         self,
@@ -117,16 +118,22 @@ class DraftScreen(DataChoiceScreen):
         self._show_settings()
         self.refresh_bindings()
 
-    @work(exclusive=True, group="settings")
+    @work(group="settings")
     async def _show_settings(self) -> None:
-        recipe = self.draft.recipe
-        entries = {}
-        if self.ready:
-            for section in PARTS:
-                part = getattr(recipe, section)
-                if part is not None and part.name in self.desk.entries(section):
-                    entries[section] = self.desk.entries(section)[part.name]
-        await self.query_one(SettingsPane).show(recipe, entries, self.draft_note())
+        asked = self.draft.recipe
+        async with (
+            self._settings_turn
+        ):  # one after the other: broken off, it would leave half a form that is taken for whole
+            recipe = self.draft.recipe
+            if recipe is not asked:
+                return  # there is a later one
+            entries = {}
+            if self.ready:
+                for section in PARTS:
+                    part = getattr(recipe, section)
+                    if part is not None and part.name in self.desk.entries(section):
+                        entries[section] = self.desk.entries(section)[part.name]
+            await self.query_one(SettingsPane).show(recipe, entries, self.draft_note())
 
     @work(exclusive=True, group="engine", exit_on_error=False)
     async def load_engine(self) -> None:
