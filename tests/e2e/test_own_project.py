@@ -96,7 +96,9 @@ def test_a_failure_in_a_sibling_names_its_line_and_the_traceback_is_in_the_log(t
     forward = "    def forward(self, x):\n"
     broken = PROJECT["engine.py"].replace(forward, forward + "        assert not x.any(), 'too many'\n")
 
-    ran = train(written(tmp_path, {**PROJECT, "engine.py": broken}))
+    alone = PROJECT["recipe.toml"].replace("num_workers = 2", "num_workers = 0")  # it fails before a worker has begun
+
+    ran = train(written(tmp_path, {**PROJECT, "recipe.toml": alone, "engine.py": broken}))
 
     assert ran.returncode == 1
     assert ran.stderr == "error: engine.py:6: AssertionError: too many. The traceback is in the run's log.txt.\n"

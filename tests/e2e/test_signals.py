@@ -169,14 +169,14 @@ def test_a_reader_that_went_with_the_terminal_does_not_end_the_training(nursery:
 
 
 def test_a_studio_outlives_its_terminal_and_trains_to_the_end(nursery: Nursery, tmp_path: Path) -> None:
-    with Terminal(line_fit(tmp_path, 80), folder=tmp_path, nursery=nursery) as terminal:
+    with Terminal(line_fit(tmp_path, 400), folder=tmp_path, nursery=nursery) as terminal:
         terminal.shows("31 parameters")
         terminal.press("t")
         terminal.shows("● training")
         with hung_up(terminal.process) as process:
             assert process.wait(60) == 0
     status = the_run(tmp_path).status()
-    assert (status.state, status.facts["epoch"]) == ("done", 80)
+    assert (status.state, status.facts["epoch"]) == ("done", 400)
 
 
 def test_a_studio_without_its_terminal_does_not_spin_and_still_obeys_sigterm(nursery: Nursery, tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ async def test_a_profile_says_where_its_trace_is(tmp_path: Path) -> None:
         await training(opened)
         await opened.press("x")
         await opened.until(lambda: "trace" in notices(opened), "the notification", seconds=60)
-        assert list(next(all_runs(tmp_path)).path.glob("**/*.json*"))
+        assert list(next(all_runs(tmp_path)).path.glob("trace-*.json*"))
 
 
 async def test_a_pause_by_a_full_disk_says_so_below_the_bars(tmp_path: Path) -> None:

@@ -7,10 +7,11 @@ import re
 import shlex
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forked import Forked
+from nursery import Nursery
 from said import Run
 
 from tui import main
@@ -220,23 +221,16 @@ def test_a_profile_is_in_the_log(run: Run) -> None:
 # Ctrl+C
 
 
-def test_ctrl_c_ends_each_of_them_at_once_or_after_the_step(tmp_path: Path) -> None:
-    """All at once, as most of the time is the import of torch."""
+def test_ctrl_c_ends_each_of_them_at_once_or_after_the_step(nursery: Nursery, tmp_path: Path) -> None:
+    """All at once, as most of the time is the step's."""
     write_model(tmp_path, "not x.is_meta and (print('stepping', flush=True), time.sleep(2)); return self.layer(x)")
     commands = ("check", "find-lr", "find-batch-size")
     temporary = tmp_path / "temporary"
     temporary.mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TMPDIR": str(temporary)}
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tui.main", command, "custom.toml"],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TMPDIR": str(temporary)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for command in commands
+        Forked(nursery, command, "custom.toml", cwd=str(tmp_path), env=environment, **pipes) for command in commands
     ]
     for process in processes:
         assert process.stdout is not None

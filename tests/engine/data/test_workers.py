@@ -17,6 +17,7 @@ import pytest
 import torch
 from nursery import Nursery, call
 from torch import Tensor
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from engine.data.load import load
 from engine.data.serving.batches import Batch, Finish
@@ -66,6 +67,13 @@ def befall(trouble: str) -> None:
         raise UnicodeDecodeError("utf-8", b"x", 0, 1, "bad start")
     if trouble == "stop":
         raise StopIteration
+
+
+@pytest.fixture(autouse=True)
+def _torch_looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch looks every five seconds whether its workers live, and waits as long for one that it ends."""
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.2,))
+    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.2)
 
 
 Made = list[LoaderBatches]

@@ -105,7 +105,7 @@ class TestExact:
             pytest.param({"training.accumulate": 3, "training.clip_grad_norm": 0.5}, id="accumulate"),
             pytest.param({"data.in_memory": False}, id="loader"),
             pytest.param({"optimizer": {"name": "AdamW", "lr": 0.01}, "scheduler": None}, id="adamw"),
-            pytest.param({"optimizer": {"name": "LBFGS", "lr": 0.1}, "scheduler": None}, id="lbfgs"),
+            pytest.param({"optimizer": {"name": "LBFGS", "lr": 0.1, "max_iter": 4}, "scheduler": None}, id="lbfgs"),
             pytest.param({"training.precision": "bf16"}, id="bf16"),
             pytest.param({"data.num_workers": 2}, id="workers"),
             pytest.param({"training.average.kind": "ema", "training.average.decay": 0.9}, id="ema"),
