@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.environments import PACKAGES, installed, python_of
 from benchmarks.made_data import write_cifar, write_mnist
 from benchmarks.works import DEVICES, PRECISIONS, WORKS, Work
+from engine.start import own_environment
 
 _ROOT = Path(__file__).parent.parent
 _PATIENCE_S = 900
@@ -104,8 +105,8 @@ def script_of_ours(contestant: Contestant) -> bool:
 
 def trained(contestant: Contestant, work: str, root: Path, seed: int, chosen: argparse.Namespace) -> dict[str, Any]:
     """What a contestant has printed. Raises FailedError."""
-    # Two threads that spin on two cores stall each other; torch-tui sets this for itself.
-    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
+    ours = contestant.script.startswith("torch_tui")  # whose command sets its environment; a script has a plain one
+    environment = {**os.environ, **(own_environment(os.environ) if ours else {})}
     if chosen.device == "cpu":  # no contestant sees a GPU
         environment["CUDA_VISIBLE_DEVICES"] = ""
     if threads := chosen.threads or contestant.threads:
