@@ -19,6 +19,7 @@ from engine.data.fetching.telling import Fetched, reading_text
 from engine.devices.allocator import give_back, memory_kept, one_arena
 from engine.devices.device import choose, describe
 from engine.devices.monitor import Monitor
+from engine.devices.openmp import let_go
 from engine.errors import RunError, StudioError, TrainingError
 from engine.policies.backends import backends, compile_trouble, nondeterministic, selected
 from engine.policies.splitting import is_out_of_memory
@@ -115,6 +116,7 @@ class Job:
     def start(self) -> None:
         """Begin."""
         one_arena()
+        let_go()  # of what checking the recipe needed: the training's own threads would not spin beside them
         self._thread.start()
 
     def join(self, timeout: float | None = None) -> None:

@@ -25,10 +25,12 @@ _LIBRARIES = ("libtorch_global_deps.so", "libtorch_cpu.so", "libtorch_cuda.so")
 _TURN_S = 0.0002
 _ENVIRONMENT = {
     # Intra-op threads that spin, as they do for milliseconds, stall each other when another thread wants a core: on two
-    # cores a 1 ms step took 10 to 200 ms. Threads that sleep at once are woken by the hundred in a step: for some 80 µs
-    # they may spin, by which W2 and W3 of benchmarks/ take a fifth less time.
+    # cores a 1 ms step took 10 to 200 ms. Threads that sleep at once are woken by the hundred in a step: for 140 µs
+    # they may spin, by which W2 and W3 of benchmarks/ take a fifth less time. 5,000 are too few for W4 on some machines
+    # (0.85 of its speed), and 20,000 gain nothing more. Two trainings on the same two cores want fewer: each has 2,000
+    # samples/s of W2 with 5,000, 1,740 with 10,000, 1,300 with 20,000, and 320 as torch has it.
     "OMP_WAIT_POLICY": "PASSIVE",
-    "GOMP_SPINCOUNT": "5000",
+    "GOMP_SPINCOUNT": "10000",
     # cuBLAS reads it once, as it starts: a deterministic run that follows another one in the studio would be too late.
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
     # torch's profiler writes of GPUs that are not there to stderr; what matters is in its report.

@@ -73,7 +73,7 @@ def test_commands_that_only_look_load_neither_torch_nor_textual(command: str, tm
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        ({}, ("PASSIVE", "5000")),
+        ({}, ("PASSIVE", "10000")),
         ({"OMP_WAIT_POLICY": "ACTIVE"}, ("ACTIVE", None)),
         ({"GOMP_SPINCOUNT": "5"}, ("PASSIVE", "5")),
     ],
