@@ -68,6 +68,7 @@ def studio(
     progress.
     """
     if context.invoked_subcommand is not None:
+        context.default_map = {context.invoked_subcommand: {"runs": runs}} if runs else None
         return
     if on_terminal():
         before_screen()

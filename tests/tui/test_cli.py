@@ -312,6 +312,8 @@ def test_a_damaged_run_does_not_hide_the_others(run: Run, tmp_path: Path) -> Non
 def test_runs_are_found_where_the_person_says(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = unmade_run(tmp_path / "elsewhere").name
     assert name in run("runs", "--runs", "elsewhere").out
+    assert name in run("--runs", "elsewhere", "runs").out
+    assert name in run("--runs", "nowhere", "runs", "--runs", "elsewhere").out
     assert name not in run("runs").out
     monkeypatch.setenv("TORCH_TUI_RUNS", "elsewhere")
     assert name in run("runs").out
