@@ -28,7 +28,9 @@ _WITHOUT = {name: lambda self, *given, **named: None for name in ("mark", "begin
 def seconds(root: Path, *, insight: bool) -> float:
     """Of work, for a run of the digits' perceptron."""
     changes = {"training.epochs": _EPOCHS, "training.device": "cpu", "training.checkpoint_every": "1000 epochs"}
-    recipe = presets.load("digits-mlp").recipe.override({**changes, "training.health_every": 200 if insight else 0})
+    recipe = presets.load("digits-mlp").recipe
+    looks = recipe.training.health_every if insight else 0
+    recipe = recipe.override({**changes, "training.health_every": looks})
     monitor = Monitor()
     if insight:
         monitor.start()

@@ -1,4 +1,4 @@
-"""How often the studio paints: as often as a fiftieth of one core's time allows."""
+"""How often the studio paints: as often as a little less than a fiftieth of one core's time allows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-BUDGET = 0.02
+BUDGET = 0.018
 FASTEST_S, SLOWEST_S = 0.1, 1.0
 _MEMORY_S = 5.0  # the share that is shown is that of the last five seconds
 

@@ -327,7 +327,7 @@ class Training(Section):
     keep_checkpoints: Count = 2
     limit_batches: Annotated[int, Field(ge=0, lt=2**63)] = 0
     overfit_one_batch: bool = False
-    health_every: Annotated[int, Field(ge=0, lt=2**63)] = 200
+    health_every: Annotated[int, Field(ge=0, lt=2**63)] = 250
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
     compile: Annotated[Literal[False, True, "reduce-overhead"], BeforeValidator(_no_number)] = False
     channels_last: Annotated[Literal["auto", True, False], BeforeValidator(_no_number)] = "auto"

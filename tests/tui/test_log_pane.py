@@ -1,11 +1,18 @@
-"""The log's lines are wrapped for the width in which they are seen."""
+"""The log's lines are wrapped for the width in which they are seen, and painted without painting all else."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
 from studio_driver import studio
+from textual.app import App, ComposeResult
+from textual.geometry import Region
+from textual.strip import Strip
+from textual.widget import Widget
 
+from tui.charts import direct
 from tui.panes.log import Lines, LogPane
 
 _LONG = "a line that is rather long for twenty columns"
@@ -27,3 +34,52 @@ async def test_lines_are_wrapped_for_the_width_that_there_is(tmp_path: Path) -> 
         await opened.pilot.resize_terminal(100, 24)
         await opened.pilot.pause()
         assert not log.lines
+
+
+class Log(App[None]):
+    CSS = "LogPane { height: 10; border: round red; } Lines { scrollbar-size-vertical: 1; }"
+
+    def compose(self) -> ComposeResult:
+        yield LogPane()
+
+
+def shown(app: App[None]) -> list[str]:
+    """The log's rows as Textual composes them, without its border and its scrollbar."""
+    rows = ["".join(segment.text for segment in line) for line in app.screen._compositor.render_strips()]
+    return [row[1:-2].rstrip() for row in rows[1:9]]
+
+
+async def test_lines_go_straight_to_the_terminal_with_their_scrollbar(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[tuple[str, int, bool]] = []
+    send_rows = direct.send_rows
+
+    def counted(widget: Widget, rows: Mapping[int, Strip]) -> bool:
+        sent.append((type(widget).__name__, len(rows), send_rows(widget, rows)))
+        return sent[-1][2]
+
+    monkeypatch.setattr(direct, "send_rows", counted)
+    app = Log()
+    async with app.run_test(size=(60, 12)) as pilot:
+        log, lines = app.query_one(LogPane), app.query_one(Lines)
+        log.add([f"line {number}" for number in range(20)])
+        await pilot.pause()
+        assert shown(app) == [f"line {number}" for number in range(12, 20)]
+
+        sent.clear()
+        log.add(["and another"])
+        assert sent == [("ScrollBar", sent[0][1], True), ("Lines", 8, True)]
+        assert not lines._repaint_regions, "Textual has nothing left to compose"
+        assert not lines.vertical_scrollbar._repaint_regions
+        assert shown(app) == [*(f"line {number}" for number in range(13, 20)), "and another"]
+
+        lines.scroll_to(y=3, animate=False, immediate=True)
+        await pilot.pause()
+        sent.clear()
+        log.add(["below what is read"])
+        assert [name for name, *_ in sent] in ([], ["ScrollBar"]), "what a person has scrolled to stays where it is"
+        assert shown(app) == [f"line {number}" for number in range(3, 11)]
+
+        lit = lines.render_lines(Region(0, 0, 58, 1))
+        app.set_focus(None)
+        await pilot.pause()
+        assert lines.render_lines(Region(0, 0, 58, 1)) != lit, "it is lit by the focus"

@@ -50,11 +50,11 @@ def test_cheap_frames_are_not_faster_than_is_seen_and_dear_ones_still_come() -> 
 
 def test_one_dear_frame_does_not_stall_the_next_ones() -> None:
     machine = Machine()
-    machine.frames(0.002, 5)
+    machine.frames(0.001, 5)
     machine.worked += 2.0
     machine.pace.next()
     assert machine.pace.interval <= (FASTEST_S + SLOWEST_S) / 2 + 1e-9
-    machine.frames(0.002, 2)
+    machine.frames(0.001, 2)
     assert machine.pace.interval == pytest.approx(FASTEST_S, rel=0.1)
 
 

@@ -105,12 +105,14 @@ def number_labels(values: Sequence[float]) -> list[str]:
     step = abs(values[1] - values[0]) if len(values) > 1 else largest
     if largest < 1e-3 or largest >= 1e15:
         digits = max(0, _exponent(largest) - _exponent(step))
+        if len({_scientific(value, digits) for value in values}) < len(values):
+            digits += 1  # 8.1945e29 and 8.1955e29 are 0.001 apart and would both be 8.195e29
         return ["0" if value == 0 else _scientific(value, digits) for value in values]
     unit, suffix = next(((unit, suffix) for unit, suffix in _UNITS if largest >= unit), (1.0, ""))
     unit = 1e3 if suffix == "k" else unit
     decimals = max(0, -_exponent(step / unit))
     if len({f"{value / unit:.{decimals}f}" for value in values}) < len(values):
-        decimals += 1  # 99.995 and 100.005 are 0.01 apart and would both be 100.00
+        decimals += 1  # so would 99.995 and 100.005 be 100.00
     return ["0" if value == 0 else f"{value / unit:.{decimals}f}{suffix}" for value in values]
 
 

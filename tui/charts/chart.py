@@ -95,13 +95,16 @@ class Chart(Widget):
         """Show these curves from now on. Costs nothing to speak of when they are what is shown already.
 
         `marks` are thin vertical rules with a character at the bottom (the learning rate changed); `x_max` is the
-        planned end of the run, without it the x axis grows with the curves. Later lines lie above earlier ones.
+        planned end of the run, without it the x axis grows with the curves. Later lines lie above earlier ones. Their
+        arrays are the chart's from now on, which nobody can write into any more.
         """
         same_lines = len(lines) == len(self._lines) and all(map(Line.same_as, lines, self._lines))
         if same_lines and (tuple(marks), x_max) == (self._marks, self._x_max):
             return
-        # Copies, because the caller's arrays may be the ones it goes on writing into.
-        self._lines = tuple(replace(line, x=line.x.copy(), y=line.y.copy()) for line in lines)
+        for line in lines:
+            line.x.setflags(write=False)
+            line.y.setflags(write=False)
+        self._lines = tuple(lines)
         self._marks = tuple(marks)
         self._x_max = x_max
         self._repaint()
@@ -135,22 +138,24 @@ class Chart(Widget):
     def _repaint(self) -> None:
         """Paint anew; on the screen only the rows that differ."""
         self._stale = True
-        if not self.is_mounted or not self.is_on_screen or self._painted_size != self.size:
+        size = self.size
+        if not self.is_mounted or not self.is_on_screen or self._painted_size != size:
             self.refresh()
             return
-        before, width = self._strips, self.size.width
+        before = self._strips
         after = self._painted()
         rows = {y: new for y, (old, new) in enumerate(zip(before, after, strict=True)) if old is not new}
         if rows and not send_rows(self, rows):
-            self.refresh(*(Region(0, y, width, 1) for y in rows))
+            self.refresh(*(Region(0, y, size.width, 1) for y in rows))
 
     def _painted(self) -> list[Strip]:
         """Every row of the widget. A row that is as it was before is the same object as before."""
-        if self._stale or self._painted_size != self.size:
-            strips = self._paint(self.size)[: self.size.height]
-            blank = self._dressed(Strip.blank(self.size.width))
-            self._strips = [*strips, *[blank] * (self.size.height - len(strips))]
-            self._painted_size, self._stale = self.size, False
+        size = self.size  # which Textual computes anew whenever it is asked
+        if self._stale or self._painted_size != size:
+            strips = self._paint(size)[: size.height]
+            if len(strips) < size.height:
+                strips += [self._dressed(Strip.blank(size.width))] * (size.height - len(strips))
+            self._strips, self._painted_size, self._stale = strips, size, False
         return self._strips
 
     def _dressed(self, strip: Strip) -> Strip:
@@ -170,6 +175,8 @@ class Chart(Widget):
         """The line on the scale of the axes, without what lies before its first and after its last value."""
         x = _log10(line.x) if self._log_x else line.x
         y = _log10(line.y) if self.log_scale else line.y
+        if len(y) and all(map(math.isfinite, (x[0], y[0], x[-1], y[-1]))):
+            return replace(line, x=x, y=y)
         finite = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
         part = slice(finite[0], finite[-1] + 1) if len(finite) else slice(0)
         return replace(line, x=x[part], y=y[part])
@@ -178,8 +185,8 @@ class Chart(Widget):
         """The frame around the visible lines; moves the limits first if they no longer fit."""
         lines = [line for line in lines if len(line.x)]
         first, last = min(float(line.x[0]) for line in lines), max(float(line.x[-1]) for line in lines)
-        values = [line.y[np.isfinite(line.y)] for line in lines]
-        low, high = min(float(each.min()) for each in values), max(float(each.max()) for each in values)
+        ends = [_extremes(line.y) for line in lines]
+        low, high = min(low for low, _ in ends), max(high for _, high in ends)
         if self._log_x:
             self._x_limits = log_limits(first, last if self._x_max is None else max(last, math.log10(self._x_max)))
         else:
@@ -315,6 +322,12 @@ class Chart(Widget):
                 segments = each.apply(segments, self.background_colors[1])
             self._dressed_styles[style] = segments[0].style or Style()
         return self._dressed_styles[style]
+
+
+def _extremes(values: NDArray[np.float64]) -> tuple[float, float]:
+    """The least and the greatest of the finite values, of which there is one."""
+    low, high = float(values.min()), float(values.max())
+    return (low, high) if math.isfinite(low) and math.isfinite(high) else _extremes(values[np.isfinite(values)])
 
 
 def _log10(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ meanwhile; sending the changed rows alone takes 0.5 ms.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -35,6 +35,22 @@ def in_one_piece(widget: Widget) -> Iterator[None]:
         _gathered = before
         if pieces:
             widget.app._display(widget.screen, _Pieces(pieces))  # type: ignore[arg-type]
+
+
+def at_once(widget: Widget, change: Callable[[], object]) -> None:
+    """Make a change to what `widget` shows, and send the rows that it makes differ."""
+    if not widget.is_mounted or not widget.is_on_screen or widget._repaint_regions:  # which are not painted yet
+        change()
+        return
+    place = widget.outer_size.region
+    before = widget.render_lines(place)
+    change()
+    if widget._layout_required:
+        return
+    rows = {y: new for y, (old, new) in enumerate(zip(before, widget.render_lines(place), strict=True)) if old != new}
+    if not rows or send_rows(widget, rows):
+        widget._repaint_regions.clear()
+        widget._repaint_required = False
 
 
 def send_rows(widget: Widget, rows: Mapping[int, Strip]) -> bool:
@@ -67,10 +83,11 @@ def _free_place(widget: Widget) -> Region | None:
     if widget not in visible:
         return None
     place, clip = visible[widget]
+    free = place.shrink(widget.scrollbar_gutter)
     for above, (region, above_clip) in visible.items():
         if above is widget:
-            return place if clip.contains_region(place) else None
-        if region.intersection(above_clip).overlaps(place):
+            return free if clip.contains_region(place) else None
+        if region.intersection(above_clip).overlaps(free):
             return None
     return None
 
@@ -82,8 +99,9 @@ class _Rows(CompositorUpdate):
         self._place, self._rows = place, rows
 
     def render_segments(self, console: Console) -> str:
+        x, y, width, _ = self._place
         return "".join(
-            Control.move_to(self._place.x, self._place.y + row).segment.text + strip.render(console)
+            Control.move_to(x, y + row).segment.text + strip.crop(0, width).render(console)
             for row, strip in self._rows.items()
         )
 

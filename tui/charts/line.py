@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,8 @@ class Line:
 
     def last(self) -> float:
         """The last finite value, NaN if there is none."""
+        if len(self.y) and math.isfinite(self.y[-1]):
+            return float(self.y[-1])
         finite = np.flatnonzero(np.isfinite(self.y))
         return float(self.y[finite[-1]]) if len(finite) else float("nan")
 
@@ -43,6 +46,7 @@ class Line:
             (self.label, self.colour, self.points, self.marker)
             == (other.label, other.colour, other.points, other.marker)
             and len(self.x) == len(other.x)
+            and self.y[-1:].tobytes() == other.y[-1:].tobytes()  # a live curve differs in its last point at the least
             and self.x.tobytes() == other.x.tobytes()
             and self.y.tobytes() == other.y.tobytes()
         )

@@ -48,20 +48,15 @@ def _between(values: Floats, low: float, high: float) -> Floats:
 
 
 # In what follows it is the number of NumPy's calls that takes the time, not the points: beside a training every one of
-# them comes upon cold caches and takes some microseconds.
+# them comes upon cold caches and takes some microseconds. Of more than 500 elements NumPy lets go of the GIL besides,
+# which the training has to be woken for, and so has the painter to get it back. So points become the extremes of their
+# columns first.
 
 
 def draw_line(x: Floats, y: Floats, window: Window, columns: int, rows: int) -> Patterns:
-    """The curve through the points, connected except where `y` is not finite. `x` ascends; (R, C)."""
-    finite = np.isfinite(x) & np.isfinite(y)
-    gaps = None
-    if not finite.all():
-        gaps = np.cumsum(~finite, dtype=np.int64)[finite]  # points with the same number have no gap between them
-        x, y = x[finite], y[finite]
+    """The curve through the points, connected except where `y` is not finite. `x` is finite and ascends; (R, C)."""
     wide, high = columns * ACROSS, rows * DOWN
-    top, bottom, joined = _columns(window.across(x, wide), window.down(y, high), gaps, wide, high)
-    _close_steps(top, bottom, joined)
-    return to_braille(top, bottom, rows)
+    return to_braille(*_columns(x, y, window, wide, high), rows)
 
 
 def draw_markers(x: Floats, y: Floats, window: Window, columns: int, rows: int) -> tuple[Ints, Ints]:
@@ -113,40 +108,54 @@ def thin(x: Floats, y: Floats, window: Window, columns: int) -> tuple[Floats, Fl
     return x[kept], y[kept]
 
 
-def _columns(
-    across: Floats, down: Floats, gaps: Ints | None, wide: int, high: int
-) -> tuple[Ints, Ints, NDArray[np.bool_]]:
-    """The topmost and bottommost dot of each dot column, and whether the curve comes into it from the column before.
-
-    A column that holds nothing has `top > bottom`. Ten thousand points cost what their columns cost: points that
-    share a column become its extremes, and only a segment that leaves its column is looked at again.
-    """
+def _columns(x: Floats, y: Floats, window: Window, wide: int, high: int) -> tuple[Ints, Ints]:
+    """The topmost and bottommost dot of each dot column; one that holds nothing has `top > bottom`."""
     top, bottom = np.full(wide, high), np.full(wide, -1)
-    joined = np.zeros(wide, dtype=np.bool_)
-    if not len(across):
-        return top, bottom, joined
-    column, row = np.rint(across).astype(np.int64), np.rint(down).astype(np.int64)
-    steps = column[1:] - column[:-1]
-    leaves = steps.nonzero()[0]
-    starts = np.concatenate(([0], leaves + 1))
-    held = column[starts]
-    top[held] = np.minimum.reduceat(row, starts)
-    bottom[held] = np.maximum.reduceat(row, starts)
+    if not len(x):
+        return top, bottom
+    held, starts = _held(x, window, wide)
+    lowest, highest = np.minimum.reduceat(y, starts), np.maximum.reduceat(y, starts)
+    gaps = None
+    if not (np.isfinite(lowest).all() and np.isfinite(highest).all()):
+        finite = np.isfinite(y)
+        if not finite.any():
+            return top, bottom
+        gaps = np.cumsum(~finite, dtype=np.int64)[finite]  # points with the same number have no gap between them
+        x, y = x[finite], y[finite]
+        held, starts = _held(x, window, wide)
+        lowest, highest = np.minimum.reduceat(y, starts), np.maximum.reduceat(y, starts)
+    top[held] = np.rint(window.down(highest, high)).astype(np.int64)
+    bottom[held] = np.rint(window.down(lowest, high)).astype(np.int64)
 
+    joined = np.zeros(wide, dtype=np.bool_)  # the curve comes into it from the column before
+    to = starts[1:]  # where the curve leaves a column: the point after, in the next column that holds one
+    crossed = held[1:] - held[:-1] - 1
+    entered = held[1:]
     if gaps is not None:
-        leaves = leaves[gaps[leaves] == gaps[leaves + 1]]
-    joined[column[leaves + 1]] = True
-    # Columns that a segment crosses without a point in them, one entry for each.
-    first = leaves[steps[leaves] > 1]
-    if len(first):
-        crossed = steps[first] - 1
-        segment = np.repeat(first, crossed)
-        entered = column[segment] + 1 + np.arange(len(segment)) - np.repeat(np.cumsum(crossed) - crossed, crossed)
-        part = (entered - across[segment]) / (across[segment + 1] - across[segment])
-        between = down[segment] + part * (down[segment + 1] - down[segment])
-        top[entered] = bottom[entered] = np.rint(between).astype(np.int64)
-        joined[entered] = True
-    return top, bottom, joined
+        whole = gaps[to - 1] == gaps[to]
+        to, crossed, entered = to[whole], crossed[whole], entered[whole]
+    joined[entered] = True
+    if crossed.any():
+        # Columns that a segment crosses without a point in them, one entry for each.
+        segment = np.repeat(np.arange(len(to)), crossed)
+        nth = np.arange(len(segment)) - np.repeat(np.cumsum(crossed) - crossed, crossed)
+        between = (entered - crossed)[segment] + nth
+        left, right = window.across(x[to - 1], wide)[segment], window.across(x[to], wide)[segment]
+        above, below = window.down(y[to - 1], high)[segment], window.down(y[to], high)[segment]
+        top[between] = bottom[between] = np.rint(above + (between - left) / (right - left) * (below - above)).astype(
+            np.int64
+        )
+        joined[between] = True
+    _close_steps(top, bottom, joined)
+    return top, bottom
+
+
+def _held(x: Floats, window: Window, wide: int) -> tuple[Ints, Ints]:
+    """The dot columns that hold a point, and which point is the first of each."""
+    edges = window.left + (np.arange(1, wide) - 0.5) * ((window.right - window.left) / (wide - 1))
+    bounds = np.concatenate(([0], x.searchsorted(edges), [len(x)]))
+    held = (bounds[1:] > bounds[:-1]).nonzero()[0]
+    return held, bounds[held]
 
 
 def _close_steps(top: Ints, bottom: Ints, joined: NDArray[np.bool_]) -> None:

@@ -57,13 +57,12 @@ class CurvesPane(Pane):
         self._titled = ""
         self._roomy = False
         self._shown: tuple[History, str, str, str] | None = None
+        self._loss = Chart("loss", id="loss-chart")
+        self._metric = Chart("accuracy", id="metric-chart")
+        self._beside = {name: Chart(title, id=f"{name}-chart", classes="beside") for name, title in _BESIDE.items()}
 
     def compose(self) -> ComposeResult:
-        with Grid():
-            yield Chart("loss", id="loss-chart")
-            yield Chart("accuracy", id="metric-chart")
-            for name, title in _BESIDE.items():
-                yield Chart(title, id=f"{name}-chart", classes="beside")
+        yield Grid(self._loss, self._metric, *self._beside.values())
 
     def action_smooth(self) -> None:
         """Show training as a moving average, or step by step again."""
@@ -72,8 +71,7 @@ class CurvesPane(Pane):
 
     def action_log_scale(self) -> None:
         """Switch the loss axis."""
-        chart = self.query_one("#loss-chart", Chart)
-        chart.log_scale = not chart.log_scale
+        self._loss.log_scale = not self._loss.log_scale
 
     def show(self, history: History, metric: str, name: str, average: str = "averaged") -> None:
         """Draw the curves of the run called `name`; nothing is done when nothing was added since the last call.
@@ -98,18 +96,16 @@ class CurvesPane(Pane):
         if name != self._titled:  # setting it repaints the whole pane, the same or not
             self._titled = name
             self.border_subtitle = plain(name)
+            for chart in (self._loss, self._metric, *self._beside.values()):
+                chart.empty_text = "No value yet"
         with in_one_piece(self):
-            loss = self.query_one("#loss-chart", Chart)
-            loss.show(_lines(history, "loss", average, smooth=self.smooth), marks=marks, x_max=ends)
-            chart = self.query_one("#metric-chart", Chart)
-            chart.title = metric
-            for each in self.query(Chart):
-                each.empty_text = "No value yet"
-            chart.show(_lines(history, metric, average, smooth=self.smooth), marks=marks, x_max=ends)
-            for series_name in _BESIDE:
+            self._loss.show(_lines(history, "loss", average, smooth=self.smooth), marks=marks, x_max=ends)
+            self._metric.title = metric
+            self._metric.show(_lines(history, metric, average, smooth=self.smooth), marks=marks, x_max=ends)
+            for series_name, chart in self._beside.items():
                 found = history.series.get(series_name)
                 lines = [Line("", *found.curve(), colour="accent")] if found is not None and self._roomy else []
-                self.query_one(f"#{series_name}-chart", Chart).show(lines, x_max=ends)
+                chart.show(lines, x_max=ends)
 
     def on_resize(self, event: Resize) -> None:
         """More charts in a taller pane."""
