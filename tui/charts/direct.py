@@ -39,7 +39,8 @@ def in_one_piece(widget: Widget) -> Iterator[None]:
 
 def at_once(widget: Widget, change: Callable[[], object]) -> None:
     """Make a change to what `widget` shows, and send the rows that it makes differ."""
-    if not widget.is_mounted or not widget.is_on_screen or widget._repaint_regions:  # which are not painted yet
+    unpainted = getattr(widget, "_repaint_regions", True)  # True in a Textual that is made otherwise inside
+    if unpainted or not widget.is_mounted or not widget.is_on_screen:
         change()
         return
     place = widget.outer_size.region
