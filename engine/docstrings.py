@@ -28,16 +28,26 @@ def parameter_docs(doc: str) -> dict[str, str]:
 
 
 _MARKUP: Iterable[tuple[str, str]] = (
-    (r"(?ms)^[ \t]*\\begin\{(\w+)\}.*?\\end\{\1\}", ""),  # algorithms set in LaTeX
-    (r":(?:math|class|func|meth|attr|ref|mod|obj|paramref|doc):`~?([^`<]*?)(?:\s*<[^>]*>)?`", r"\1"),
+    (r"(?ms)^[ \t]*\\begin\{((?!cases)\w+)\}.*?\\end\{\1\}", ""),  # algorithms set in LaTeX
+    (r"(?m)^[ \t]*\.\. include::.*\n(?:[ \t]+:\w+:.*\n)*", ""),
+    (r":math:`([^`]*)`", r"\1"),  # in which < is no link
+    (r":(?:class|func|meth|attr|ref|mod|obj|paramref|doc):`~?([^`<]*?)(?:\s*<[^>]*>)?`", r"\1"),
     (r"(?m)^\.\. (?:image|_).*\n?(?:[ \t]+http.*)?$", ""),  # pictures, and the targets of links
-    (r"(?m)^\.\. (?:note|warning|math|code-block|versionadded|testcode|seealso)::?", ""),
+    (r"(?i)\.\. (?:note|warning|math|code-block|versionadded|testcode|seealso)::?[ \t]*", ""),
     (r"``([^`]*)``", r"\1"),
     (r"`([^`<]+?)\s*(?:<[^>]*>)?`_*", r"\1"),
-    (r"\\(?:text|mathrm|mathbf|operatorname)\{([^}]*)\}", r"\1"),
+    (r"(\\[a-zA-Z]+)(?=\\text\{)", r"\1 "),
+    (r"\\(?:text|mathrm|mathbf|mathbb|operatorname)\{([^}]*)\}", r"\1"),
     (r"\\d?frac\{((?:[^{}]|\{[^{}]*\})*)\}\{((?:[^{}]|\{[^{}]*\})*)\}", r"(\1)/(\2)"),
     (r"__? https?://\S+", ""),
-    (r"::$", ":"),
+    (r"(?m)^[ \t]*::[ \t]*$", ""),
+    (r"(?m)::[ \t]*$", ":"),
+    (r"\\(?:begin|end)\{\w+\*?\}", ""),
+    (r"\\\\", ""),
+    (r"(?m)[ \t]*&[ \t]*(?==|$)|[ \t]&[ \t]+", " "),
+    (r"\\not\s*=", "≠"),
+    (r"\\([{}()])", r"\1"),
+    (r"\\(?=\s|$)", ""),
     (r"\\_", "_"),
     (r"\\[,;! ]", " "),
 )
@@ -46,7 +56,10 @@ _SYMBOLS = {
     "mu": "μ", "nu": "ν", "rho": "ρ", "sigma": "σ", "phi": "φ", "times": "×", "cdot": "·", "sum": "Σ", "leq": "≤",
     "geq": "≥", "le": "≤", "ge": "≥", "infty": "∞", "sqrt": "√", "ast": "*", "star": "⋆", "left": "", "right": "",
     "begin": "", "end": "", "quad": " ", "in": "∈", "pm": "±", "neq": "≠", "partial": "∂", "pi": "π", "Phi": "Φ",
-    "dots": "…", "ldots": "…",
+    "dots": "…", "ldots": "…", "cdots": "⋯", "odot": "⊙",
+    "lfloor": "⌊", "rfloor": "⌋", "lceil": "⌈", "rceil": "⌉", "ell": "ℓ", "top": "ᵀ", "div": "÷", "sim": "~",
+    "mid": "|", "lvert": "|", "rvert": "|", "Vert": "‖", "geqslant": "≥", "leqslant": "≤", "approx": "≈", "to": "→",
+    "rightarrow": "→", "prod": "Π", "tau": "τ", "xi": "ξ", "psi": "ψ", "omega": "ω", "Delta": "Δ",
 }  # fmt: skip
 
 

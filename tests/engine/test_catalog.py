@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -34,6 +35,15 @@ def refusal(entry: Entry, **values: object) -> str:
 
 def _subclasses(names: Mapping[str, Any], base: type) -> set[str]:
     return {name for name, value in names.items() if inspect.isclass(value) and issubclass(value, base)}
+
+
+def test_what_torch_says_of_anything_is_read_without_its_markup() -> None:
+    markup = re.compile(r"\.\. [\w-]+::|:\w+:`|::\s*$|\\|\{cases\}| & ", re.MULTILINE)
+    for entry in ENTRIES:
+        for text in (entry.doc, *(parameter.doc for parameter in entry.parameters)):
+            assert not (found := markup.search(text)), f"{entry.name}: {text[found.start() - 40 : found.end() + 40]!r}"
+    assert "⌊ (L_{in} + 2 × padding" in catalog.layers()["MaxPool1d"].doc
+    assert "0.5 (x_n - y_n)^2 / beta, if  |x_n - y_n| < beta" in catalog.losses()["SmoothL1Loss"].doc
 
 
 def test_every_optimizer_of_torch_is_found() -> None:
