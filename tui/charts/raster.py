@@ -142,9 +142,8 @@ def _columns(x: Floats, y: Floats, window: Window, wide: int, high: int) -> tupl
         between = (entered - crossed)[segment] + nth
         left, right = window.across(x[to - 1], wide)[segment], window.across(x[to], wide)[segment]
         above, below = window.down(y[to - 1], high)[segment], window.down(y[to], high)[segment]
-        top[between] = bottom[between] = np.rint(above + (between - left) / (right - left) * (below - above)).astype(
-            np.int64
-        )
+        rows = np.rint(above + (between - left) / (right - left) * (below - above))
+        top[between] = bottom[between] = rows.astype(np.int64)
         joined[between] = True
     _close_steps(top, bottom, joined)
     return top, bottom
