@@ -22,6 +22,7 @@ FIRST_LOOK = 0.1  # seconds; psutil's CPU load is the time since it was last ask
 PATIENCE = 2.0  # seconds; a call into a wedged driver can't be interrupted, and quitting must not wait for it
 GPUS = "The state of NVIDIA's GPUs"
 UNREADABLE = "NVIDIA's GPUs can't be read; the log says why."
+TORCH_ALONE = "Without NVML the load, temperature and power of a GPU are not known."
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class HostSample:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All devices at one moment; `no_gpu` is one line on why torch can't train on a GPU here."""
+    """All devices at one moment; `no_gpu` is one line on why torch can't train on a GPU here, or little is known."""
 
     time: float  # seconds since the epoch
     host: HostSample
@@ -121,12 +122,9 @@ class Monitor:
         with self._telling(GPUS):
             if gpus is not None:
                 samples, absence = gpus.sample(), gpus.absence
-        return Snapshot(
-            time=time.time(),
-            host=_host(process),
-            gpus=_as_torch_sees(torch, samples, visible),
-            no_gpu=absence or _why_idle(torch, samples, visible),
-        )
+        seen = _as_torch_sees(torch, samples, visible)
+        why = TORCH_ALONE if seen and not samples else absence or _why_idle(torch, samples, visible)
+        return Snapshot(time=time.time(), host=_host(process), gpus=seen, no_gpu=why)
 
     @contextlib.contextmanager
     def _telling(self, what: str) -> Iterator[None]:
@@ -177,11 +175,26 @@ def _as_torch_sees(torch: ModuleType | None, gpus: tuple[GpuSample, ...], visibl
     if torch is None or not _cuda_has_started(torch):
         return tuple(_numbered(gpu, numbers.get(place)) for place, gpu in enumerate(gpus))
     try:
+        if not gpus:
+            return tuple(_with_allocator(torch, gpu) for gpu in _of_torch_alone(torch))
         # For a MIG slice some CUDA versions give the board's UUID, which no slice has: then the forecast holds.
         numbers = _numbers_by_uuid(torch, gpus) or numbers
         return tuple(_with_allocator(torch, _numbered(gpu, numbers.get(place))) for place, gpu in enumerate(gpus))
     except RuntimeError:  # a broken CUDA context is the training's to report; NVML goes on without it
         return gpus
+
+
+def _of_torch_alone(torch: ModuleType) -> Iterator[GpuSample]:
+    """The GPUs that this process uses, where NVML shows none: a container without it, a Jetson, AMD's ROCm.
+
+    The others are left alone: to ask one for its memory would begin a context there, of some hundred MB.
+    """
+    for number in range(torch.cuda.device_count()):
+        if torch._C._cuda_hasPrimaryContext(number):
+            name = torch.cuda.get_device_properties(number).name
+            free, total = torch.cuda.mem_get_info(number)
+            place = f"cuda:{number}"
+            yield GpuSample(number, name, place, memory_used=total - free, memory_total=total, torch_index=number)
 
 
 def _cuda_has_started(torch: ModuleType) -> bool:

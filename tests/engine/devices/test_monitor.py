@@ -51,9 +51,11 @@ class FakeTorch(SimpleNamespace):
             cuda=SimpleNamespace(
                 is_initialized=lambda: started,
                 device_count=lambda: len(uuids),
-                get_device_properties=lambda number: SimpleNamespace(uuid=uuids[number]),
+                get_device_properties=lambda number: SimpleNamespace(uuid=uuids[number], name=f"Board {number}"),
+                mem_get_info=lambda number: (600, 1000 + number),
                 memory_stats=stats,
             ),
+            _C=SimpleNamespace(_cuda_hasPrimaryContext=lambda number: number != 1),
         )
 
 
@@ -259,3 +261,30 @@ def test_without_a_driver_there_is_a_reason_and_a_host() -> None:
     assert snapshot.gpus == ()
     assert snapshot.no_gpu
     assert snapshot.host.ram_total > 0
+
+
+class TestWithoutNvml:
+    """In a container that has CUDA alone, on a Jetson, on AMD's GPUs."""
+
+    MISSING = pynvml.NVML_ERROR_LIBRARY_NOT_FOUND
+
+    def test_torch_tells_the_memory_of_the_gpus_it_uses_and_begins_no_others(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "torch", FakeTorch("a", "b", "c"))
+        snapshot = first_snapshot(FakeNvml(init_error=self.MISSING))
+
+        assert [(gpu.torch_index, gpu.name) for gpu in snapshot.gpus] == [(0, "Board 0"), (2, "Board 2")]
+        assert [(gpu.memory_used, gpu.memory_total) for gpu in snapshot.gpus] == [(400, 1000), (402, 1002)]
+        assert [(gpu.allocated, gpu.reserved, gpu.peak) for gpu in snapshot.gpus] == [(100, 200, 150), (102, 202, 152)]
+        assert {gpu.utilisation for gpu in snapshot.gpus} == {None}
+        assert snapshot.no_gpu == "Without NVML the load, temperature and power of a GPU are not known."
+
+    @pytest.mark.parametrize("torch", [FakeTorch("a", started=False), FakeTorch("a", broken=True)])
+    def test_where_torch_does_not_tell_either_nvmls_reason_stands(
+        self, torch: object, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "torch", torch)
+        snapshot = first_snapshot(FakeNvml(init_error=self.MISSING))
+
+        assert (snapshot.gpus, snapshot.no_gpu) == ((), "No NVIDIA driver is installed here.")
