@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from textual.content import Content
 
@@ -47,17 +48,18 @@ def bar(meter: Meter, width: int) -> Content:
 
 def graph(history: History, meter: Meter, width: int, rows: int) -> list[Content]:
     """The last minute, now at the right edge; `rows` lines of eighth blocks."""
-    columns = _minute(history, meter.values, width)
-    heights = [None if value is None else max(1, round(min(value, 1.0) * rows * 8)) for value in columns]
-    return [
-        Content.styled("".join(_block(height, floor) for height in heights), f"{meter.style} 60%")
-        for floor in range((rows - 1) * 8, -1, -8)
-    ]
+    if not rows:
+        return []
+    columns, blocks = _minute(history, meter.values, width), _blocks(rows)
+    tall = [blocks[0 if value is None else max(1, round(min(value, 1.0) * rows * 8))] for value in columns]
+    return [Content.styled("".join(line), f"{meter.style} 60%") for line in zip(*tall, strict=True)]
 
 
-def _block(height: int | None, floor: int) -> str:
-    """The part of a column of `height` eighths that lies in the row which begins at `floor`."""
-    return " " if height is None else " ▁▂▃▄▅▆▇█"[min(max(height - floor, 0), 8)]
+@cache
+def _blocks(rows: int) -> list[str]:
+    """Of each height, in eighths of a row, the column from its top to its bottom."""
+    floors = range((rows - 1) * 8, -1, -8)
+    return ["".join(" ▁▂▃▄▅▆▇█"[min(max(height - floor, 0), 8)] for floor in floors) for height in range(rows * 8 + 1)]
 
 
 def _minute(history: History, value: Callable[[Snapshot], float | None], columns: int) -> list[float | None]:
