@@ -111,7 +111,7 @@ class TestRewind:
         job = self.branch(origin, root, {"model.layers.1.out_features": 33})
 
         assert isinstance(job.history.error, RunError)
-        assert "does not fit the recipe" in str(job.history.error)
+        assert "does not fit the recipe: size mismatch for 1.weight" in str(job.history.error)
         assert "Keep the model" in str(job.history.error)
         assert job.directory.status().state == "failed"
 
