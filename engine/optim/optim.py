@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
+from engine.checkpoints.snapshot import plain_name
 from engine.errors import RecipeError, TrainingError
 from engine.optim.kernels import Steps
 from engine.optim.optimizers import WAYS, Both, make_optimizer, needs_closure
@@ -67,6 +68,16 @@ class Optim:
         """Forget the gradients."""
         for parameter in self._parameters:  # torch's zero_grad does no more, in 30 µs
             parameter.grad = None
+
+    def check_reach(self, model: nn.Module) -> None:
+        """Raise TrainingError for a parameter of `model` that is to learn and was not there when this was made."""
+        reached = {id(each) for group in self.optimizer.param_groups for each in group["params"]}
+        named = model.named_parameters()
+        missed = [plain_name(name) for name, each in named if each.requires_grad and id(each) not in reached]
+        if missed:
+            others = f" and {len(missed) - 1} more" if missed[1:] else ""
+            what = f"{missed[0]}{others} appeared in training, or was told only then to learn: no optimizer moves it"
+            raise TrainingError("model", what, "Make all parameters, with requires_grad, before the first step.")
 
     def end_epoch(self, loss: float) -> None:
         """Step a per-epoch schedule; ReduceLROnPlateau sees `loss`, the validation loss."""

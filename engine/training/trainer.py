@@ -203,6 +203,7 @@ class Trainer:
             self._after_step(len(batch) + batch.skipped)
         self._orders.end_epoch()
         self._read()
+        self._optim.check_reach(self._model)
         trained = self._meter.epoch_summary()
         # A stop during validation leaves the epoch as it is: trained, not yet validated. A resumed run validates it.
         if self._average is not None:
