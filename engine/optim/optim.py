@@ -29,6 +29,7 @@ class Optim:
         self.optimizer = make_optimizer(recipe, model)
         rates = [group["lr"] for group in self.optimizer.param_groups]
         self._shares = [rate / rates[0] for rate in rates]
+        self._least = -1e-6 * max(rates)  # schedules that compute one rate from the last end a little beside 0
         self._decayed = _decayed(self.optimizer.param_groups)
         self.about = self._about()
         self._warmup = warmup_steps(recipe, steps_per_epoch)
@@ -49,8 +50,10 @@ class Optim:
     def step(self, gradients: Callable[[], Tensor]) -> None:
         """Call `gradients` to zero and compute them, clip them, step the optimizer and a per-step schedule.
 
-        When `gradients` raises, weights, optimizer, schedule and rates are as they were.
+        When `gradients` raises, weights, optimizer, schedule and rates are as they were. Raises TrainingError, with
+        which they are so too, for a rate that is below 0 or not finite.
         """
+        self._check_rates()
         if self._needs_closure:
             self._step_with_closure(gradients)
         else:
@@ -169,6 +172,12 @@ class Optim:
     def _warmth(self) -> float:
         """The share of the rate that the next step takes: rises from 1/W to 1 over W steps."""
         return (self._steps + 1) / self._warmup if self._steps + 1 < self._warmup else 1.0
+
+    def _check_rates(self) -> None:
+        for group in self.optimizer.param_groups:
+            if not self._least <= group["lr"] < math.inf:
+                what = f"gives a learning rate of {group['lr']:g} at step {self._steps + 1}"
+                raise TrainingError("scheduler", what, "Change its parameters so that it stays at 0 or above.")
 
     def _move(self) -> None:
         if self._scaler.is_enabled():
