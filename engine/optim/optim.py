@@ -117,6 +117,10 @@ class Optim:
         """Multiply the rate, and all that the schedule makes of it, by `factor`; a warm-up goes on."""
         self._schedule.scale(factor)
 
+    def rebase(self, rate: float, backbone: float) -> None:
+        """Follow a recipe whose rate is `rate` times the loaded state's, and whose backbone has `backbone` times its share."""
+        self._schedule.rebase([rate * (1.0 if share == 1.0 else backbone) for share in self._shares])
+
     @property
     def weight_decay(self) -> float:
         """The weight decay of what is decayed; 0 where nothing is."""

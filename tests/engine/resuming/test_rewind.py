@@ -70,6 +70,41 @@ class TestRewind:
         assert [ours[step] for step in common] == pytest.approx([theirs[step] / 2 for step in common], rel=1e-6)
         assert not same(weights(job.directory), weights(whole))
 
+    def test_another_learning_rate_in_a_longer_run_is_that_rate(self, root: Path) -> None:
+        recipe = line({"scheduler": {"name": "CosineAnnealingLR"}, "training.epochs": 4})
+        cut = train(recipe, root, stop_at(13)).directory  # in the second epoch
+        longer = {"training.epochs": 8}
+
+        rates = [
+            rows(self.branch(cut, root, {"optimizer.lr": lr, **longer}).directory, "lr")["lr"] for lr in (0.05, 0.005)
+        ]
+
+        assert rates[0][40] > 0
+        assert all(rates[1][step] == pytest.approx(rates[0][step] / 10) for step in range(15, 41, 5))
+
+    @pytest.mark.parametrize("epochs", [3, 4])
+    def test_another_share_of_the_backbone_holds_from_there(self, epochs: int, root: Path) -> None:
+        scheduler = {"name": "CosineAnnealingLR", "eta_min": 0.0}
+        shared = {"optimizer.backbone_lr_factor": 0.1, "scheduler": scheduler, "training.epochs": 3}
+        cut = train(line(shared), root, stop_at(10)).directory  # in the second epoch
+        changes = {"optimizer.backbone_lr_factor": 0.4, "optimizer.lr": 0.01, "training.epochs": epochs}
+
+        job = self.branch(cut, root, changes)
+
+        groups = load(Checkpoints(job.directory.checkpoints).all()[0]).state["optim"]["optimizer"]["param_groups"]
+        assert groups[1]["lr"] == pytest.approx(0.4 * groups[0]["lr"])
+        assert [group["initial_lr"] for group in groups] == pytest.approx([0.01, 0.004])
+
+    def test_more_epochs_for_a_run_that_early_stopping_ended_are_trained(self, root: Path) -> None:
+        rule = {"patience": 1, "min_delta": 10.0}
+        ended = train(line({"training.early_stopping": rule, "training.epochs": 9}), root).directory
+        assert rows(ended)["train/loss"].keys() == set(range(1, 11))
+
+        job = self.branch(ended, root, {"training.epochs": 8})
+
+        assert rows(job.directory)["train/loss"].keys() == set(range(1, 16))
+        assert any("early stopping, which had ended the run, counts from 0 again" in text for text in job.history.log)
+
     def test_another_weight_decay_holds_from_there(self, whole: RunDirectory, origin: RunDirectory, root: Path) -> None:
         job = self.branch(origin, root, {"optimizer.weight_decay": 0.1})
 
