@@ -118,7 +118,7 @@ class Optim:
         self._schedule.scale(factor)
 
     def rebase(self, rate: float, backbone: float) -> None:
-        """Follow a recipe whose rate is `rate` times the loaded state's, and whose backbone has `backbone` times its share."""
+        """Follow a recipe with `rate` times the rate of the loaded state, and `backbone` times its backbone's share."""
         self._schedule.rebase([rate * (1.0 if share == 1.0 else backbone) for share in self._shares])
 
     @property

@@ -95,6 +95,29 @@ class TestRewind:
         assert groups[1]["lr"] == pytest.approx(0.4 * groups[0]["lr"])
         assert [group["initial_lr"] for group in groups] == pytest.approx([0.01, 0.004])
 
+    @pytest.mark.parametrize(
+        ("name", "more", "afresh"),
+        [
+            ("AdamW", {"amsgrad": True}, True),
+            ("RMSprop", {"centered": True}, True),
+            ("SGD", {"momentum": 0.9}, True),
+            ("AdamW", {"weight_decay": 0.3}, False),
+        ],
+    )
+    def test_what_the_optimizer_never_kept_begins_afresh_and_is_said_to(
+        self, name: str, more: dict[str, Any], afresh: bool, root: Path
+    ) -> None:
+        scheduler = {"name": "CosineAnnealingLR"}
+        cut = train(
+            line({"optimizer": {"name": name, "lr": 0.01}, "scheduler": scheduler}), root, stop_at(10)
+        ).directory
+
+        job = self.branch(cut, root, {f"optimizer.{key}": value for key, value in more.items()})
+
+        assert job.history.error is None
+        assert any("the optimizer's moments begin afresh" in text for text in job.history.log) == afresh
+        assert rows(job.directory, "lr")["lr"][10] == pytest.approx(0.005)  # the schedule goes on
+
     def test_more_epochs_for_a_run_that_early_stopping_ended_are_trained(self, root: Path) -> None:
         rule = {"patience": 1, "min_delta": 10.0}
         ended = train(line({"training.early_stopping": rule, "training.epochs": 9}), root).directory
