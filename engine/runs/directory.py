@@ -78,8 +78,9 @@ class RunDirectory:
     def open(cls, name: Path | str, root: Path) -> RunDirectory:
         """The run of that name under `root`, or at that path. Raises RunError with the nearest name."""
         for path in (Path(name), root / str(name)):
-            if (path / "recipe.toml").is_file():
-                return cls(path)
+            with contextlib.suppress(OSError):  # a name that is too long for a file
+                if (path / "recipe.toml").is_file():
+                    return cls(path)
         names = [run.name for run in all_runs(root)]
         matching = [candidate for candidate in names if candidate.startswith(str(name))]
         if len(matching) == 1:
