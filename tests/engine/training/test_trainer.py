@@ -222,7 +222,7 @@ class TestEnd:
         recipe = line({"training.epochs": 4})
         trainer = make_trainer(recipe, Worsening(), root)
         # Learning the other way makes each epoch worse than the one before.
-        trainer._optim.optimizer.param_groups[0]["lr"] = -0.5
+        trainer._optim.optimizer.param_groups[0].update(lr=0.5, maximize=True)
 
         summary = trainer.run()
 
