@@ -7,6 +7,7 @@ down is only what introspection can't know: which parameter follows from the inc
 from __future__ import annotations
 
 import inspect
+import math
 import re
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -198,6 +199,8 @@ class Entry:
                 remedy = nearest(name, known) or (f"It takes {', '.join(known)}." if known else "It takes none.")
                 raise RecipeError(f"{where}.{name}", f"is not a parameter of {self.name}", remedy)
             parameter.check(value, where)
+            if self.kind != "own" and isinstance(value, float) and math.isnan(value):
+                raise RecipeError(f"{where}.{name}", "is NaN, which is no number", "Give one, or remove it.")
         for parameter in self.parameters:
             if parameter.required and parameter.name not in values:
                 about = f" ({first_sentence(parameter.doc)})" if parameter.doc else ""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from engine import catalog
 from engine.code import arguments, block, imported, literal, spread
 from engine.durations import Duration
+from engine.errors import RecipeError
 from engine.models.heads import heads
 from engine.optim.optimizers import Both, make_optimizer
 from engine.optim.optimizers import needs_closure as wants_closure
@@ -146,8 +147,11 @@ def scheduler_lines(recipe: Recipe, rates: Sequence[float]) -> list[str]:
 
 def scheduler_ends(recipe: Recipe) -> bool:
     """Whether the scheduler may end before the run: torch's own then raises an error."""
-    part = recipe.scheduler
-    return part is not None and bool({"total_steps", "epochs"} & set(part.parameters))
+    return recipe.scheduler is not None and _ends(recipe.scheduler)
+
+
+def _ends(part: Part) -> bool:
+    return bool({"total_steps", "epochs"} & set(part.parameters))
 
 
 def warmup_text(recipe: Recipe) -> str:
@@ -182,11 +186,14 @@ def _scheduler(part: Part, inner: Sequence[Part], length: str, rates: Sequence[f
     if not entry.composed:
         return f"lr_scheduler.{part.name}({', '.join(['optimizer', *texts])})"
     children = []
-    for child, span in zip(inner, _spans(given, len(inner), length), strict=True):
+    for number, (child, span) in enumerate(zip(inner, _spans(given, len(inner), length), strict=True)):
+        if _ends(child):  # torch's own raises an error when it is stepped beyond that
+            what = f"{child.name} with a length of its own inside {part.name} can't be written as a Python file yet"
+            raise RecipeError(f"scheduler.schedulers.{number}", what, "Leave its length to the run.")
         below = [Part.model_validate(table) for table in child.parameters.get("schedulers", ())]
         children.append(_scheduler(child, below, span, rates))
     inside = f"schedulers=[{', '.join(children)}]"
-    return f"lr_scheduler.{part.name}({', '.join(['optimizer', inside, *texts])})"
+    return f"lr_scheduler.{part.name}({', '.join(['optimizer=optimizer', inside, *texts])})"
 
 
 def _shared(value: float, rates: Sequence[float]) -> str:

@@ -261,7 +261,7 @@ class _Writer:
             return [f"scheduler.step({watched})"]
         if scheduler_ends(self._recipe):
             return [
-                "if scheduler.last_epoch < scheduler.total_steps:  # it keeps its last rate",
+                "if scheduler.last_epoch < scheduler.total_steps - 1:  # it keeps its last rate",
                 "    scheduler.step()",
             ]
         return ["scheduler.step()"]

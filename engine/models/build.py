@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from engine.data.prepare import Facts
 from engine.data.samples import Progress
@@ -110,6 +111,10 @@ def _from_python(recipe: Recipe, facts: Facts) -> nn.Module:
     model = call(function, _offered(facts), recipe.model.options, "model", ModelError)
     if not isinstance(model, nn.Module):
         raise ModelError("model.python", f"returned {with_article(type(model).__name__)}", "Return a torch.nn.Module.")
+    lazy = [name for name, each in model.named_parameters() if is_lazy(each)]
+    if lazy:  # nothing can be counted, drawn or optimized before it has run
+        what = f"returned lazy layers: {lazy[0]} has no size yet"
+        raise ModelError("model.python", what, "Give their sizes; the function may ask for the data's shape.")
     return model
 
 

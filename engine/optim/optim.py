@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
+from engine.checkpoints.snapshot import plain_name
 from engine.errors import RecipeError, TrainingError
 from engine.optim.kernels import Steps
 from engine.optim.optimizers import WAYS, Both, make_optimizer, needs_closure
@@ -28,6 +29,7 @@ class Optim:
         self.optimizer = make_optimizer(recipe, model)
         rates = [group["lr"] for group in self.optimizer.param_groups]
         self._shares = [rate / rates[0] for rate in rates]
+        self._least = -1e-6 * max(rates)  # schedules that compute one rate from the last end a little beside 0
         self._decayed = _decayed(self.optimizer.param_groups)
         self.about = self._about()
         self._warmup = warmup_steps(recipe, steps_per_epoch)
@@ -48,8 +50,10 @@ class Optim:
     def step(self, gradients: Callable[[], Tensor]) -> None:
         """Call `gradients` to zero and compute them, clip them, step the optimizer and a per-step schedule.
 
-        When `gradients` raises, weights, optimizer, schedule and rates are as they were.
+        When `gradients` raises, weights, optimizer, schedule and rates are as they were. Raises TrainingError, with
+        which they are so too, for a rate that is below 0 or not finite.
         """
+        self._check_rates()
         if self._needs_closure:
             self._step_with_closure(gradients)
         else:
@@ -67,6 +71,16 @@ class Optim:
         """Forget the gradients."""
         for parameter in self._parameters:  # torch's zero_grad does no more, in 30 µs
             parameter.grad = None
+
+    def check_reach(self, model: nn.Module) -> None:
+        """Raise TrainingError for a parameter of `model` that is to learn and was not there when this was made."""
+        reached = {id(each) for group in self.optimizer.param_groups for each in group["params"]}
+        named = model.named_parameters()
+        missed = [plain_name(name) for name, each in named if each.requires_grad and id(each) not in reached]
+        if missed:
+            others = f" and {len(missed) - 1} more" if missed[1:] else ""
+            what = f"{missed[0]}{others} appeared in training, or was told only then to learn: no optimizer moves it"
+            raise TrainingError("model", what, "Make all parameters, with requires_grad, before the first step.")
 
     def end_epoch(self, loss: float) -> None:
         """Step a per-epoch schedule; ReduceLROnPlateau sees `loss`, the validation loss."""
@@ -102,6 +116,10 @@ class Optim:
     def scale_learning_rate(self, factor: float) -> None:
         """Multiply the rate, and all that the schedule makes of it, by `factor`; a warm-up goes on."""
         self._schedule.scale(factor)
+
+    def rebase(self, rate: float, backbone: float) -> None:
+        """Follow a recipe with `rate` times the rate of the loaded state, and `backbone` times its backbone's share."""
+        self._schedule.rebase([rate * (1.0 if share == 1.0 else backbone) for share in self._shares])
 
     @property
     def weight_decay(self) -> float:
@@ -158,6 +176,12 @@ class Optim:
     def _warmth(self) -> float:
         """The share of the rate that the next step takes: rises from 1/W to 1 over W steps."""
         return (self._steps + 1) / self._warmup if self._steps + 1 < self._warmup else 1.0
+
+    def _check_rates(self) -> None:
+        for group in self.optimizer.param_groups:
+            if not self._least <= group["lr"] < math.inf:
+                what = f"gives a learning rate of {group['lr']:g} at step {self._steps + 1}"
+                raise TrainingError("scheduler", what, "Change its parameters so that it stays at 0 or above.")
 
     def _move(self) -> None:
         if self._scaler.is_enabled():

@@ -42,6 +42,13 @@ def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     return optimizer
 
 
+def remembered(recipe: Recipe) -> set[str]:
+    """The names of what the recipe's optimizer keeps of parameters from step to step, such as `momentum_buffer`."""
+    part = recipe.optimizer
+    optimizer = _try_a_step(catalog.find("optimizer", catalog.optimizers(), part.name, "optimizer"), part)
+    return {name for values in optimizer.state.values() for name in values}
+
+
 def needs_closure(optimizer: torch.optim.Optimizer) -> bool:
     """Whether a step evaluates the loss by itself, as often as it likes (LBFGS)."""
     return _closure_required(type(optimizer))
@@ -199,7 +206,7 @@ def _closure_required(kind: Any) -> bool:
     return closure is not None and closure.default is REQUIRED
 
 
-def _try_a_step(entry: Entry, part: Part) -> None:
+def _try_a_step(entry: Entry, part: Part) -> torch.optim.Optimizer:
     """One step on two tiny layers on the CPU: what torch refuses only in a step is said before the training."""
     with torch.device("meta"):  # where nothing is drawn
         layers = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
@@ -216,3 +223,4 @@ def _try_a_step(entry: Entry, part: Part) -> None:
     except Exception as error:  # torch refuses with every kind of exception
         what = f"{entry.name} can't train this: {first_line(error)}"
         raise RecipeError("optimizer", what, f"Use {_WITH_MATRICES}.") from error
+    return optimizer

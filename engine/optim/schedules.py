@@ -85,7 +85,11 @@ class Schedule:
     def scale(self, factor: float) -> None:
         """Multiply the rates of all groups by `factor`, now and in all that the schedule makes of them later."""
         self._factor *= factor
-        self._scale(factor)
+        self._scale([factor] * len(self._optimizer.param_groups))
+
+    def rebase(self, factors: Sequence[float]) -> None:
+        """Multiply each group's rates by its factor: so the recipe's have changed since the state was taken."""
+        self._scale(factors)
 
     def extend(self, epochs: int) -> None:
         """Fit the schedule to a run of `epochs`, unless the person wrote how long it is."""
@@ -101,7 +105,7 @@ class Schedule:
         with warnings.catch_warnings(action="ignore"):  # torch misses the optimizer's steps between these
             for _ in range(self._count):
                 self.scheduler.step()
-        self._scale(self._factor)
+        self._scale([self._factor] * len(self._optimizer.param_groups))
 
     def state(self) -> dict[str, Any]:
         """Numbers and plain containers, from which `load_state` goes on alike."""
@@ -118,17 +122,18 @@ class Schedule:
             if isinstance(leaf, torch.optim.lr_scheduler.MultiStepLR):
                 leaf.milestones = Counter(leaf.milestones)  # saved as a dict, which knows no elements()
 
-    def _scale(self, factor: float) -> None:
-        for group in self._optimizer.param_groups:
+    def _scale(self, factors: Sequence[float]) -> None:
+        for group, factor in zip(self._optimizer.param_groups, factors, strict=True):
             for key in _GROUP_RATES:
                 if isinstance(group.get(key), (int, float)):
                     group[key] *= factor
         for leaf in _leaves(self.scheduler) if self.scheduler else ():
             for key in _RATES:
                 if hasattr(leaf, key):
-                    setattr(leaf, key, [rate * factor for rate in getattr(leaf, key)])
-            if hasattr(leaf, "eta_min"):
-                leaf.eta_min *= factor
+                    rates = zip(getattr(leaf, key), factors, strict=True)
+                    setattr(leaf, key, [rate * factor for rate, factor in rates])
+            if hasattr(leaf, "eta_min"):  # one for all groups
+                leaf.eta_min *= factors[0]
 
 
 class _Builder:

@@ -12,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from engine.checkpoints.snapshot import plain_name
 from engine.data.serving.batches import Batches
+from engine.errors import words
 from engine.recipe import Average
 from engine.resuming.randomness import preserved
 
@@ -132,7 +133,11 @@ class Averaged:
 def load_named(model: nn.Module, weights: Mapping[str, Any]) -> None:
     """`load_state_dict` of what a checkpoint holds, whose names are those of a model that was not compiled."""
     names = {plain_name(name): name for name in model.state_dict()}
-    model.load_state_dict({names.get(name, name): value for name, value in weights.items()})
+    try:
+        model.load_state_dict({names.get(name, name): value for name, value in weights.items()})
+    except RuntimeError as error:  # torch's first line is a heading, and the names stand below it
+        heading, *found = words(error).splitlines()
+        raise RuntimeError(" ".join(map(str.strip, found)) or heading) from error
 
 
 def _statistics(norm: nn.Module) -> list[Tensor]:

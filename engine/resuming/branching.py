@@ -7,10 +7,12 @@ from typing import Any
 
 from engine.checkpoints.checkpoint import Loaded
 from engine.errors import RunError, first_line
+from engine.optim.optimizers import remembered
 from engine.recipe import Recipe, changed_settings
 from engine.resuming.state import TrainingState
 
 _OPTIMIZER = "the optimizer begins afresh"
+_MOMENTS = "the optimizer's moments begin afresh, as it keeps others"
 _SCHEDULE = "the learning rate schedule begins afresh"
 # What validation measures, and how many steps an epoch has, follow from these.
 _MEASURED = ("data.", "loss.", "training.limit_batches", "training.overfit_one_batch")
@@ -29,7 +31,7 @@ def take_up(state: TrainingState, loaded: Loaded) -> list[str]:
     try:
         changed = changed_settings(Recipe.from_toml(loaded.state["recipe"]), recipe)
         fresh = state.rest(0.0) if changed else {}
-        adapted, notes = _adapted(loaded, fresh, changed, by_step=_by_step(recipe))
+        adapted, notes = _adapted(loaded, fresh, changed, recipe)
         state.restore(adapted)
         _set_values(state, recipe, changed, schedule_is_fresh=bool({*notes} & {_OPTIMIZER, _SCHEDULE}))
     except Exception as error:  # load_state_dict of torch and of a person's modules raise what they like
@@ -42,14 +44,19 @@ def take_up(state: TrainingState, loaded: Loaded) -> list[str]:
 
 
 def _adapted(
-    loaded: Loaded, fresh: Mapping[str, Any], changed: Mapping[str, Any], *, by_step: bool
+    loaded: Loaded, fresh: Mapping[str, Any], changed: Mapping[str, Any], recipe: Recipe
 ) -> tuple[Loaded, list[str]]:
     """The checkpoint with a fresh state where a changed setting has made the old one meaningless."""
     if not changed:
         return loaded, []
     state, average = dict(loaded.state), loaded.average
-    schedule = ("scheduler", "optimizer.warmup", *(_LENGTH if by_step else ()))
+    schedule = ("scheduler", "optimizer.warmup", *(_LENGTH if _by_step(recipe) else ()))
     state["optim"], notes = _adapted_optim(state["optim"], fresh["optim"], changed, schedule)
+    same_groups = _touched(changed, "optimizer.") and _OPTIMIZER not in notes
+    if same_groups and state["position"]["step"] and not remembered(recipe) <= _names(state["optim"]):
+        state["optim"]["optimizer"] = {**state["optim"]["optimizer"], "state": fresh["optim"]["optimizer"]["state"]}
+        notes.append(_MOMENTS)
+    patience = recipe.training.early_stopping.patience
     if "training.accumulate" in changed:
         state["parts"] = fresh["parts"]
     if _touched(changed, "training.average."):
@@ -57,6 +64,9 @@ def _adapted(
         notes.append("the averaged weights begin at the checkpoint's")
     if _touched(changed, "training.early_stopping.", *_MEASURED):
         state["patience"] = fresh["patience"]
+    elif 0 < patience <= state["patience"]["waited"]:
+        state["patience"] = {**state["patience"], "waited": 0}
+        notes.append("early stopping, which had ended the run, counts from 0 again")
     if _touched(changed, *_MEASURED):
         state["position"] = {**state["position"], "best": None, "best_epoch": 0, "best_loss": None}
         notes.append("the best value is looked for anew, as it is measured otherwise")
@@ -94,6 +104,10 @@ def _adapted_optim(
     return optim, []
 
 
+def _names(optim: Mapping[str, Any]) -> set[str]:
+    return {name for values in optim["optimizer"]["state"].values() for name in values}
+
+
 def _by_step(recipe: Recipe) -> bool:
     """Whether the rates depend on how many steps an epoch has, or on what validation measures."""
     part = recipe.scheduler
@@ -102,9 +116,11 @@ def _by_step(recipe: Recipe) -> bool:
 
 
 def _set_values(state: TrainingState, recipe: Recipe, changed: Mapping[str, Any], *, schedule_is_fresh: bool) -> None:
-    """The learning rate, which the schedule has its part in, and the run's length."""
-    if "optimizer.lr" in changed and not schedule_is_fresh:
-        state.optim.scale_learning_rate(recipe.optimizer.lr / float(changed["optimizer.lr"]))
+    """The learning rates, which the schedule has its part in, and the run's length."""
+    if not schedule_is_fresh:
+        lr, share = recipe.optimizer.lr, recipe.optimizer.backbone_lr_factor
+        old_lr, old_share = changed.get("optimizer.lr", lr), changed.get("optimizer.backbone_lr_factor", share)
+        state.optim.rebase(lr / float(old_lr), share / float(old_share))
     if "training.epochs" in changed:
         state.epochs = recipe.training.epochs
         state.optim.extend(recipe.training.epochs)

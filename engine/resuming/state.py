@@ -105,8 +105,11 @@ class TrainingState:
     def put_weights(self, loaded: Loaded) -> None:
         """Take a checkpoint's weights, but not their average."""
         load_named(self.model, {**loaded.weights, **loaded.state["extra"]})
+        buffers = dict(_transient(self.model))
+        if missing := loaded.state["buffers"].keys() - buffers.keys():
+            raise RuntimeError(f"the model has no buffer {min(missing)}, or adds it only in a step")
         with torch.no_grad():
-            for name, buffer in _transient(self.model):
+            for name, buffer in buffers.items():
                 buffer.copy_(loaded.state["buffers"][name])
 
 

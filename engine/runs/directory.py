@@ -34,6 +34,9 @@ from engine.runs.metrics import copy_until, read_curves, read_events, read_facts
 _DATED = re.compile(r"\d{4}-\d\d-\d\d ")
 
 
+_LONGEST_NAME = 200  # bytes; a file system takes 255, of which the date and a number need some
+
+
 @dataclass(frozen=True)
 class RunDirectory:
     """Paths of one run: recipe.toml, metrics.sqlite, log.txt, checkpoints/, split.npz, environment.json."""
@@ -50,6 +53,7 @@ class RunDirectory:
         """
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
         plain = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "run"
+        plain = plain.encode()[:_LONGEST_NAME].decode(errors="ignore")
         for suffix in ("", *(f"-{number}" for number in range(2, 1000))):
             path = root / f"{plain}-{stamp}{suffix}"
             try:
@@ -78,8 +82,9 @@ class RunDirectory:
     def open(cls, name: Path | str, root: Path) -> RunDirectory:
         """The run of that name under `root`, or at that path. Raises RunError with the nearest name."""
         for path in (Path(name), root / str(name)):
-            if (path / "recipe.toml").is_file():
-                return cls(path)
+            with contextlib.suppress(OSError):  # a name that is too long for a file
+                if (path / "recipe.toml").is_file():
+                    return cls(path)
         names = [run.name for run in all_runs(root)]
         matching = [candidate for candidate in names if candidate.startswith(str(name))]
         if len(matching) == 1:

@@ -27,6 +27,7 @@ class Stepper:
     ) -> None:  # fmt: skip
         self._state, self._task, self._freezing, self._precision = state, task, freezing, precision
         self._aid, self._health, self._phases, self._graphs = aid, health, phases, graphs
+        self._checked = False
 
     def take(self, batch: Batch) -> None:
         """One optimizer step on `batch`; the losses stay on the device.
@@ -69,6 +70,9 @@ class Stepper:
             nonlocal first
             state.intact = True  # when this raises, the optimizer leaves the weights as they were
             loss = state.splitter.run(batch, backward)
+            if not self._checked:
+                optim.check_reach(state.model)  # what a model makes lazily is there now
+                self._checked = True
             self._aid.check_gradients()
             self._health.after_backward(self._precision.scale)
             if first:

@@ -36,6 +36,7 @@ from engine.tasks.base import Task
 from engine.training.clock import Clock
 from engine.training.control import Control, Stopped
 from engine.training.evaluation import Evaluator
+from engine.training.in_vain import in_vain
 from engine.training.meter import Meter
 from engine.training.orders import Orders
 from engine.training.step import Stepper
@@ -120,8 +121,8 @@ class Trainer:
 
     @property
     def about(self) -> list[str]:
-        """The optimizer and its groups, and what is frozen, a line each."""
-        return [self._optim.about, *filter(None, [self._freezing.about])]
+        """The optimizer and its groups, what is frozen, and what is set in vain, a line each."""
+        return [self._optim.about, *filter(None, [self._freezing.about]), *in_vain(self._recipe, self._train.steps)]
 
     # The run
 
@@ -203,6 +204,7 @@ class Trainer:
             self._after_step(len(batch) + batch.skipped)
         self._orders.end_epoch()
         self._read()
+        self._optim.check_reach(self._model)
         trained = self._meter.epoch_summary()
         # A stop during validation leaves the epoch as it is: trained, not yet validated. A resumed run validates it.
         if self._average is not None:

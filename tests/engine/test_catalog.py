@@ -176,6 +176,7 @@ def test_inferred_parameters_need_not_be_given() -> None:
         ("layer", "ReLU", {"slope": 3}, "here.slope: is not a parameter of ReLU. It takes none."),
         ("optimizer", "SGD", {"momentun": 0.9}, "here.momentun: is not a parameter of SGD. Did you mean 'momentum'?"),
         ("optimizer", "AdamW", {"betas": 0.9}, "here.betas: 0.9 is not tuple"),
+        ("loss", "CrossEntropyLoss", {"label_smoothing": float("nan")}, "here.label_smoothing: is NaN, which is no"),
         ("optimizer", "SGD", {"nesterov": 1}, "here.nesterov: 1 is not bool. Try False."),
         ("scheduler", "StepLR", {}, "here.step_size: StepLR needs it"),
         ("loss", "CrossEntropyLoss", {"label_smoothing": "x"}, "here.label_smoothing: 'x' is not float. Try 0.0."),

@@ -137,6 +137,7 @@ def test_version_is_said(tmp_path: Path) -> None:
         (["presets", "line-fitt"], "Did you mean 'line-fit'?"),
         (["resume", "nothing"], "error: nothing: is no run in runs. See: torch-tui runs."),
         (["show", "nothing"], "error: nothing: is no run in runs. See: torch-tui runs."),
+        (["show", "n" * 5000], "is no run in runs. See: torch-tui runs."),
         (["checkpoints", "nothing"], "error: nothing: is no run in runs. See: torch-tui runs."),
         (["branch", "nothing"], "error: nothing: is no run in runs. See: torch-tui runs."),
         (["check", "digits-mpl"], "error: digits-mpl: is no preset and no recipe file. Did you mean 'digits-mlp'?"),

@@ -89,6 +89,8 @@ def guess(path: Path, where: str = "data") -> str:
         raise DataError(f"{where}.path: {path}", "is in no format that its name tells", f"Set format: {known}.")
     if not path.exists():
         raise DataError(f"{where}.path: {path}", "does not exist", "Check the path.")
+    if not path.is_dir():
+        raise DataError(f"{where}.path: {path}", "is neither a file nor a folder", "Check the path.")
     inside = {entry.name.lower() for entry in path.iterdir()}
     if not inside:
         raise DataError(f"{where}.path: {path}", "is an empty folder", "Put the files into it, or check the path.")

@@ -179,7 +179,7 @@ class TensorBatches:
         size = self.batch_size
         if self._order.seed is None and self._good is None:
             for first in range(start, self.samples, size):
-                inputs = self._inputs[first : first + size]
+                inputs = self._inputs[first : first + size].clone()  # a model may write into its inputs
                 inputs = self._finish.inputs(inputs) if self._raw else inputs
                 yield Batch(inputs, _numbers(self._targets[first : first + size]))
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice, repeat
 
 import torch
@@ -45,7 +46,7 @@ class Limited:
 
 
 class Repeated:
-    """The first batch of epoch 0, `steps` times an epoch: the very same tensors, augmented once.
+    """The first batch of epoch 0, `steps` times an epoch: the very same numbers, augmented once.
 
     A model that can't learn one batch by heart has a mistake in it.
     """
@@ -71,7 +72,7 @@ class Repeated:
     def peek(self, epoch: int, start: int) -> Batch:
         if self._batch is None:
             self._batch = self._batches.peek(0, 0)
-        return self._batch
+        return replace(self._batch, inputs=self._batch.inputs.clone())  # a model may write into its inputs
 
     def to(self, device: torch.device) -> None:
         self._batches.to(device)

@@ -383,6 +383,15 @@ def test_tensors_give_the_gpus_memory_back_and_take_it_again_bit_by_bit() -> Non
     assert same(list(batches.epoch(0)), before)
 
 
+@pytest.mark.parametrize("seed", [None, 0])
+def test_what_a_model_writes_into_its_inputs_does_not_reach_the_data(seed: int | None) -> None:
+    batches = tensor_batches(samples(), seed=seed)
+    for epoch in (0, 1):
+        for batch in batches.epoch(epoch):
+            assert torch.equal(batch.inputs[:, 0].long(), batch.targets)
+            batch.inputs.mul_(0.5).add_(1000)
+
+
 def test_only_pictures_become_channels_last() -> None:
     batch = Batch(torch.rand(2, 3, 4, 4), torch.zeros(2))
     turned = batch.channels_last()

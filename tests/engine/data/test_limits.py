@@ -63,7 +63,7 @@ def test_limited_counts_what_it_serves(kind: str) -> None:
 
 
 @both
-def test_repeated_serves_the_same_tensors_every_step_and_epoch(kind: str) -> None:
+def test_repeated_serves_the_same_batch_every_step_and_epoch(kind: str) -> None:
     batches = served(kind)
     repeated = Repeated(batches, 3)
     assert (repeated.steps, repeated.samples, repeated.batch_size) == (3, 15, 5)
@@ -71,9 +71,16 @@ def test_repeated_serves_the_same_tensors_every_step_and_epoch(kind: str) -> Non
     assert not same(first, next(iter(batches.epoch(1))))  # so the next line could fail
     given = [*repeated.epoch(0), *repeated.epoch(1)]
     assert len(given) == 6
-    assert len({id(batch.inputs) for batch in given}) == 1
-    assert same(given[0], first)
+    assert all(same(batch, first) for batch in given)
     assert len(list(repeated.epoch(7, 10))) == 1
+
+
+@both
+def test_what_a_model_writes_into_a_repeated_batch_is_not_served_again(kind: str) -> None:
+    repeated = Repeated(served(kind), 2)
+    steps = repeated.epoch(0)
+    next(steps).inputs.zero_()
+    assert next(steps).inputs.any()
 
 
 def test_repeated_of_less_than_a_batch_has_that_many_samples() -> None:

@@ -29,6 +29,13 @@ def test_what_the_file_would_draw_otherwise_is_refused_by_its_key(key: str, valu
         python_file(digits({key: value}), "digits")
 
 
+def test_a_schedule_that_ends_inside_another_is_refused_by_its_place() -> None:
+    inner = [{"name": "ConstantLR"}, {"name": "OneCycleLR", "max_lr": 0.1, "total_steps": 4}]
+    scheduler = {"name": "SequentialLR", "milestones": [3], "schedulers": inner}
+    with pytest.raises(RecipeError, match=r"scheduler\.schedulers\.1: OneCycleLR with a length of its own"):
+        python_file(digits({"scheduler": scheduler}), "digits")
+
+
 def test_transforms_that_hold_others_are_written_with_all_that_they_hold(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text("def darker(pictures):\n    assert pictures.ndim == 4\n    return pictures / 2\n")
     np.savez(tmp_path / "white.npz", transformation_matrix=np.eye(784) * 3, mean_vector=np.zeros(784))

@@ -120,7 +120,14 @@ RECIPES: dict[str, Recipe] = {
     "all decayed": small(**{"optimizer.weight_decay": 0.5, "optimizer.weight_decay_on_norms": True}),
     "warm-up": small(**{"optimizer.warmup": "3 steps", "scheduler": CHAIN}),
     "an epoch's warm-up": small(**{"optimizer.warmup": "1 epoch", "scheduler": {"name": "ReduceLROnPlateau"}}),
-    "a schedule that ends": small(scheduler={"name": "OneCycleLR", "every": "step", "total_steps": 3}),
+    "a schedule that ends": small(scheduler={"name": "OneCycleLR", "every": "step", "total_steps": 2}),
+    "schedules at once": small(
+        scheduler={
+            "name": "ChainedScheduler",
+            "every": "step",
+            "schedulers": [{"name": "LinearLR", "total_iters": 3}, {"name": "ExponentialLR", "gamma": 0.7}],
+        }
+    ),
     "augmented": small(
         **{
             "data.augment": [

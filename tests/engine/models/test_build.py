@@ -172,6 +172,7 @@ def test_looking_at_a_persons_model_leaves_the_random_state_alone(tmp_path: Path
         ("def make(): raise KeyError('depth')", "net.py:4: make fails: KeyError: 'depth'."),
         ("def make(): raise SystemExit(3)", "net.py:4: make fails: SystemExit: 3."),
         ("def make(shape, depth): pass", "model.options: make: missing a required argument: 'depth'. It takes depth."),
+        ("def make(): return nn.Sequential(nn.LazyLinear(8))", "model.python: returned lazy layers: 0.weight has no"),
         ("def make(): return 7", "model.python: returned an int. Return a torch.nn.Module."),
         ("def make(): return nn.Linear", "model.python: returned a type. Return a torch.nn.Module."),
         ("def build(): pass", "has no function 'make'. Check the name after the colon."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import nn
 from torch.optim import lr_scheduler as torchs
 
 from engine import catalog
-from engine.errors import RecipeError
+from engine.errors import RecipeError, TrainingError
 from engine.optim.optimizers import make_optimizer
 from engine.optim.schedules import make_scheduler
 from engine.recipe import Recipe
@@ -188,6 +189,23 @@ class TestLength:
 
         assert optim.learning_rate == 0.2
         assert "can't be scaled" in note
+
+
+class TestBelowZero:
+    @pytest.mark.parametrize(("gamma", "shown"), [(-1.0, "-0.1"), (math.inf, "inf"), (0.0, "")])
+    def test_a_rate_that_leads_uphill_is_refused_before_it_moves_anything(
+        self, gamma: float, shown: str, tmp_path: Path
+    ) -> None:
+        model = nn.Linear(1, 1)
+        optim = make(scheduled(tmp_path, "StepLR", "epoch", step_size=1, gamma=gamma), model)
+        run_epochs(optim, model, 1)
+        before = model.weight.detach().clone()
+        if not shown:
+            run_epochs(optim, model, 1)  # a rate of 0 is a schedule's end
+        else:
+            with pytest.raises(TrainingError, match=f"scheduler: gives a learning rate of {shown} at step {STEPS + 1}"):
+                run_epochs(optim, model, 1)
+        assert torch.equal(model.weight, before)
 
 
 class TestNesting:

@@ -70,6 +70,64 @@ class TestRewind:
         assert [ours[step] for step in common] == pytest.approx([theirs[step] / 2 for step in common], rel=1e-6)
         assert not same(weights(job.directory), weights(whole))
 
+    def test_another_learning_rate_in_a_longer_run_is_that_rate(self, root: Path) -> None:
+        recipe = line({"scheduler": {"name": "CosineAnnealingLR"}, "training.epochs": 4})
+        cut = train(recipe, root, stop_at(13)).directory  # in the second epoch
+        longer = {"training.epochs": 8}
+
+        rates = [
+            rows(self.branch(cut, root, {"optimizer.lr": lr, **longer}).directory, "lr")["lr"] for lr in (0.05, 0.005)
+        ]
+
+        assert rates[0][40] > 0
+        assert all(rates[1][step] == pytest.approx(rates[0][step] / 10) for step in range(15, 41, 5))
+
+    @pytest.mark.parametrize("epochs", [3, 4])
+    def test_another_share_of_the_backbone_holds_from_there(self, epochs: int, root: Path) -> None:
+        scheduler = {"name": "CosineAnnealingLR", "eta_min": 0.0}
+        shared = {"optimizer.backbone_lr_factor": 0.1, "scheduler": scheduler, "training.epochs": 3}
+        cut = train(line(shared), root, stop_at(10)).directory  # in the second epoch
+        changes = {"optimizer.backbone_lr_factor": 0.4, "optimizer.lr": 0.01, "training.epochs": epochs}
+
+        job = self.branch(cut, root, changes)
+
+        groups = load(Checkpoints(job.directory.checkpoints).all()[0]).state["optim"]["optimizer"]["param_groups"]
+        assert groups[1]["lr"] == pytest.approx(0.4 * groups[0]["lr"])
+        assert [group["initial_lr"] for group in groups] == pytest.approx([0.01, 0.004])
+
+    @pytest.mark.parametrize(
+        ("name", "more", "afresh"),
+        [
+            ("AdamW", {"amsgrad": True}, True),
+            ("RMSprop", {"centered": True}, True),
+            ("SGD", {"momentum": 0.9}, True),
+            ("AdamW", {"weight_decay": 0.3}, False),
+        ],
+    )
+    def test_what_the_optimizer_never_kept_begins_afresh_and_is_said_to(
+        self, name: str, more: dict[str, Any], afresh: bool, root: Path
+    ) -> None:
+        scheduler = {"name": "CosineAnnealingLR"}
+        cut = train(
+            line({"optimizer": {"name": name, "lr": 0.01}, "scheduler": scheduler}), root, stop_at(10)
+        ).directory
+
+        job = self.branch(cut, root, {f"optimizer.{key}": value for key, value in more.items()})
+
+        assert job.history.error is None
+        assert any("the optimizer's moments begin afresh" in text for text in job.history.log) == afresh
+        assert rows(job.directory, "lr")["lr"][10] == pytest.approx(0.005)  # the schedule goes on
+
+    def test_more_epochs_for_a_run_that_early_stopping_ended_are_trained(self, root: Path) -> None:
+        rule = {"patience": 1, "min_delta": 10.0}
+        ended = train(line({"training.early_stopping": rule, "training.epochs": 9}), root).directory
+        assert rows(ended)["train/loss"].keys() == set(range(1, 11))
+
+        job = self.branch(ended, root, {"training.epochs": 8})
+
+        assert rows(job.directory)["train/loss"].keys() == set(range(1, 16))
+        assert any("early stopping, which had ended the run, counts from 0 again" in text for text in job.history.log)
+
     def test_another_weight_decay_holds_from_there(self, whole: RunDirectory, origin: RunDirectory, root: Path) -> None:
         job = self.branch(origin, root, {"optimizer.weight_decay": 0.1})
 
@@ -111,7 +169,7 @@ class TestRewind:
         job = self.branch(origin, root, {"model.layers.1.out_features": 33})
 
         assert isinstance(job.history.error, RunError)
-        assert "does not fit the recipe" in str(job.history.error)
+        assert "does not fit the recipe: size mismatch for 1.weight" in str(job.history.error)
         assert "Keep the model" in str(job.history.error)
         assert job.directory.status().state == "failed"
 

@@ -38,6 +38,17 @@ class Counting(torch.nn.Module):
 def make():
     return Counting()
 """
+LATE_BUFFER = """
+import torch
+class Late(torch.nn.Linear):
+    def forward(self, inputs):
+        if not hasattr(self, "seen"):
+            self.register_buffer("seen", torch.zeros(()), persistent={})
+        self.seen += self.training
+        return super().forward(inputs) * (1 + 0.01 * self.seen)
+def make():
+    return Late(1, 1)
+"""
 
 
 def own(tmp_path: Path, text: str, **changes: Any) -> Any:
@@ -92,6 +103,17 @@ class TestNotKept:
 
         assert cut.directory.status().state == "stopped"
         assert same(weights(cut.directory), weights(whole.directory))
+
+    @pytest.mark.parametrize("persistent", [True, False])
+    def test_a_buffer_that_only_a_step_adds_is_named_and_not_begun_anew(
+        self, persistent: bool, root: Path, tmp_path: Path
+    ) -> None:
+        cut = train(own(tmp_path, LATE_BUFFER.format(persistent)), root, stop_at(3))
+
+        error = resume(cut.directory).history.error
+
+        assert "checkpoint: does not fit the recipe:" in str(error)
+        assert "seen" in str(error)
 
     def test_an_error_in_validation_keeps_the_epoch(self, root: Path, tmp_path: Path) -> None:
         text = """

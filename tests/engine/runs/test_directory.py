@@ -77,6 +77,10 @@ class TestOpen:
         assert other.name in str(caught.value)
         assert run.name in str(caught.value)
 
+    def test_a_name_that_is_too_long_for_a_file_is_cut(self, root: Path) -> None:
+        run = RunDirectory.create(root, "ü" * 400, line(), "cpu")
+        assert run.name.startswith("ü" * 100 + "-")
+
     def test_a_misspelt_name_offers_the_nearest(self, root: Path, run: RunDirectory) -> None:
         wrong = run.name.replace("line", "lime")
 

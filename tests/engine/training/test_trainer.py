@@ -5,7 +5,20 @@ from typing import Any
 
 import pytest
 import torch
-from small_runs import digits, finish, line, make_trainer, rows, same, start, stop_at, train, wait_for, weights
+from small_runs import (
+    digits,
+    finish,
+    line,
+    make_trainer,
+    python_file,
+    rows,
+    same,
+    start,
+    stop_at,
+    train,
+    wait_for,
+    weights,
+)
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -209,7 +222,7 @@ class TestEnd:
         recipe = line({"training.epochs": 4})
         trainer = make_trainer(recipe, Worsening(), root)
         # Learning the other way makes each epoch worse than the one before.
-        trainer._optim.optimizer.param_groups[0]["lr"] = -0.5
+        trainer._optim.optimizer.param_groups[0].update(lr=0.5, maximize=True)
 
         summary = trainer.run()
 
@@ -280,6 +293,37 @@ class TestTrouble:
         assert progress.remaining is not None
         assert progress.remaining > 0
         assert progress.learning_rate == 0.05
+
+
+LATE = """
+from torch import nn
+class Late(nn.Module):
+    def __init__(self, outputs):
+        super().__init__()
+        self.body, self.steps = nn.Linear(1, outputs), 0
+    def forward(self, inputs):
+        self.steps += self.training and inputs.device.type == "cpu"
+        {}
+        return self.body(inputs)
+def make(outputs):
+    return Late(outputs)
+"""
+
+
+@pytest.mark.parametrize(
+    ("statement", "name"),
+    [
+        ("self.head = getattr(self, 'head', nn.Linear(1, 1))", "head.weight and 1 more"),
+        ("self.body.bias = nn.Parameter(self.body.bias.detach() + 1)", "body.bias"),
+        ("if self.steps == 3: self.extra = nn.Linear(1, 1)", "extra.weight and 1 more"),
+        ("self.body.bias.requires_grad_(self.steps > 3)", ""),  # which the optimizer has from the start
+    ],
+)
+def test_a_parameter_that_no_optimizer_moves_is_named(statement: str, name: str, tmp_path: Path, root: Path) -> None:
+    recipe = line({"model": {"python": python_file(tmp_path, LATE.format(statement)) + ":make"}})
+    job = train(recipe, root)
+    assert (f"model: {name} appeared in training" in str(job.history.error)) == bool(name)
+    assert (job.history.error is None) != bool(name)
 
 
 def test_a_job_that_was_never_started_is_not_alive(root: Path) -> None:

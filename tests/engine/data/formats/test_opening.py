@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,6 +69,12 @@ def test_labels_and_targets_beside_the_data_are_read_again(tmp_path: Path) -> No
     for labels in ("cat", "cow"):
         table(tmp_path / "photos.csv", f"file,label\n0.png,{labels}\n1.png,dog\n")
         assert read(tmp_path / "photos").source.classes == (labels, "dog")
+
+
+def test_what_is_neither_a_file_nor_a_folder_is_said_to_be_so(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(DataError, match=r"pipe\.csv: is neither a file nor a folder"):
+        read(tmp_path / "pipe.csv")
 
 
 def test_a_folder_with_nothing_in_it_is_called_empty_and_another_is_not(tmp_path: Path) -> None:
