@@ -52,6 +52,7 @@ class Lines(RichLog):
         """Begin anew."""
         self._told.clear()
         self.clear()
+        self.scroll_home(animate=False, immediate=True)  # or what follows at once would begin far from the end
 
     def clear(self) -> Self:
         self._dressed.clear()
