@@ -154,6 +154,23 @@ async def test_a_wrong_setting_is_said_at_once_changes_nothing_and_holds_the_sta
         assert not tmp_path.exists() or not list(tmp_path.iterdir())
 
 
+async def test_a_value_that_fitted_until_more_was_typed_changes_nothing(tmp_path: Path) -> None:
+    async with studio(tmp_path) as opened:
+        before = opened.screen.draft.recipe
+        field = next(field for field in opened.screen.query(Field) if field.key == "training.limit_batches")
+        field.begin()
+        await opened.press("enter", "ctrl+a", "ctrl+k", "5")
+        assert opened.screen.draft.recipe.training.limit_batches == 5
+        await opened.press("x")
+        assert "'5x' is not a whole number" in opened.text("#settings-help")
+        assert opened.screen.draft.recipe == before
+        assert not opened.screen.draft.edited
+        await opened.press("backspace", "enter")
+        assert opened.screen.draft.recipe.training.limit_batches == 5
+        await opened.press("u")
+        assert opened.screen.draft.recipe == before
+
+
 async def test_a_setting_is_edited_with_torchs_own_help_and_reaches_the_run(tmp_path: Path) -> None:
     async with studio(tmp_path, recipe=quick()) as opened:
         field = next(field for field in opened.screen.query(Field) if field.key == "optimizer.weight_decay")
