@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 from studio_driver import Studio, studio
-from textual.widgets import Button, DataTable, Input, OptionList
+from textual.widgets import Button, DataTable, Input, OptionList, Tabs
 
 from engine.recipe import Recipe
 from engine.runs.history import History, Progress
 from presets import load, presets
 from tui.charts.chart import Chart
+from tui.panes.curves import CurvesPane
 from tui.screens.studio import PANES
 from tui.widgets.field import Field
 
@@ -410,3 +411,20 @@ async def test_a_download_shows_how_far_it_is(tmp_path: Path) -> None:
         await opened.until(lambda: "train-images: 4.0 of 10.0 MB" in opened.text("#bars"), "how far it is")
         bar = opened.text("#bars").split("MB")[1]
         assert bar.count("━") / (bar.count("━") + bar.count("╸") + bar.count("─")) == pytest.approx(0.4, abs=0.05)
+
+
+async def test_the_pane_with_the_focus_is_the_one_that_stays_when_the_terminal_shrinks(tmp_path: Path) -> None:
+    async with studio(tmp_path) as opened:
+        await opened.press("4")
+        field = opened.screen.focused
+        curves = opened.screen.query_one(CurvesPane)
+        for focused in (field, curves):
+            assert focused is not None
+            opened.screen.set_focus(focused)
+            await opened.pilot.resize_terminal(80, 24)
+            await opened.pilot.pause()
+            assert opened.screen.focused is focused
+            assert focused.region.height > 0
+            assert opened.screen.query_one(Tabs).active == ("tab-curves" if focused is curves else "tab-settings")
+            await opened.pilot.resize_terminal(120, 40)
+            await opened.pilot.pause()
