@@ -25,6 +25,7 @@ from engine.errors import RecipeError, first_line, nearest
 from engine.models import columns, sequences
 from engine.models.blocks import CONTAINERS
 from engine.python_file import load_function
+from engine.recipe.values import format_value, parse_value
 
 Kind = Literal["layer", "loss", "optimizer", "scheduler", "transform", "own"]
 REQUIRED: Any = inspect.Parameter.empty
@@ -115,8 +116,15 @@ class Parameter:
         if not _fits(adapter, self.default) and type(value) is type(self.default):
             return  # the annotation contradicts torch's own default, so it can't be trusted
         words = [each for each in typing.get_args(self.annotation) if isinstance(each, str)]
-        remedy = nearest(str(value), words) or ("" if self.default in (REQUIRED, None) else f"Try {self.default!r}.")
+        remedy = nearest(str(value), words) or self._proposal()
         raise RecipeError(f"{where}.{self.name}", f"{value!r} is not {self.type_text}", remedy)
+
+    def _proposal(self) -> str:
+        """`Try [0.02, 0.33].`: the default as a recipe takes it; empty where there is none that can be written."""
+        if self.default in (REQUIRED, None):
+            return ""
+        written = repr(self.default) if isinstance(self.default, str) else format_value(self.default)
+        return f"Try {written}." if as_tuples(parse_value(written)) == as_tuples(self.default) else ""
 
 
 OURS: dict[ModuleType, str] = {sequences: "sequence", columns: "table"}
