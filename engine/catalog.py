@@ -155,7 +155,7 @@ class Entry:
     def summary(self) -> str:
         """The first sentence of the docstring."""
         first = " ".join(self.doc.split("\n\n")[0].split())
-        return re.split(r"(?<=[.:])\s", first)[0]
+        return re.sub(":$", ".", re.split(r"(?<=[.:])\s", first)[0])  # the formula or list that follows is not shown
 
     @property
     def container(self) -> bool:

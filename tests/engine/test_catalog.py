@@ -187,6 +187,11 @@ def test_a_wrong_parameter_is_named_with_a_remedy(kind: str, name: str, values: 
 
 
 @pytest.mark.parametrize("kind", ALL)
+def test_a_summary_announces_nothing_that_does_not_follow(kind: str) -> None:
+    assert not [entry.name for entry in ALL[kind].values() if entry.summary.endswith(":")]
+
+
+@pytest.mark.parametrize("kind", ALL)
 def test_the_value_that_is_proposed_for_a_wrong_one_is_taken_when_it_is_typed(kind: str) -> None:
     proposed = []
     for parameter in (parameter for entry in ALL[kind].values() for parameter in entry.parameters):
