@@ -26,6 +26,7 @@ from engine.errors import RecipeError, first_line, nearest
 from engine.models import columns, sequences
 from engine.models.blocks import CONTAINERS
 from engine.python_file import load_function
+from engine.recipe.values import format_value, parse_value
 
 Kind = Literal["layer", "loss", "optimizer", "scheduler", "transform", "own"]
 REQUIRED: Any = inspect.Parameter.empty
@@ -116,8 +117,15 @@ class Parameter:
         if not _fits(adapter, self.default) and type(value) is type(self.default):
             return  # the annotation contradicts torch's own default, so it can't be trusted
         words = [each for each in typing.get_args(self.annotation) if isinstance(each, str)]
-        remedy = nearest(str(value), words) or ("" if self.default in (REQUIRED, None) else f"Try {self.default!r}.")
+        remedy = nearest(str(value), words) or self._proposal()
         raise RecipeError(f"{where}.{self.name}", f"{value!r} is not {self.type_text}", remedy)
+
+    def _proposal(self) -> str:
+        """`Try [0.02, 0.33].`: the default as a recipe takes it; empty where there is none that can be written."""
+        if self.default in (REQUIRED, None):
+            return ""
+        written = repr(self.default) if isinstance(self.default, str) else format_value(self.default)
+        return f"Try {written}." if as_tuples(parse_value(written)) == as_tuples(self.default) else ""
 
 
 OURS: dict[ModuleType, str] = {sequences: "sequence", columns: "table"}
@@ -148,7 +156,7 @@ class Entry:
     def summary(self) -> str:
         """The first sentence of the docstring."""
         first = " ".join(self.doc.split("\n\n")[0].split())
-        return re.split(r"(?<=[.:])\s", first)[0]
+        return re.sub(":$", ".", re.split(r"(?<=[.:])\s", first)[0])  # the formula or list that follows is not shown
 
     @property
     def container(self) -> bool:

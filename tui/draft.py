@@ -166,6 +166,9 @@ class Draft:
             return
         if not (typing and typing == self._typing):
             self._past.append(self.recipe)
+        elif recipe == self._past[-1]:
+            self._past.pop()  # what was there before is typed again: nothing is left to undo
+            typing = ""
         self._future.clear()
         self._typing = typing
         self.recipe = recipe

@@ -174,7 +174,8 @@ def find(name: str, where: str = "data.name") -> Source:
         known = {**known, **{each: _vision(row) for each, row in _untold().items()}}
     if name not in known:
         if (reason := left_out(name)) is not None:
-            raise RecipeError(where, f"{name} of torchvision is left out: {reason.why}", reason.instead)
+            what = "is left out" if where == name else f"{name} of torchvision is left out"
+            raise RecipeError(where, f"{what}: {reason.why}", reason.instead)
         remedy = nearest(name, (*known, *EXCLUDED)) or f"There are {', '.join(known)}."
         raise RecipeError(where, f"there is no dataset '{name}'", remedy)
     return known[name]

@@ -34,7 +34,8 @@ def describe(device: torch.device) -> str:
         return f"{device} · {properties.name} · {properties.total_memory / GIB:.1f} GiB"
     if device.type == "mps":
         return "mps · Apple GPU (Metal)"
-    return f"{device} · {os.cpu_count()} cores, {torch.get_num_threads()} torch threads"
+    threads = torch.get_num_threads()
+    return f"{device} · {os.cpu_count()} cores, {threads} torch thread{'s' if threads > 1 else ''}"
 
 
 def seed_everything(seed: int) -> None:

@@ -82,11 +82,11 @@ class Validations:
         return self._of.get(name)
 
     def mark(self, name: str) -> str:
-        """`B`, `B fold 2 of 5`: the same letter for the same samples; empty where they are not known."""
+        """`B`, `B fold 2`: the same letter for the same samples; empty where they are not known."""
         found = self._of.get(name)
         if found is None:
             return ""
-        return self._letters[found.digest] + (f" fold {found.fold} of {found.folds}" if found.folds else "")
+        return self._letters[found.digest] + (f" fold {found.fold}" if found.folds else "")
 
     def folds(self, name: str) -> Folds | None:
         """What the folds of a run's recipe that are done came to, if there are two or more."""
@@ -108,7 +108,7 @@ class Validations:
             trained = summary is not None and summary.best is not None and summary.part == "train"
             return "nothing was held out: its best value is that of its training samples" if trained else ""
         some = f"{found.samples:,} sample{'' if found.samples == 1 else 's'}"
-        fold = f"fold {found.fold} of {found.folds}, " if found.folds else ""
+        fold = f"{_fold(found)}, " if found.folds else ""
         same = [other for other in self._together[found.digest] if other != name]
         if same:
             others = same[0] if len(same) == 1 else f"{len(same)} other runs here"
@@ -152,6 +152,11 @@ def _folds(runs: Iterable[tuple[RunStatus, Validation]]) -> dict[str, Folds]:
             deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
             made[recipe] = Folds(metric, tuple(sorted(folds)), of[recipe], mean, deviation)
     return made
+
+
+def _fold(found: Validation) -> str:
+    """Counted from 0, as a recipe does."""
+    return f"fold {found.fold} of 0…{found.folds - 1}"
 
 
 def _metric(run: RunStatus) -> str:

@@ -108,7 +108,7 @@ def assemble(
     for note in data.notes:
         recorder.say(note)
     recorder.say(
-        f"{data.source.name}: {data.train.samples} training samples · {count_parameters(model):,} parameters"
+        f"{data.source.name}: {data.train.samples:,} training samples · {count_parameters(model):,} parameters"
         f" · {describe_device(device)}"
     )
     trainer = Trainer(

@@ -17,6 +17,7 @@ from torch import nn
 from engine import catalog
 from engine.catalog import REQUIRED, Entry
 from engine.errors import RecipeError
+from engine.recipe import parse_value
 
 ALL: Mapping[str, Mapping[str, Entry]] = {
     "layer": catalog.layers(),
@@ -169,7 +170,7 @@ def test_inferred_parameters_need_not_be_given() -> None:
     [
         ("layer", "Linear", {"out_features": "many"}, "here.out_features: 'many' is not int."),
         ("layer", "Linear", {"out_features": True}, "here.out_features: True is not int."),
-        ("layer", "Linear", {"out_features": 3, "bias": "no"}, "here.bias: 'no' is not bool. Try True."),
+        ("layer", "Linear", {"out_features": 3, "bias": "no"}, "here.bias: 'no' is not bool. Try true."),
         ("layer", "Dropout", {"p": "half"}, "here.p: 'half' is not float. Try 0.5."),
         ("layer", "Conv2d", {"out_channels": 3, "kernel_size": [3, 3, 3]}, "here.kernel_size: [3, 3, 3] is not int or"),
         ("layer", "Linear", {"out_feature": 3}, "here.out_feature: is not a parameter of Linear. Did you mean"),
@@ -177,13 +178,32 @@ def test_inferred_parameters_need_not_be_given() -> None:
         ("optimizer", "SGD", {"momentun": 0.9}, "here.momentun: is not a parameter of SGD. Did you mean 'momentum'?"),
         ("optimizer", "AdamW", {"betas": 0.9}, "here.betas: 0.9 is not tuple"),
         ("loss", "CrossEntropyLoss", {"label_smoothing": float("nan")}, "here.label_smoothing: is NaN, which is no"),
-        ("optimizer", "SGD", {"nesterov": 1}, "here.nesterov: 1 is not bool. Try False."),
+        ("optimizer", "SGD", {"nesterov": 1}, "here.nesterov: 1 is not bool. Try false."),
         ("scheduler", "StepLR", {}, "here.step_size: StepLR needs it"),
-        ("loss", "CrossEntropyLoss", {"label_smoothing": "x"}, "here.label_smoothing: 'x' is not float. Try 0.0."),
+        ("loss", "CrossEntropyLoss", {"label_smoothing": "x"}, "here.label_smoothing: 'x' is not float. Try 0."),
     ],
 )  # fmt: skip
 def test_a_wrong_parameter_is_named_with_a_remedy(kind: str, name: str, values: dict[str, Any], said: str) -> None:
     assert refusal(ALL[kind][name], **values).startswith(said)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_summary_announces_nothing_that_does_not_follow(kind: str) -> None:
+    assert not [entry.name for entry in ALL[kind].values() if entry.summary.endswith(":")]
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_the_value_that_is_proposed_for_a_wrong_one_is_taken_when_it_is_typed(kind: str) -> None:
+    proposed = []
+    for parameter in (parameter for entry in ALL[kind].values() for parameter in entry.parameters):
+        try:
+            parameter.check(object(), "here")
+        except RecipeError as error:
+            if error.remedy.startswith("Try "):
+                proposed.append((parameter, error.remedy.removeprefix("Try ").removesuffix(".")))
+    assert len(proposed) > 10
+    for parameter, text in proposed:
+        parameter.check(parse_value(text), "here")
 
 
 def test_a_dataset_word_stands_for_a_size_only() -> None:

@@ -58,7 +58,7 @@ def test_what_is_nowhere_is_said_with_what_was_meant(run: Run) -> None:
     assert "Did you mean 'mnist5k'?" in told.err
     left_out = run("data", "Kinetics")
     assert left_out.status == 2
-    assert "Kinetics of torchvision is left out: it is video" in left_out.err
+    assert "error: Kinetics: is left out: it is video" in left_out.err
     assert "is not here: 170 MB to download. Fetch it" in run("data", "CIFAR10").err
     assert "hf:a/b: is not here. Fetch it" in run("data", "hf:a/b").err, "how much it is nobody knows"
     assert "there is no task 'classify'" in run("data", "mnist5k", "--task", "classify").err

@@ -273,3 +273,16 @@ async def test_m_maximises_and_restores() -> None:
 
 async def test_before_the_first_snapshot_the_pane_says_that_it_waits() -> None:
     assert "Waiting for the first sample" in await shown((), SMALL)
+
+
+async def test_what_was_drawn_for_more_room_leaves_no_scrollbar_in_less() -> None:
+    app = PaneApp()
+    async with app.run_test(size=(82, 30)) as pilot:
+        history = minute(lambda time: (), "No NVIDIA driver is installed here.")
+        app.pane.show(history)
+        await pilot.pause()
+        await pilot.resize_terminal(*STUDIO)
+        await pilot.pause()
+        assert not app.pane.show_vertical_scrollbar, "\n".join(app.lines())
+        assert app.lines()[0].startswith("cpu")
+        assert "█" in app.lines()[0]

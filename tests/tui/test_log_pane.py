@@ -83,3 +83,36 @@ async def test_lines_go_straight_to_the_terminal_with_their_scrollbar(monkeypatc
         app.set_focus(None)
         await pilot.pause()
         assert lines.render_lines(Region(0, 0, 58, 1)) != lit, "it is lit by the focus"
+
+
+@pytest.mark.parametrize("read", [0, 12])
+async def test_the_lines_of_another_run_are_followed_wherever_those_before_stood(read: int) -> None:
+    app = Log()
+    async with app.run_test(size=(60, 12)) as pilot:
+        log, lines = app.query_one(LogPane), app.query_one(Lines)
+        log.add([f"old {number}" for number in range(40)])
+        lines.scroll_relative(y=-read, animate=False, immediate=True)
+        await pilot.pause()
+        log.clear()
+        log.add([f"line {number}" for number in range(60)])  # a run that goes on tells at once what it has told
+        log.add(["and another"])
+        await pilot.pause()
+        assert shown(app) == [*(f"line {number}" for number in range(53, 60)), "and another"]
+
+
+async def test_the_end_stays_in_sight_in_every_size_unless_the_person_scrolled_up() -> None:
+    app = Log()
+    async with app.run_test(size=(60, 12)) as pilot:
+        log, lines = app.query_one(LogPane), app.query_one(Lines)
+        log.add([f"line {number} {'of many words ' * 5}" for number in range(40)])
+        for size in ((30, 12), (120, 12), (60, 20), (60, 12)):
+            await pilot.resize_terminal(*size)
+            await pilot.pause()
+            assert lines.is_vertical_scroll_end, size
+        log.add(["and another"])
+        assert lines.is_vertical_scroll_end
+        lines.scroll_to(y=3, animate=False, immediate=True)
+        await pilot.resize_terminal(50, 12)
+        await pilot.pause()
+        log.add(["and one more"])
+        assert not lines.is_vertical_scroll_end

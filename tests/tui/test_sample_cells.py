@@ -9,6 +9,7 @@ import pytest
 from rich.segment import Segment
 
 from engine.data.preview import Box, Sample
+from tui.dialogs.data.effect import _rows
 from tui.panes.data_text import _balance
 from tui.widgets.graphics import terminal
 from tui.widgets.picture import Row, boxed, fit, legend, masked, row_width, wave
@@ -44,6 +45,16 @@ def test_a_tile_has_its_label_its_number_and_the_end_of_its_path() -> None:
     assert "▸kind 1" in rows[0], "what is marked is seen without colour"
     assert "#2 …" in rows[1]
     assert "file-2.png" in rows[1]
+
+
+def test_before_and_after_show_no_name_without_its_picture() -> None:
+    pairs = [(sample, sample) for sample in pictures(9)]
+    for height in range(12, 40):
+        rows = text(_rows(pairs, (), 60, height, True))
+        assert len(rows) <= height
+        after = next(at for at, row in enumerate(rows) if row.startswith("after"))
+        for last in (rows[after - 1], rows[-1]):
+            assert "kind" not in last, (height, rows)
 
 
 def test_names_that_differ_at_their_end_are_told_apart_in_the_smallest_tiles() -> None:

@@ -90,6 +90,15 @@ async def test_a_weight_decay_changed_while_it_trains_is_known_after_a_resume(tm
             again.join()
 
 
+async def test_a_run_that_stops_at_once_leaves_no_message_over_where_it_is_kept(tmp_path: Path) -> None:
+    async with studio(tmp_path, recipe=long()) as opened:
+        await training(opened)
+        await opened.press("s")
+        await opened.until_state("stopped")
+        await opened.pilot.pause(1.0)
+        assert not opened.app._notifications
+
+
 async def test_parking_holds_the_run_and_space_lets_it_go_on(tmp_path: Path) -> None:
     async with studio(tmp_path, recipe=long()) as opened:
         await training(opened)

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 from studio_driver import Studio, studio
-from textual.widgets import Button, DataTable, Input, OptionList
+from textual.widgets import Button, DataTable, Input, OptionList, Tabs
 
 from engine.recipe import Recipe
 from engine.runs.history import History, Progress
 from presets import load, presets
 from tui.charts.chart import Chart
+from tui.panes.curves import CurvesPane
 from tui.screens.studio import PANES
 from tui.widgets.field import Field
 
@@ -152,6 +153,23 @@ async def test_a_wrong_setting_is_said_at_once_changes_nothing_and_holds_the_sta
         await opened.pilot.pause(0.3)
         assert opened.state == "ready"
         assert not tmp_path.exists() or not list(tmp_path.iterdir())
+
+
+async def test_a_value_that_fitted_until_more_was_typed_changes_nothing(tmp_path: Path) -> None:
+    async with studio(tmp_path) as opened:
+        before = opened.screen.draft.recipe
+        field = next(field for field in opened.screen.query(Field) if field.key == "training.limit_batches")
+        field.begin()
+        await opened.press("enter", "ctrl+a", "ctrl+k", "5")
+        assert opened.screen.draft.recipe.training.limit_batches == 5
+        await opened.press("x")
+        assert "'5x' is not a whole number" in opened.text("#settings-help")
+        assert opened.screen.draft.recipe == before
+        assert not opened.screen.draft.edited
+        await opened.press("backspace", "enter")
+        assert opened.screen.draft.recipe.training.limit_batches == 5
+        await opened.press("u")
+        assert opened.screen.draft.recipe == before
 
 
 async def test_a_setting_is_edited_with_torchs_own_help_and_reaches_the_run(tmp_path: Path) -> None:
@@ -393,3 +411,20 @@ async def test_a_download_shows_how_far_it_is(tmp_path: Path) -> None:
         await opened.until(lambda: "train-images: 4.0 of 10.0 MB" in opened.text("#bars"), "how far it is")
         bar = opened.text("#bars").split("MB")[1]
         assert bar.count("━") / (bar.count("━") + bar.count("╸") + bar.count("─")) == pytest.approx(0.4, abs=0.05)
+
+
+async def test_the_pane_with_the_focus_is_the_one_that_stays_when_the_terminal_shrinks(tmp_path: Path) -> None:
+    async with studio(tmp_path) as opened:
+        await opened.press("4")
+        field = opened.screen.focused
+        curves = opened.screen.query_one(CurvesPane)
+        for focused in (field, curves):
+            assert focused is not None
+            opened.screen.set_focus(focused)
+            await opened.pilot.resize_terminal(80, 24)
+            await opened.pilot.pause()
+            assert opened.screen.focused is focused
+            assert focused.region.height > 0
+            assert opened.screen.query_one(Tabs).active == ("tab-curves" if focused is curves else "tab-settings")
+            await opened.pilot.resize_terminal(120, 40)
+            await opened.pilot.pause()

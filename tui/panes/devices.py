@@ -26,7 +26,7 @@ class DevicesPane(VerticalScroll, Zoomable, can_focus=True):
     ALLOW_MAXIMIZE = True  # VerticalScroll refuses
     DEFAULT_CSS = """
     DevicesPane { padding: 0 1; scrollbar-size-vertical: 1; }
-    DevicesPane > Static { height: auto; }
+    DevicesPane > Static { height: auto; text-wrap: nowrap; text-overflow: clip; }
     """
 
     meters = getters.query_one(Told)

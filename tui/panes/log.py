@@ -33,6 +33,8 @@ class Lines(RichLog):
         super().__init__(max_lines=_LINES, wrap=True, min_width=20, id=id)
         self._told: deque[str] = deque(maxlen=_KEPT)
         self._width = 0  # at which all that was told is wrapped; 0 where some of it is not
+        self._seen = Size(0, 0)  # the size for which it was scrolled
+        self._follows = True
         self._dressed: dict[int, Strip] = {}
         """Lines as the terminal gets them, by their number since the beginning."""
 
@@ -52,6 +54,7 @@ class Lines(RichLog):
         """Begin anew."""
         self._told.clear()
         self.clear()
+        self.scroll_home(animate=False, immediate=True)  # or what follows at once would begin far from the end
 
     def clear(self) -> Self:
         self._dressed.clear()
@@ -62,7 +65,7 @@ class Lines(RichLog):
         super().notify_style_update()
 
     def on_resize(self, event: Resize) -> None:
-        """Wrap the last lines for the width that there is now."""
+        """Wrap the last lines for the width that there is now, and stay at the end if it was shown."""
         self.call_later(self._wrap)  # RichLog, which keeps lines back until it has a size, hears of it after this
 
     def render_lines(self, crop: Region) -> list[Strip]:
@@ -85,24 +88,32 @@ class Lines(RichLog):
         return strip
 
     def _append(self, lines: Sequence[str]) -> None:
-        follows = self.is_vertical_scroll_end
         for line in lines:
             self.write(line, scroll_end=False)
-        if follows:
+        if self._follows:
             self._follow()
 
     def _wrap(self) -> None:
-        if not self.size.width or self.size.width == self._width:
+        if not self.size.width:
             return
-        self._width, follows = self.size.width, self.is_vertical_scroll_end
-        self.clear()
-        for line in self._told:
-            self.write(line, scroll_end=False)
+        follows = self._follows
+        if self.size.width != self._width:
+            self._width = self.size.width
+            self.clear()
+            for line in self._told:
+                self.write(line, scroll_end=False)
+        self._seen = self.size
         if follows:
             self._follow()
 
     def _follow(self) -> None:
         self.scroll_end(animate=False, immediate=True, x_axis=False)  # else it would be painted, then scrolled
+
+    def watch_scroll_y(self, before: float, after: float) -> None:
+        """A person scrolls; in another size than that which was seen, Textual does."""
+        super().watch_scroll_y(before, after)
+        if self.size == self._seen:
+            self._follows = self.is_vertical_scroll_end
 
     def watch_virtual_size(self, before: Size, after: Size) -> None:
         """A layout only where a scrollbar comes or goes."""

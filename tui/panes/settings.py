@@ -208,8 +208,8 @@ class SettingsPane(Pane):
 
 def parameter_help(parameter: Parameter) -> str:
     """`float: momentum factor (default: 0)`, from the signature and the docstring."""
-    inferred = " Inferred when left empty." if parameter.inferred else ""
-    return f"{parameter.type_text}: {parameter.doc or 'torch says nothing about it'}{inferred}"
+    about = f"{parameter.type_text}: {parameter.doc or 'torch says nothing about it'}"
+    return f"{about.rstrip('.')}. Inferred when left empty." if parameter.inferred else about
 
 
 def _concerns(recipe: Recipe, key: str, takes: Collection[str] = ()) -> bool:

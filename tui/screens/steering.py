@@ -27,6 +27,7 @@ _STAMP = re.compile(r"-\d{8}-\d{6}(-\d+)?$")
 _FOR_LIVE = frozenset({"pause", "park", "stop", "checkpoint", "change", "profile"})
 _FOR_IDLE = frozenset({"train", "find_lr", "find_batch_size"})
 _ANSWER_S = 0.05
+_LONG_STEP_S = 0.7  # so long after an order it is said that it is still to be obeyed
 
 
 class SteeringScreen(ChoosingScreen):
@@ -123,6 +124,11 @@ class SteeringScreen(ChoosingScreen):
         if self.desk.live:
             self.desk.stop()
             self._answer_soon()
+            self.set_timer(_LONG_STEP_S, self._tell_stopping)
+
+    def _tell_stopping(self) -> None:
+        """Most runs have stopped by then, and a message would lie over where they are kept."""
+        if self.desk.live:
             self.notify("Stopping after this step, with a checkpoint.")
 
     def action_checkpoint(self) -> None:

@@ -293,14 +293,19 @@ class StudioScreen(ExportingScreen):
     # Panes
 
     def on_descendant_focus(self, event: DescendantFocus) -> None:
-        """The pane with the focus is framed."""
+        """The pane with the focus is framed, and stays in sight where there is room for one only."""
         for pane in self._panes:
             pane.mark("-active", pane in event.widget.ancestors_with_self)
+            if pane.has_class("-active"):
+                self._show_pane(str(pane.id))
 
     def on_resize(self, event: Resize) -> None:
         """Where there is room for one pane only, it is the current one."""
-        if self._one_at_a_time and self.maximized:
+        if not self._one_at_a_time:
+            return
+        if self.maximized:
             self.minimize()
+        self.query_one(Tabs).active = next(f"tab-{pane.id}" for pane in self._panes if pane.has_class("-current"))
 
     @on(Tabs.TabActivated)
     def _tab(self, event: Tabs.TabActivated) -> None:

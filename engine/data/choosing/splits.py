@@ -62,7 +62,9 @@ def split(loaded: Loaded, data: Data, notes: list[str]) -> Drawn:
             counts = " · ".join(f"{part} {len(index)}" for part, index in drawn.items() if len(index))
             notes.append(f"split by {shares.by}: {int(groups.max()) + 1 if len(groups) else 0} groups, {counts}")
     if shares.folds:
-        notes.append(f"fold {shares.fold} of {shares.folds} is the validation part; split.train and .val don't count")
+        notes.append(
+            f"fold {shares.fold} of 0…{shares.folds - 1} is the validation part; split.train and .val don't count"
+        )
     found: Drawn = {part: (main, index) for part, index in drawn.items()}
     found["train"] = main, _subset(loaded, main, drawn["train"], data, notes)
     return found | {part: (samples, None) for part, samples in own.items()}

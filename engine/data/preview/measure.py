@@ -14,6 +14,7 @@ from engine.data.serving.batches import Finish
 from engine.data.serving.fetching import collate
 from engine.errors import DataError
 from engine.recipe import Part
+from engine.recipe.parts import Path, at, holding, inside, replaced, rows
 
 _CHUNK = 256
 _DIGITS = 4
@@ -42,7 +43,7 @@ def measure(view: View, progress: Progress) -> Moments:
     source, transforms = view.source, view.recipe.data.transforms
     if source.vocabulary:
         raise DataError(source.name, "holds tokens, which have no mean", "Look at their lengths.")
-    finish = Finish(view.prepared(transforms[: normalize_at(transforms)], progress))
+    finish = Finish(view.prepared(_before(transforms, normalize_at(transforms)), progress))
     part, index = view.part("train")
     sums: Tensor | None = None
     squares = shift = torch.empty(0)
@@ -82,14 +83,23 @@ def measure(view: View, progress: Progress) -> Moments:
 
 def with_moments(transforms: Sequence[Part], step: Part) -> tuple[Part, ...]:
     """`transforms` with `step` in the place of the first that does the same, else at the end."""
-    at = normalize_at(transforms)
-    return (*transforms[:at], step, *transforms[at + 1 :])
+    return tuple(replaced(transforms, normalize_at(transforms), step))
 
 
-def normalize_at(transforms: Sequence[Part]) -> int:
-    """Where the first Normalize or Standardize stands, or would be put."""
-    found = (place for place, part in enumerate(transforms) if part.name in ("Normalize", "Standardize"))
-    return next(found, len(transforms))
+def normalize_at(transforms: Sequence[Part]) -> Path:
+    """Where the first Normalize or Standardize stands, in a Compose too, or would be put."""
+    for path, part in rows(transforms):
+        holders = (at(transforms, path[:depth]).name for depth in range(1, len(path)))
+        if part is not None and part.name in ("Normalize", "Standardize") and set(holders) <= {"Compose"}:
+            return path
+    return (len(transforms),)
+
+
+def _before(transforms: Sequence[Part], path: Path) -> tuple[Part, ...]:
+    """What samples go through before they reach `path`."""
+    above, holder = tuple(transforms[: path[0]]), path[1:] and transforms[path[0]]
+    held = _before(inside(holder), path[1:]) if holder else ()
+    return (*above, holding(holder, held)) if holder and held else above
 
 
 def _columns(inputs: Tensor) -> Tensor:

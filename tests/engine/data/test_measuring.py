@@ -12,6 +12,7 @@ from made_format import made_format, pictures, recipe_of
 from engine.data.preview import View, before_after, findings, fitting, measure, with_moments
 from engine.errors import DataError
 from engine.recipe import Part, Recipe
+from engine.recipe.parts import inside
 from presets import load as preset
 
 
@@ -85,6 +86,25 @@ def test_what_was_measured_takes_the_place_of_what_was_there() -> None:
     new = part("Normalize", mean=[0.1], std=[0.2])
     assert list(with_moments(steps, new)) == [steps[0], new, steps[2]]
     assert list(with_moments(steps[:1], new)) == [steps[0], new]
+
+
+def test_a_normalize_inside_compose_is_found_and_replaced_where_it_stands() -> None:
+    old, new, pad = (
+        part("Normalize", mean=[0.5], std=[0.5]),
+        part("Normalize", mean=[0.1], std=[0.3]),
+        part("Pad", padding=14),
+    )
+    held = [pad.model_dump(), old.model_dump()]
+    steps = (part("Compose", transforms=[part("Compose", transforms=held).model_dump()]),)
+    recipe = preset("digits-mlp").recipe
+    plain = View(recipe.override({"data.transforms": []}))
+    nested = View(recipe.override({"data.transforms": [step.model_dump() for step in steps]}))
+    assert measure(nested, quiet).mean[0] == pytest.approx(measure(plain, quiet).mean[0] / 4, rel=1e-4)
+    (outer,) = with_moments(steps, new)
+    assert [inner.name for inner in inside(inside(outer)[0])] == ["Pad", "Normalize"]
+    assert inside(inside(outer)[0])[1] == new
+    random = (part("RandomApply", transforms=[old.model_dump()]),)
+    assert with_moments(random, new) == (*random, new), "what is applied at random standardises nothing"
 
 
 def test_transforms_are_offered_that_take_the_samples_and_no_others(tmp_path: Path) -> None:

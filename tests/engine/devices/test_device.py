@@ -90,8 +90,14 @@ def test_a_slip_of_the_pen_is_recognised() -> None:
         choose("cude")
 
 
-def test_the_cpu_is_described_with_its_threads() -> None:
-    assert f"{torch.get_num_threads()} torch threads" in describe(torch.device("cpu"))
+@pytest.mark.parametrize(("threads", "said"), [(1, "1 torch thread"), (2, "2 torch threads")])
+def test_the_cpu_is_described_with_its_threads(threads: int, said: str) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        assert describe(torch.device("cpu")).endswith(f" cores, {said}")
+    finally:
+        torch.set_num_threads(before)
 
 
 def draws() -> tuple[float, float, float]:

@@ -52,7 +52,7 @@ def test_folds_that_are_done_give_a_mean_and_are_not_held_against_each_other() -
     assert folds is not None
     assert (folds.mean, folds.deviation) == pytest.approx((0.91, statistics.stdev([0.90, 0.92])))
     assert str(folds) == "folds 0–1 of 5: accuracy 0.91 ± 0.014"
-    assert seen.mark("1").endswith(" fold 1 of 5")
+    assert seen.mark("1").endswith(" fold 1")
     assert "can't be compared" not in seen.about("0")
     assert Validations(known[:1]).folds("0") is None
 

@@ -87,5 +87,7 @@ def _rows(
     rows: list[Row] = []
     for title, each in (("before", 0), ("after, as the model sees it", 1)):
         page = draw_page([pair[each] for pair in pairs], columns, width, half, colour=colour, captions=1)
-        rows += [[Segment(title, _DIM)], *list(page.rows)[:half]]
+        # Of what is cut off, half must be seen: no names without their pictures.
+        hidden = [top for _, top, _, high in page.places if 0 < half - top <= high // 2]
+        rows += [[Segment(title, _DIM)], *list(page.rows)[: min(hidden, default=half)]]
     return rows
