@@ -161,13 +161,13 @@ def prepare(
     if recipe.loss.class_weights == data.sampler == "balanced":
         notes.append("data.sampler and loss.class_weights are both balanced: rare classes count for more than others.")
     skipped = Skipped(say) if data.on_bad_sample == "skip" else None
-    server = Server(recipe, device, math.prod(facts.shape), source.name, progress, notes, skipped)
+    server = Server(recipe, device, math.prod(facts.shape), facts.outputs, source.name, progress, notes, skipped)
     if not len(pieces[0]):
         raise DataError("data.split.train", "leaves no sample to train on", "Raise it.")
     augment, mixing = Augment(data.augment), Mixing(data.augment, facts.outputs)
     held_out = [Piece(*parts[name]) for name in PARTS[1:]]
     changed = replace(finish, augment=augment or None, mixing=mixing or None)
-    train = server.training(pieces, changed, facts.outputs, beside=len(held_out[0]))
+    train = server.training(pieces, changed, beside=len(held_out[0]))
     val, test = (server.evaluation(piece, finish) if len(piece) else None for piece in held_out)
     return Prepared(source, facts, train, val, test, tuple(notes), skipped)
 

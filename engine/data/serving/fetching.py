@@ -41,6 +41,21 @@ class Partial:
     stands_in: bool = False
 
 
+@dataclass(frozen=True)
+class Classes:
+    """The numbers that a target may be: 0 to `count` - 1, and the one that the loss leaves out."""
+
+    count: int
+    ignored: int | None = None
+
+    def lack(self, target: object) -> str:
+        """What is wrong with a target that is the number of no class, at which a GPU would give up; else ""."""
+        scalar = np.asarray(target)
+        if scalar.ndim or scalar.dtype.kind not in "iu" or scalar == self.ignored or 0 <= scalar < self.count:
+            return ""
+        return f"is of class {scalar}, and there are 0 to {self.count - 1}"
+
+
 class Skipped:
     """What is left out of training and evaluation, each sample said once. For the engine thread alone."""
 
@@ -78,13 +93,15 @@ class TurnOver(Exception):  # noqa: N818 - nothing went wrong
 class Fetch(Dataset[Any]):
     """Whole batches of a dataset, with each sample's randomness drawn from (seed, epoch, index) alone.
 
-    Samples that can't be read are left out where the recipe wants to `skip` them.
+    Samples that can't be read, or are of none of the `classes`, are left out where the recipe wants to `skip` them.
     """
 
     def __init__(
-        self, data: Samples | MapDataset, index: Tensor | None, seed: int, slots: Slots, *, skip: bool = False
-    ) -> None:
+        self, data: Samples | MapDataset, index: Tensor | None, seed: int, slots: Slots, *, skip: bool = False,
+        classes: Classes | None = None,
+    ) -> None:  # fmt: skip
         self._data, self._index, self._seed, self._slots, self._skip = data, index, seed, slots, skip
+        self._classes = classes
 
     def __getitems__(
         self, keys: list[tuple[int, int]], turn: int | None = None
@@ -153,6 +170,9 @@ class Fetch(Dataset[Any]):
     def _number(self, position: int) -> int:
         return position if self._index is None else int(self._index[position])
 
+    def _place(self, index: int) -> str:
+        return self._data.places[index] if isinstance(self._data, Listed) else f"sample {index} of the dataset"
+
     def _sample(self, epoch: int, position: int) -> Any:
         index = self._number(position)
         self._slots.note(index)
@@ -162,7 +182,11 @@ class Fetch(Dataset[Any]):
             random.seed(seed)
             np.random.seed(seed % 2**32)
             torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed every GPU
-            return self._data[index]
+            sample = self._data[index]
+            pair = isinstance(sample, (tuple, list)) and len(sample) == 2
+            if pair and self._classes and (lack := self._classes.lack(sample[1])):
+                raise BadSample(self._place(index), lack)
+            return sample
         except (BadSample, DataError):
             raise
         except (Exception, SystemExit) as error:  # a person's dataset may raise anything
@@ -174,11 +198,16 @@ class Fetch(Dataset[Any]):
 
 
 def read_all(
-    part: Listed, index: Tensor, name: str, progress: Progress, skipped: Skipped | None
+    part: Listed,
+    index: Tensor,
+    name: str,
+    progress: Progress,
+    skipped: Skipped | None,
+    classes: Classes | None = None,
 ) -> tuple[Samples, Tensor]:
     """The samples of these numbers in their order, and which of them are good (N,): those that can't be read are 0.
 
-    Bad ones are `skipped`; where that is None, the first of them is raised as a DataError.
+    Bad ones, those of none of the `classes` too, are `skipped`; where that is None, the first is raised as a DataError.
     """
     numbers = index.tolist()
     bad: list[BadSample | None] = [None] * len(numbers)
@@ -189,6 +218,8 @@ def read_all(
     def read(position: int) -> None:
         try:
             given, target = _pair(part, numbers[position])
+            if classes and (lack := classes.lack(target)):
+                raise BadSample(part.places[numbers[position]], lack)
         except BadSample as error:
             bad[position] = error
             return

@@ -12,7 +12,7 @@ from torch import Tensor
 from engine.data.samples import MapDataset, Samples
 from engine.data.serving.ahead import Ahead, Streams, side_stream
 from engine.data.serving.batches import Batch, Finish
-from engine.data.serving.fetching import Partial, Skipped
+from engine.data.serving.fetching import Classes, Partial, Skipped
 from engine.data.serving.loading import Loading
 from engine.data.serving.order import Drawing, Order
 from engine.data.serving.readers import Readers
@@ -26,14 +26,15 @@ class LoaderBatches:
     `readers` read the samples, and those of other parts; None stands for readers of its own, this thread or `workers`
     processes. An error of the dataset itself is a DataError with the sample's number. Neither that nor a worker's end
     can be gone on with: `close` is next. `streams` copy to the device beside the training; None is the device's own
-    way, where it has one. Samples that can't be read are `skipped`; None says that they end the run.
+    way, where it has one. Samples that can't be read, or are of none of the `classes`, are `skipped`; None says that
+    they end the run.
     """
 
     def __init__(
         self, data: Samples | MapDataset, index: Tensor | None, finish: Finish, batch_size: int, device: torch.device,
         *, readers: Readers | None = None, workers: int = 0, seed: int | None = None, drop_last: bool = False,
         patience_s: float = 300.0, streams: Streams | None = None, drawing: Drawing | None = None,
-        skipped: Skipped | None = None,
+        skipped: Skipped | None = None, classes: Classes | None = None,
     ) -> None:  # fmt: skip
         count = len(data) if index is None else len(index)
         self._order = Order(count, batch_size, seed, drop_last, index, drawing)
@@ -45,7 +46,8 @@ class LoaderBatches:
         self._ahead: Ahead | None = None
         self._readers = readers or Readers(Loading(workers, pinned=device.type == "cuda"), patience_s)
         self.workers = self._readers.workers
-        self._part = self._readers.part(data, index, derive(seed or 0, 2), skip=skipped is not None)
+        skip = skipped is not None
+        self._part = self._readers.part(data, index, derive(seed or 0, 2), skip=skip, classes=classes)
 
     @property
     def steps(self) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from engine.data.serving.fetching import Fetch
+from engine.data.serving.fetching import Classes, Fetch
 from engine.data.serving.loading import Loading
 from engine.data.serving.workers import Slots, Watch, start_forkserver
 from engine.python_file import Packed
@@ -57,11 +57,13 @@ class Readers:
         """The processes that read; none before the first batch is asked for."""
         return self._watch.workers if self._watch else ()
 
-    def part(self, data: Any, index: torch.Tensor | None, seed: int, *, skip: bool) -> Part:
+    def part(
+        self, data: Any, index: torch.Tensor | None, seed: int, *, skip: bool, classes: Classes | None = None
+    ) -> Part:
         """One more part, of which what a sample draws is seeded by `seed`; all are known before the first is read."""
         assert self._loader is not None, "these readers have ended"
         assert self._loader._iterator is None, "the workers have been told what there is to read"
-        self._parts.fetches.append(Fetch(data, index, seed, self._slots, skip=skip))
+        self._parts.fetches.append(Fetch(data, index, seed, self._slots, skip=skip, classes=classes))
         return Part(self, len(self._parts.fetches) - 1, self._parts.fetches[-1])
 
     def read(self, part: int, batches: Sequence[Keys], seed: int) -> Iterator[Any]:

@@ -12,7 +12,7 @@ from engine.data.choosing.mixture import Piece, gathered, joined
 from engine.data.choosing.splits import labels
 from engine.data.samples import Listed, Progress, Samples
 from engine.data.serving.batches import Batches, Finish, TensorBatches
-from engine.data.serving.fetching import Skipped, read_all
+from engine.data.serving.fetching import Classes, Skipped, read_all
 from engine.data.serving.loader import LoaderBatches
 from engine.data.serving.loading import choose_loading, ways
 from engine.data.serving.order import Balanced, Drawing, Mixture, mixed_samples
@@ -24,26 +24,29 @@ from engine.recipe import Recipe
 class Server:
     """Serves the parts of a recipe's data on `device`, the training samples first.
 
-    `values` are the numbers of one sample as the model takes it. What is worth knowing goes into `notes`; of `skipped`
-    None says that a sample which can't be read ends the run.
+    `values` are the numbers of one sample as the model takes it, `outputs` those that it gives. What is worth knowing
+    goes into `notes`; of `skipped` None says that a sample which can't be read ends the run.
     """
 
     def __init__(
-        self, recipe: Recipe, device: torch.device, values: int, name: str,
+        self, recipe: Recipe, device: torch.device, values: int, outputs: int, name: str,
         progress: Progress, notes: list[str], skipped: Skipped | None,
     ) -> None:  # fmt: skip
         self._recipe, self._data, self._device, self._values = recipe, recipe.data, device, values
         self._name, self._progress, self._notes, self._skipped = name, progress, notes, skipped
+        of_classes = recipe.task == "classification"
+        self._classes = Classes(outputs, recipe.loss.parameters.get("ignore_index")) if of_classes else None
+        self._outputs = outputs
         number = self._data.num_workers
         self._readers: Readers | None = None
         self._asked = number not in ("auto", 0)  # who asks for processes gets them
         self._number = number
         self._patience = patience(self._data.worker_timeout)
 
-    def training(self, pieces: Sequence[Piece], finish: Finish, classes: int, beside: int = 0) -> Batches:
+    def training(self, pieces: Sequence[Piece], finish: Finish, beside: int = 0) -> Batches:
         """Batches of all pieces, drawn anew each epoch; each epoch also reads `beside` samples that are held out."""
         drop, seed, size = self._data.drop_last, self._recipe.training.seed, self._data.batch_size
-        drawing = self._drawing(pieces, classes)
+        drawing = self._drawing(pieces)
         whole = joined(pieces)
         held = self._held(pieces, whole.index)
         if held is not None:
@@ -89,14 +92,14 @@ class Server:
             return part.nbytes // max(1, len(part))
         return part.sample_bytes if isinstance(part, Listed) else self._values * 4
 
-    def _drawing(self, pieces: Sequence[Piece], classes: int) -> Drawing | None:
+    def _drawing(self, pieces: Sequence[Piece]) -> Drawing | None:
         """How training samples are drawn; None for each once an epoch."""
         sizes, weights = [len(piece) for piece in pieces], [piece.weight for piece in pieces]
         if self._data.sampler == "balanced":
             stop = self._skipped is None
             known = torch.cat([labels(piece.part, piece.index, stop=stop) for piece in pieces])
             each = torch.tensor(weights, dtype=torch.float64).repeat_interleave(torch.tensor(sizes))
-            return Balanced(known, classes, mixed_samples(sizes, weights), each)
+            return Balanced(known, self._outputs, mixed_samples(sizes, weights), each)
         return Mixture(sizes, weights) if len(pieces) > 1 else None
 
     def _held(
@@ -126,7 +129,7 @@ class Server:
             return chosen, torch.ones(len(chosen), dtype=torch.bool)
         assert isinstance(part, Listed)
         numbers = torch.arange(len(part)) if index is None else index
-        return read_all(part, numbers, self._name, self._progress, self._skipped)
+        return read_all(part, numbers, self._name, self._progress, self._skipped, self._classes)
 
     def _fits_finished(self, samples: int) -> bool:
         """Whether all samples as the model takes them fit on the device."""
@@ -138,7 +141,7 @@ class Server:
     ) -> LoaderBatches:  # fmt: skip
         return LoaderBatches(
             piece.part, piece.index, finish, size, self._device, readers=readers, seed=seed, drop_last=drop,
-            drawing=drawing, skipped=self._skipped,
+            drawing=drawing, skipped=self._skipped, classes=self._classes,
         )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -32,9 +33,10 @@ class Photos:
     classes = ["cat", "dog"]
     columns = {}
     sample_bytes = BYTES
-    def __init__(self, count, bad):
+    def __init__(self, count, bad, wrong, number):
         self.count, self.bad = count, set(bad)
         self.targets = torch.arange(count) % 2
+        self.targets[list(wrong)] = number
         self.places = [f"photos/{number}.jpg" for number in range(count)]
     def __len__(self):
         return self.count
@@ -43,8 +45,8 @@ class Photos:
             raise BadSample(self.places[number], "is cut off")
         return torch.full((1, 4, 4), number, dtype=torch.uint8), self.targets[number]
 
-def make(count=40, bad=()):
-    return Photos(count, bad)
+def make(count=40, bad=(), wrong=(), number=2):
+    return Photos(count, bad, wrong, number)
 """
 
 
@@ -85,6 +87,25 @@ def test_the_run_stops_with_the_place_what_is_wrong_and_what_to_do(make: Any) ->
         with pytest.raises(DataError) as caught:
             list(ready(make([7], "stop", held=held)).train.epoch(0))
         assert str(caught.value) == 'photos/7.jpg: is cut off. Mend or remove it, or set data.on_bad_sample = "skip".'
+
+
+@pytest.mark.parametrize("number", [2, -1, -100])
+@pytest.mark.parametrize("held", [False, True])
+def test_a_class_that_there_is_not_is_a_bad_sample_and_one_that_the_loss_leaves_out_is_none(
+    make: Any, held: bool, number: int
+) -> None:
+    wrong = {"data.options": {"wrong": [7], "number": number}}
+    text = f"photos/7.jpg: is of class {number}, and there are 0 to 1. Mend or remove it"
+    with pytest.raises(DataError, match=re.escape(text)):
+        list(ready(make([], "stop", held=held).override(wrong)).train.epoch(0))
+
+    said: list[str] = []
+    skipping = ready(make([], "skip", held=held).override(wrong), said)
+    assert sum(map(len, skipping.train.epoch(0))) == 39
+    assert sum("is of class" in each for each in said) == 1
+
+    left_out = {"loss": {"name": "CrossEntropyLoss", "ignore_index": number}}
+    assert sum(map(len, ready(make([], "stop", held=held).override(wrong | left_out)).train.epoch(0))) == 40
 
 
 PARTS = {"how": "ordered", "train": 0.5, "val": 0.3, "test": 0.2}  # 0 to 19, 20 to 31, 32 to 39
