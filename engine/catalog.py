@@ -17,10 +17,9 @@ from types import ModuleType
 from typing import Any, Literal
 
 import torch
-from pydantic import ConfigDict, TypeAdapter, ValidationError
-from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from torch import nn
 
+from engine.annotations import adapter_of, fits, type_text
 from engine.docstrings import first_sentence, parameter_docs, readable, reflowed
 from engine.errors import RecipeError, first_line, nearest
 from engine.models import columns, sequences
@@ -81,12 +80,12 @@ class Parameter:
     @cached_property
     def type_text(self) -> str:
         """The annotation as a person reads it: `int or tuple[int, int]`."""
-        return 'a function, "path/to/file.py:function"' if self.takes_function else _type_text(self.annotation)
+        return 'a function, "path/to/file.py:function"' if self.takes_function else type_text(self.annotation)
 
     @cached_property
     def takes_function(self) -> bool:
         """Whether only a function can be given (LambdaLR): a recipe writes it as `"path/to/file.py:function"`."""
-        text = _type_text(self.annotation)
+        text = type_text(self.annotation)
         return "Callable" in text and not text.startswith("str or")
 
     @cached_property
@@ -98,8 +97,8 @@ class Parameter:
     @cached_property
     def takes_size(self) -> bool:
         """Whether it is a whole number, so that the dataset can give it."""
-        adapter = _adapter(self.annotation)
-        return adapter is not None and _fits(adapter, 1) and not _fits(adapter, "classes")
+        adapter = adapter_of(self.annotation)
+        return adapter is not None and fits(adapter, 1) and not fits(adapter, "classes")
 
     def check(self, value: Any, where: str) -> None:
         """Raise RecipeError if `value` can't be of the annotated type. Lists stand for tuples."""
@@ -109,12 +108,12 @@ class Parameter:
             if value is not self.default and not (isinstance(value, str) and _FUNCTION.fullmatch(value)):
                 raise RecipeError(f"{where}.{self.name}", f"{value!r} is not {self.type_text}", "Name one in quotes.")
             return
-        adapter = _adapter(self.annotation)
+        adapter = adapter_of(self.annotation)
         if self.takes_tensor and _numbers(value) is not None:
             return
-        if adapter is None or any(_fits(adapter, candidate) for candidate in (value, as_tuples(value))):
+        if adapter is None or any(fits(adapter, candidate) for candidate in (value, as_tuples(value))):
             return
-        if not _fits(adapter, self.default) and type(value) is type(self.default):
+        if not fits(adapter, self.default) and type(value) is type(self.default):
             return  # the annotation contradicts torch's own default, so it can't be trusted
         words = [each for each in typing.get_args(self.annotation) if isinstance(each, str)]
         remedy = nearest(str(value), words) or self._proposal()
@@ -364,46 +363,9 @@ def _hints(target: Callable[..., Any]) -> dict[str, Any]:
         return {}
 
 
-@cache
-def _adapter(annotation: Any) -> TypeAdapter[Any] | None:
-    """pydantic's checker for an annotation; None where it says nothing that can be checked."""
-    if annotation is REQUIRED or annotation is Any or isinstance(annotation, str):
-        return None
-    try:
-        return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
-    except (PydanticSchemaGenerationError, PydanticUserError, TypeError, NameError):
-        return None
-
-
 def _numbers(value: Any) -> torch.Tensor | None:
     """A list of numbers (or of such lists) as a tensor of floats; None for anything else."""
     try:
         return torch.tensor(value, dtype=torch.float32) if isinstance(value, list) else None
     except (TypeError, ValueError, RuntimeError):
         return None
-
-
-def _fits(adapter: TypeAdapter[Any], value: Any) -> bool:
-    try:
-        adapter.validate_python(value, strict=True)
-    except ValidationError:
-        return False
-    return True
-
-
-def _type_text(annotation: Any) -> str:
-    if annotation is REQUIRED:
-        return "a value"
-    if isinstance(annotation, str):
-        return annotation
-    name: str = getattr(annotation, "__name__", str(annotation).rpartition(".")[2])
-    arguments = typing.get_args(annotation)
-    origin = typing.get_origin(annotation)
-    if origin is Literal:
-        return " or ".join(repr(argument) for argument in arguments)
-    if origin is typing.Union or type(annotation).__name__ == "UnionType":
-        return " or ".join("none" if a is type(None) else _type_text(a) for a in arguments)
-    if arguments:
-        inner = ", ".join("…" if a is Ellipsis else _type_text(a) for a in arguments if not isinstance(a, list))
-        return f"{name}[{inner}]"
-    return name
