@@ -67,7 +67,7 @@ def evaluate(
             totals = sums if totals is None else totals + sums
             look((number + 1) / batches.steps)
         assert totals is not None
-        # The one sync, once an epoch.
+        # Here alone the device is waited for, once an epoch.
         return {
             "loss": float(torch.stack(losses).sum() / weights),
             **task.summarize(totals.tolist(), samples),

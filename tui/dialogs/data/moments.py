@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from engine.data.preview import Moments, View
 
 _FRAME_S = 0.1
+_HEADS = "", "mean", "deviation"
 
 
 class MomentsScreen(Dialog[Part | None]):
@@ -48,7 +50,7 @@ class MomentsScreen(Dialog[Part | None]):
     def on_mount(self) -> None:
         """Begin."""
         table = self.query_one(DataTable)
-        table.add_columns("", "mean", "deviation")
+        table.add_columns(*_HEADS)
         table.can_focus = False
         self.query_one("#cancel", Button).focus()
         self._clock = self.set_interval(_FRAME_S, self._tick)
@@ -82,8 +84,12 @@ class MomentsScreen(Dialog[Part | None]):
         self._clock.stop()
         self.found = found
         table = self.query_one(DataTable)
-        for name, mean, std in zip(found.names, found.mean, found.std, strict=True):
-            table.add_row(name, f"{mean:.4g}", f"{std:.4g}")
+        named = zip(found.names, found.mean, found.std, strict=True)
+        rows = [(name, f"{mean:.4g}", f"{std:.4g}") for name, mean, std in named]
+        table.clear(columns=True)
+        for head, *cells in zip(_HEADS, *rows, strict=True):  # of columns that grow later, the head may stay narrow
+            table.add_column(head, width=max(map(cell_len, (head, *cells))))
+        table.add_rows(rows)
         line.update(_offer(found))
         button = self.query_one("#use", Button)
         button.disabled = False
