@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from nursery import Nursery, call
-from small_runs import AtLook, digits, line, train
+from small_runs import AtLook, digits, line, train, wait_for
 from torch import Tensor, nn
 
 from engine.checkpoints.checkpoint import Checkpoints
@@ -341,7 +340,8 @@ class TestKept:
 
 def train_and_die(root: str) -> None:
     def kill(control: Control) -> None:
-        time.sleep(1.5)  # what was recorded is on disk within a second
+        (run,) = (RunDirectory(path) for path in Path(root).iterdir())
+        wait_for(lambda: 10 in run.history().spreads and Checkpoints(run.checkpoints).all())
         os.kill(os.getpid(), signal.SIGKILL)
 
     recipe = digits({"training.health_every": 2, "training.checkpoint_every": "5 steps"})

@@ -35,6 +35,7 @@ from engine.recipe import Recipe
 from engine.resuming.randomness import random_state
 from engine.runs.directory import RunDirectory
 from engine.runs.history import LIVE, Series
+from engine.training.control import Control
 
 # `digits` has eight steps, three validation batches and one end an epoch: twelve looks at the control.
 PLACES = {
@@ -302,9 +303,12 @@ class TestRefused:
         assert job.directory.status().state == "failed"
 
 
-def train_and_die(root: str, look: str) -> None:
-    kill = AtLook({int(look): lambda control: os.kill(os.getpid(), signal.SIGKILL)})
-    train(digits({"training.checkpoint_every": "3 steps"}), Path(root), kill)
+def train_and_die(root: str, look: str, step: str) -> None:
+    def die(control: Control) -> None:
+        wait_for(lambda: list(Path(root).glob(f"*/checkpoints/*-step-{int(step):09}")))  # a disk may be slow
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    train(digits({"training.checkpoint_every": "3 steps"}), Path(root), AtLook({int(look): die}))
 
 
 class TestKilled:
@@ -315,10 +319,10 @@ class TestKilled:
     def test_a_run_killed_mid_epoch_is_interrupted_and_reaches_the_same_weights(
         self, recipe: Recipe, nursery: Nursery, root: Path
     ) -> None:
-        assert call(nursery, "test_resume", "train_and_die", root, str(12 + 5)) == "", "no word of its end"
+        assert call(nursery, "test_resume", "train_and_die", root, str(12 + 5), str(12)) == "", "no word of its end"
         directory = RunDirectory(next(root.iterdir()))
         assert directory.status().state == "interrupted"
-        assert Checkpoints(directory.checkpoints).all()[-1].step <= 12  # of thirteen steps; a slow disk is behind
+        assert Checkpoints(directory.checkpoints).all()[-1].step == 12
 
         resume(directory)
 
