@@ -23,10 +23,11 @@ from engine.models.rows import LayerRow, shape_text
 from engine.models.starting import kind_of, start, with_model
 from engine.optim.optimizers import make_optimizer
 from engine.optim.schedules import make_scheduler, warmup_steps
+from engine.policies.early_stopping import Patience
 from engine.policies.freezing import Freezing
 from engine.policies.precision import Precision
 from engine.recipe import Recipe
-from engine.tasks.losses import fit_loss, make_loss
+from engine.tasks.losses import fit_loss, make_loss, metrics
 from engine.training.control import Stopped
 
 T = TypeVar("T")
@@ -110,6 +111,8 @@ def check(recipe: Recipe, *, aside: bool = False, reading: Progress = lambda wha
     if model is None or attempt(lambda: Freezing(recipe, model)) is not None:
         attempt(lambda: _check_optimizer(recipe, model or _two_layers()))
     attempt(lambda: Precision(recipe.training.precision, choose(recipe.training.device)))
+    validates = not recipe.training.overfit_one_batch and sizes.get("val") != 0
+    attempt(lambda: Patience(recipe.training, metrics(recipe.task), validates=validates))
     problems.extend(row.error for row in rows if row.error is not None)
     if rows and not any(row.error for row in rows):
         attempt(lambda: _check_weights(rows))

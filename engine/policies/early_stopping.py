@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.errors import RecipeError, nearest
-from engine.recipe import EarlyStopping
+from engine.recipe import Training
 from engine.tasks.base import Metric
 
 WHERE = "training.early_stopping"
@@ -19,7 +19,8 @@ class Patience:
     Raises RecipeError for a metric that the task does not measure, or without a part to validate on.
     """
 
-    def __init__(self, rule: EarlyStopping, metrics: Sequence[Metric], *, validates: bool) -> None:
+    def __init__(self, training: Training, metrics: Sequence[Metric], *, validates: bool) -> None:
+        rule = training.early_stopping
         goals = {"loss": "min", **{metric.name: metric.goal for metric in metrics}}
         self._rule = rule
         self.best: float | None = None
@@ -30,7 +31,10 @@ class Patience:
             remedy = nearest(rule.metric, goals) or f"This task measures {', '.join(goals)}."
             raise RecipeError(f"{WHERE}.metric", f"'{rule.metric}' is not measured here", remedy)
         if not validates:
-            raise RecipeError(f"{WHERE}.patience", "needs a validation part to watch", "Raise data.split.val.")
+            remedy = "Raise data.split.val, or set it to 0."
+            if training.overfit_one_batch:
+                remedy = "Turn training.overfit_one_batch off, or set it to 0."
+            raise RecipeError(f"{WHERE}.patience", "needs a validation part to watch", remedy)
         self._sign = 1.0 if goals[rule.metric] == "max" else -1.0
 
     def look(self, validated: Mapping[str, float]) -> None:

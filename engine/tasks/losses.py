@@ -20,7 +20,7 @@ from engine.data.samples import IGNORED
 from engine.data.serving.mixing import mixing_part
 from engine.errors import RecipeError, StudioError, first_line
 from engine.recipe import Layer, Recipe
-from engine.tasks.base import Task
+from engine.tasks.base import Metric, Task
 from engine.tasks.classification import Classification, Form, class_numbers, one_hot, signs, summed
 from engine.tasks.regression import Regression
 from engine.tasks.segmentation import Segmentation
@@ -29,6 +29,11 @@ _FORMS: Mapping[str, Sequence[Form]] = {
     "classification": (class_numbers, one_hot, signs),
     "regression": (class_numbers,),
     "segmentation": (class_numbers,),  # of pixels that count nowhere there is no 1 among K
+}
+_TASKS: Mapping[str, type[Task]] = {
+    "classification": Classification,
+    "regression": Regression,
+    "segmentation": Segmentation,
 }
 _USUAL = {"classification": "CrossEntropyLoss", "regression": "MSELoss", "segmentation": "CrossEntropyLoss"}
 # How a model may end, what comes out there, and which loss of torch does without that ending.
@@ -56,6 +61,11 @@ def make_task(recipe: Recipe, facts: Facts, device: torch.device) -> Task:
     if shares is None and ignored is not None:
         shares = torch.ones(facts.outputs)
     return Classification(loss.to(device), form, None if shares is None else shares.to(device), ignored)
+
+
+def metrics(task: str) -> Sequence[Metric]:
+    """What a recipe's task measures beside the loss."""
+    return _TASKS[task].metrics
 
 
 def make_loss(recipe: Recipe, class_counts: Sequence[int] | None = None) -> nn.Module:

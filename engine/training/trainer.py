@@ -74,7 +74,7 @@ class Trainer:
         self._freezing = Freezing(recipe, model)
         self._optim = Optim(recipe, model, train.steps, self._precision)
         self._average = Averaged(training.average, model, device) if training.average.kind != "none" else None
-        self._patience = Patience(training.early_stopping, task.metrics, validates=val is not None)
+        self._patience = Patience(training, task.metrics, validates=val is not None)
         self._meter = Meter(task)
         optimizer = self._optim.optimizer
         self._splitter = Splitter(

@@ -11,7 +11,7 @@ from small_runs import line, resume, rows, stop_at, train
 
 from engine.errors import RecipeError
 from engine.policies.early_stopping import Patience
-from engine.recipe import EarlyStopping
+from engine.recipe import EarlyStopping, Training
 from engine.tasks.base import Metric
 
 METRICS = (Metric("accuracy", "max"),)
@@ -23,7 +23,7 @@ STUCK = {
 
 
 def patience(**rule: Any) -> Patience:
-    return Patience(EarlyStopping(**rule), METRICS, validates=True)
+    return Patience(Training(early_stopping=EarlyStopping(**rule)), METRICS, validates=True)
 
 
 def looks(rule: Patience, name: str, *values: float) -> list[int]:
@@ -66,7 +66,7 @@ class TestRule:
 
     def test_without_validation_it_is_refused(self) -> None:
         with pytest.raises(RecipeError, match=r"needs a validation part to watch. Raise data\.split\.val"):
-            Patience(EarlyStopping(patience=1), METRICS, validates=False)
+            Patience(Training(early_stopping=EarlyStopping(patience=1)), METRICS, validates=False)
 
 
 class TestRun:
