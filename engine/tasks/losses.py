@@ -79,6 +79,10 @@ def make_loss(recipe: Recipe, class_counts: Sequence[int] | None = None) -> nn.M
     entry.check(parameters, "loss")
     if parameters.get("reduction", "mean") not in ("mean", "batchmean"):
         raise RecipeError("loss.reduction", "must be 'mean': the trainer weighs batches by it", "Remove it.")
+    for name in ("weight", "pos_weight"):
+        given = parameters.get(name)
+        if isinstance(given, Sequence) and any(isinstance(each, int | float) and each < 0 for each in given):
+            raise RecipeError(f"loss.{name}", "a weight below 0 rewards wrong answers", "Make all of them 0 or more.")
     if recipe.task == "segmentation":
         _check_pixels(recipe)
     if part.class_weights == "balanced":

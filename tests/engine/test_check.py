@@ -88,6 +88,7 @@ def test_nothing_is_wrong_with_a_preset_even_without_its_data(each: Preset, tmp_
         (CLASSIFIER, {"loss__name": "CrossEntropy"}, "loss.name: torch has no loss 'CrossEntropy' that fits here."),
         (CLASSIFIER, {"loss__name": "HingeEmbeddingLoss"}, "loss.name: HingeEmbeddingLoss does not fit classification"),
         (REGRESSOR, {"loss__name": "NLLLoss"}, "loss.name: NLLLoss does not fit regression"),
+        (CLASSIFIER, {"loss__weight": [1.0] * 9 + [-1.0]}, "loss.weight: a weight below 0 rewards wrong answers."),
         (CLASSIFIER, {"loss__reduction": "sum"}, "loss.reduction: must be 'mean'"),
         (CLASSIFIER, {"loss__label_smoothing": "x"}, "loss.label_smoothing: 'x' is not float."),
         (CLASSIFIER, {"optimizer__name": "sgd"}, "optimizer.name: torch has no optimizer 'sgd' that fits here."),
