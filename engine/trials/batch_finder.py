@@ -18,6 +18,14 @@ from engine.trials.trial import trial
 _LARGEST = 1 << 16
 _SLOW_S = 5.0  # a step longer than that, and the next size is not tried
 _ENOUGH = 0.9  # a batch as fast as that share of the fastest is recommended if it is smaller
+# What would stand between a size and the memory, or between it and the data.
+_PLAIN = {
+    "training.accumulate": 1,
+    "training.on_nan": "stop",
+    "training.health_every": 0,
+    "training.limit_batches": 0,
+    "training.overfit_one_batch": False,
+}
 
 
 @dataclass(frozen=True)
@@ -60,18 +68,18 @@ def find_batch_size(
     control: Control | None = None,
     look: Callable[[Size], None] = lambda size: None,
 ) -> BatchSizes:
-    """Take three steps with 1, 2, 4, … samples until one does not fit, is slow, or `largest` is reached.
+    """Take three steps with 1, 2, 4, … samples until one does not fit, is slow, or exceeds `largest` or the data.
 
-    A model with batch norm, which has nothing to measure on a single sample, begins with 2. The
-    samples are the training data's, over again where there are too few. Raises Stopped by `control`, TrainingError when
-    not even one sample fits, and whatever training the recipe raises.
+    A model with batch norm, which has nothing to measure on a single sample, begins with 2. The samples are the first
+    batch of the training data, over again. Raises Stopped by `control`, TrainingError when not even one sample fits,
+    and whatever training the recipe raises.
     """
-    plain = recipe.override({"training.accumulate": 1, "training.on_nan": "stop", "training.health_every": 0})
+    plain = recipe.override(_PLAIN)
     sizes: list[Size] = []
     with trial(plain, progress, control) as tried:
         pool = tried.first_batch()
         size = 2 if any(isinstance(module, _BatchNorm) for module in tried.state.model.modules()) else 1
-        while size <= largest:
+        while not sizes or size <= min(largest, tried.samples):
             measured = _measure(tried.state.device, tried.fits, _of_size(pool, size))
             if measured is None:
                 return BatchSizes(sizes, size)

@@ -60,6 +60,11 @@ class Trial:
         """Steps of an epoch."""
         return self._train.steps
 
+    @property
+    def samples(self) -> int:
+        """Samples of an epoch."""
+        return self._train.samples
+
     def steps(self, count: int) -> Iterator[float]:
         """The losses of `count` steps; one that is not finite is the last. Raises Stopped."""
         epoch = 0

@@ -26,7 +26,8 @@ def make():
 
 
 def scarce(folder: Path, most: int) -> Recipe:
-    return line({"model": {"python": python_file(folder, SCARCE.format(most)) + ":make"}})
+    mine = {"python": python_file(folder, SCARCE.format(most)) + ":make"}
+    return line({"model": mine, "data.options": {"points": 1000}})
 
 
 def test_the_first_size_that_does_not_fit_is_told(tmp_path: Path) -> None:
@@ -55,10 +56,19 @@ def test_when_all_fit_none_is_too_large() -> None:
     assert [size.samples for size in found.sizes] == [1, 2, 4, 8]
 
 
-def test_a_model_with_batch_norm_begins_with_two() -> None:
-    found = find_batch_size(digits(), silent, largest=4)
+def test_no_batch_is_larger_than_the_training_data() -> None:
+    for limits in ({}, {"training.limit_batches": 1}, {"training.overfit_one_batch": True}):
+        found = find_batch_size(line(limits), silent)
 
-    assert [size.samples for size in found.sizes] == [2, 4]
+        assert found.too_large is None
+        assert found.sizes[-1].samples == 128, "of 160 samples"
+
+
+def test_a_model_with_batch_norm_begins_with_two() -> None:
+    for largest, sizes in ((4, [2, 4]), (1, [2])):
+        found = find_batch_size(digits(), silent, largest=largest)
+
+        assert [size.samples for size in found.sizes] == sizes
 
 
 def test_the_recipes_own_accumulation_is_left_out(tmp_path: Path) -> None:
