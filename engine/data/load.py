@@ -24,6 +24,7 @@ from engine.data.samples import BadSample, Loaded, MapDataset, Progress, Samples
 from engine.data.sources import HUGGING_FACE, Source, check_options, described, find, row_of, unread
 from engine.errors import DataError, with_article
 from engine.paths import bundled, data_root
+from engine.printable import printable_line
 from engine.python_file import call, line_of, load_function, said
 from engine.recipe import Dataset, TaskName
 
@@ -138,7 +139,7 @@ def _load_python(data: Dataset, task: TaskName, section: str) -> Loaded:
     first: Any = next(iter(parts.values()))
     try:
         inputs, target = _readable(first)
-        inputs, target = as_tensor(inputs), torch.as_tensor(np.asarray(target))
+        inputs, target = as_tensor(inputs), np.asarray(target)
     except Exception as error:
         at = f"{line}: " if (line := line_of(error)) else ""
         raise DataError(
@@ -146,9 +147,13 @@ def _load_python(data: Dataset, task: TaskName, section: str) -> Loaded:
         ) from error
     classes = tuple(map(str, getattr(first, "classes", ())))
     of_classes = task in ("classification", "segmentation")
-    outputs = len(classes) if of_classes else max(1, target.numel())
+    outputs = len(classes) if of_classes else max(1, target.size)
     if of_classes and not classes:
         raise DataError(where, "does not say its classes", "Give the dataset an attribute classes = ['cat', 'dog'].")
+    vocabulary = _vocabulary(first, inputs, where)
+    for lack, remedy in (_lack_of_input(inputs, vocabulary), _lack_of_target(target, task, outputs)):
+        if lack:
+            raise DataError(where, f"sample 0 {lack}", remedy)
     source = replace(
         unread(data, task),
         about=(type(first).__doc__ or data.python).strip().splitlines()[0],
@@ -156,7 +161,7 @@ def _load_python(data: Dataset, task: TaskName, section: str) -> Loaded:
         outputs=outputs,
         sizes={name: len(part) for name, part in parts.items()},
         classes=classes,
-        vocabulary=_vocabulary(first, inputs, where),
+        vocabulary=vocabulary,
     )
     return Loaded(source, parts)
 
@@ -167,6 +172,31 @@ def _readable(dataset: MapDataset) -> Any:
         with contextlib.suppress(BadSample):
             return dataset[number]
     return dataset[0]
+
+
+def _lack_of_input(inputs: Tensor, vocabulary: int) -> tuple[str, str]:
+    """What keeps a model from taking a sample's input, and the remedy; else two empty texts."""
+    if inputs.is_floating_point() or inputs.dtype is torch.uint8 or vocabulary:
+        return "", ""
+    kind = str(inputs.dtype).removeprefix("torch.")
+    if inputs.is_complex():
+        return f"is complex ({kind}), and layers take real numbers", "Return torch.view_as_real(x), or its abs()."
+    what = f"is {kind}, and nothing says what the whole numbers are"
+    return what, "Return x.float(); or, if they are tokens, give the dataset their number: vocabulary = 1000."
+
+
+def _lack_of_target(target: np.ndarray[Any, Any], task: TaskName, outputs: int) -> tuple[str, str]:
+    """What keeps a task from taking a sample's target, and the remedy; else two empty texts."""
+    kind = target.dtype.kind
+    if kind not in "fiub":
+        text = printable_line(repr(target.item() if not target.ndim else target.dtype.name))
+        if task == "classification":
+            return f"has the target {text}, and a class is a number", "Return classes.index(name)."
+        return f"has the target {text}, which is no number", "Return a number, or an array of them."
+    if task != "classification" or (not target.ndim and kind in "iub") or (target.shape == (outputs,) and kind == "f"):
+        return "", ""
+    what = f"has {target.size} {'number' if target.size == 1 else 'numbers'} of {target.dtype} for a target"
+    return f"{what}, and a class is one whole number", "Return int(target), or int(target.argmax()) of a one-hot row."
 
 
 def _vocabulary(dataset: MapDataset, sample: Tensor, where: str) -> int:

@@ -111,6 +111,11 @@ def test_numbers_to_predict_are_counted(tmp_path: Path) -> None:
     assert mine(tmp_path, things("[1.0, 2.0], 5"), "regression").source.outputs == 1
 
 
+def test_a_target_to_predict_that_is_no_number_is_named(tmp_path: Path) -> None:
+    assert "sample 0 has the target '3', which is no number." in refusal(tmp_path, things("[1.0], '3'"), "regression")
+    assert "sample 0 has the target 1j, which is no number." in refusal(tmp_path, things("[1.0], 1j"), "regression")
+
+
 def test_options_reach_ones_own_function(tmp_path: Path) -> None:
     code = things("options, 0").replace(
         "def make(**options): return Things()", "def make(count): return [([1.0], 0.5)] * count"
@@ -133,6 +138,11 @@ def test_options_reach_ones_own_function(tmp_path: Path) -> None:
         (things("torch.zeros(3)"), "sample 0 can't be read"),
         (things("1 / 0"), "ZeroDivisionError: division by zero. A sample is (input, target)"),
         (things("'text', 0"), "sample 0 can't be read"),
+        (things("[1, 2], 0"), "sample 0 is int64, and nothing says what the whole numbers are. Return x.float(); or,"),
+        (things("[1j, 2j], 0"), "sample 0 is complex (complex128), and layers take real numbers. Return torch.view_as"),
+        (things("[1.0], 'odd'"), "sample 0 has the target 'odd', and a class is a number. Return classes.index(name)."),
+        (things("[1.0], [0, 1]"), "sample 0 has 2 numbers of int64 for a target, and a class is one whole number."),
+        (things("[1.0], 1.0"), "sample 0 has 1 number of float64 for a target, and a class is one whole number."),
         (things().replace('classes = ["even", "odd"]', ""), "does not say its classes. Give the dataset an attribute"),
         ("def other(): pass", "has no function 'make'"),
         ("make = [", "things.py:4: SyntaxError"),
