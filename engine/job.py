@@ -244,8 +244,8 @@ class Job:
         self.history.progress = Progress(state="failed", text=str(reason))
 
 
-def explain(error: BaseException) -> StudioError:
-    """What went wrong, in words that say what to do."""
+def explain(error: BaseException, *, logged: bool = True) -> StudioError:
+    """What went wrong, in words that say what to do; `logged` says that a run's log has the traceback."""
     if isinstance(error, StudioError):
         return error
     if is_out_of_memory(error):
@@ -256,15 +256,16 @@ def explain(error: BaseException) -> StudioError:
     trouble = compile_trouble(error)
     if trouble is not None:
         return TrainingError("training.compile", trouble, "Set it to false, or mend what it names.")
-    where = _where(error)
-    return TrainingError(where or "training", said(error), "The traceback is in the run's log.txt.")
+    remedy = "The traceback is in the run's log.txt." if logged else "The log.txt of a training has the traceback."
+    return TrainingError(_where(error) or "training", said(error), remedy)
 
 
 def _where(error: BaseException) -> str:
     """`file:line` of the deepest frame in a person's project, else in what is neither ours nor a library's."""
     if line := line_of(error):
         return line
-    ours = str(Path(__file__).parent)
+    root = Path(__file__).parents[1]
+    ours = tuple(str(root / name) for name in ("engine", "tui", "presets", "torch_tui"))
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         foreign = any(part in frame.filename for part in ("site-packages", "/lib/python", "<"))
         if not foreign and not frame.filename.startswith(ours):

@@ -339,7 +339,7 @@ class Desk:
         except BaseException as error:
             from engine.job import explain
 
-            raise explain(error) from error
+            raise explain(error, logged=False) from error
         finally:
             self._trial = None
             self.download = ""

@@ -104,9 +104,26 @@ def module_rows(
         what = f"{whole} returns {with_article(type(output).__name__)} while it trains"
         remedy = "Return one tensor, or a named tuple of it and auxiliary heads."
         return [*rows, _whole(whole, rows, model, watch.tally, reached, None, ModelError("model", what, remedy))]
+    if misfit := _misfit(whole, model, output):
+        return [*rows, _whole(whole, rows, model, watch.tally, reached, None, misfit)]
     given = tuple(output.shape[1:])
     itself = _whole(whole, rows, model, watch.tally, reached, given)
     return rows if rows and not itself.parameters and given == reached else [*rows, itself]
+
+
+def _misfit(whole: str, model: nn.Module, output: Tensor) -> ModelError | None:
+    """Why no loss can train a model that gives this for `_SAMPLES` samples."""
+    if len(output) != _SAMPLES:
+        rows = "1 row" if len(output) == 1 else f"{len(output)} rows"
+        what = f"{whole} gives {rows} for {_SAMPLES} samples"
+        return ModelError("model", what, "Return one for each, in their order.")
+    if not output.is_floating_point():
+        what = f"{whole} gives numbers of {str(output.dtype).removeprefix('torch.')}, and a loss takes real ones"
+        return ModelError("model", what, "Return floats, as they were computed.")
+    if not output.requires_grad and any(weight.requires_grad for weight in model.parameters()):
+        what = f"no gradient leads from what {whole} returns to its weights"
+        return ModelError("model", what, "Leave out detach(), no_grad() and what has no derivative, such as argmax().")
+    return None
 
 
 def _failed(whole: str, flow: Flow, error: BaseException) -> ModelError:

@@ -101,7 +101,7 @@ def test_nothing_is_wrong_with_a_preset_even_without_its_data(each: Preset, tmp_
             {"scheduler": {"name": "ReduceLROnPlateau", "every": "step"}},
             "scheduler.every: ReduceLROnPlateau watches the validation loss.",
         ),
-        (CLASSIFIER, {"training__early_stopping": {"patience": 2}, "data__split": {"train": 0.8, "val": 0, "test": 0.2}},
+        (CLASSIFIER, {"training__early_stopping": {"patience": 2}, "data__split": {"val": 0, "test": 0.2}},
          "training.early_stopping.patience: needs a validation part to watch. Raise data.split.val, or set it to 0."),
         (CLASSIFIER, {"training__early_stopping": {"patience": 2}, "training__overfit_one_batch": True},
          "training.early_stopping.patience: needs a validation part to watch. Turn training.overfit_one_batch off"),

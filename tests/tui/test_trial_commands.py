@@ -80,6 +80,14 @@ def test_check_finds_what_only_a_real_step_shows(run: Run, tmp_path: Path) -> No
     assert re.fullmatch(r"error: custom\.toml: .*model\.py:7: AttributeError: .*'lost'.*\n", said.err)
 
 
+def test_what_torch_refuses_in_a_step_is_not_laid_to_our_own_files(run: Run, tmp_path: Path) -> None:
+    write_model(tmp_path, "return self.layer(x) if x.is_meta else self.layer(x).detach()")
+    said = run("check", "custom.toml")
+    assert said.status == 2
+    assert said.err.startswith("error: custom.toml: training: RuntimeError: element 0 of tensors does not require grad")
+    assert said.err.endswith(". The log.txt of a training has the traceback.\n")
+
+
 def test_check_downloads_nothing_unasked(run: Run, tmp_path: Path) -> None:
     said = run("check", "mnist-mlp")
     assert (said.status, said.err) == (0, "")

@@ -201,7 +201,7 @@ def _attempt(work: Callable[[], T], problems: list[StudioError]) -> T | None:
     except Stopped:
         raise
     except BaseException as error:  # a person's own module may raise anything, SystemExit included
-        problems.append(explain(error))
+        problems.append(explain(error, logged=False))
         return None
 
 

@@ -231,6 +231,26 @@ def test_a_model_that_returns_no_tensor_is_named(tmp_path: Path) -> None:
     assert "make returns a dict while it trains" in str(model_rows(mine(tmp_path, code), DIGITS)[-1].error)
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("x[:1]", "make gives 1 row for 2 samples. Return one for each, in their order."),
+        ("x.repeat(2, 1)", "make gives 4 rows for 2 samples."),
+        ("x.to(torch.complex64)", "make gives numbers of complex64, and a loss takes real ones."),
+        ("x.long()", "make gives numbers of int64, and a loss takes real ones."),
+        ("x.detach()", "no gradient leads from what make returns to its weights. Leave out detach(), no_grad() and"),
+    ],
+)
+def test_a_model_whose_output_no_loss_can_train_is_named(tmp_path: Path, given: str, said: str) -> None:
+    code = f"""
+class make(nn.Linear):
+    def __init__(self): super().__init__(784, 10)
+    def forward(self, x):
+        x = super().forward(x.flatten(1))
+        return {given}"""
+    assert said in str(model_rows(mine(tmp_path, code), DIGITS)[-1].error)
+
+
 def test_a_changed_file_is_run_anew(tmp_path: Path) -> None:
     wanted = mine(tmp_path, "def make(): return nn.Linear(28, 3)")
     build_model(wanted, DIGITS)
