@@ -183,19 +183,22 @@ class MetricsWriter:
                     return
 
     def _collect(self, waiting: list[Work]) -> bool:
-        """Move work from the queue until there was some for a while; true when the end is asked for."""
+        """Move work from the queue until there was some for a while, or somebody waits; true when the end is asked for.
+
+        One commit serves all who wait by then: one for each would leave a slow disk ever further behind.
+        """
         deadline = time.monotonic() + _FLUSH_S
-        while (left := deadline - time.monotonic()) > 0:
+        while self._flushes or time.monotonic() < deadline:
             try:
-                work = self._queue.get(timeout=left)
+                work = self._queue.get(timeout=0 if self._flushes else max(0.0, deadline - time.monotonic()))
             except queue.Empty:
                 return False
             if work is _END:
                 return True
             if isinstance(work, threading.Event):
                 self._flushes.append(work)
-                return False
-            waiting.append(work)
+            else:
+                waiting.append(work)
         return False
 
 

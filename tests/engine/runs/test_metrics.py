@@ -122,6 +122,19 @@ class TestWriting:
 
         assert 0.5 < waited < 2.0
 
+    def test_one_commit_serves_all_who_wait_for_a_disk_that_is_behind(self, writer: MetricsWriter, path: Path) -> None:
+        statements: list[str] = []
+        writer._connection.set_trace_callback(statements.append)
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("BEGIN IMMEDIATE")  # the writer waits
+            for step in range(1, 31):
+                put(writer, "train/loss", step, 1.0)
+                wait = writer.mark()
+        wait()
+
+        assert len(points(path)["train/loss"]) == 30
+        assert statements.count("COMMIT") <= 3
+
     def test_facts_given_at_the_start_are_on_disk_at_once(self, path: Path) -> None:
         writer = MetricsWriter(path, pytest.fail, {"pid": 5})
 
