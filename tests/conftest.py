@@ -7,6 +7,7 @@ import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from nursery import Nursery
@@ -42,6 +43,20 @@ def nursery() -> Iterator[Nursery]:
 def root(tmp_path: Path) -> Path:
     """A folder for runs."""
     return tmp_path / "runs"
+
+
+@pytest.fixture
+def disk_keeps_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings wait for each checkpoint; a step is shorter than a write, and newer ones replace those that wait."""
+    from engine.checkpoints.writer import CheckpointWriter  # most tests need no torch
+
+    save = CheckpointWriter.save
+
+    def save_and_wait(self: CheckpointWriter, *arguments: Any, **options: Any) -> None:
+        save(self, *arguments, **options)
+        assert self.wait(60)
+
+    monkeypatch.setattr(CheckpointWriter, "save", save_and_wait)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -101,7 +102,8 @@ class Victim:
 
     def kill(self) -> float:
         """Kill it; how many seconds what is on disk is behind what it had done."""
-        os.kill(self.child.pid, 9)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.child.pid, 9)
         killed = time.monotonic()
         self.child.wait()
         if not self.told.exists():
@@ -189,7 +191,7 @@ class TestAnyMoment:
         if again:
             second = tmp_path / "second"
             resumed = Victim(nursery.start("test_kills", "go_on", victim.run.path, second), second, victim.root)
-            wait_until(lambda: resumed.looks() >= 20)
+            wait_until(lambda: resumed.looks() >= 20 or not resumed.child.alive)  # little was left where a disk is slow
             assert resumed.kill() <= 1.0
             assert_whole_checkpoints(victim.run)
 

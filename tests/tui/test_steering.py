@@ -263,6 +263,7 @@ async def branch_of_a_finished_run(opened: Studio) -> RunDirectory:
     return run
 
 
+@pytest.mark.usefixtures("disk_keeps_up")
 async def test_a_branch_is_edited_trained_as_a_new_run_and_keeps_its_origin(tmp_path: Path) -> None:
     async with studio(tmp_path, recipe=quick(), size=(120, 40)) as opened:
         run = await branch_of_a_finished_run(opened)

@@ -3,10 +3,10 @@ from __future__ import annotations
 import json
 import resource
 import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
 import torch
 from kept import damage
 from nursery import Nursery, call
@@ -102,9 +102,9 @@ class TestDamage:
         assert Checkpoints(cut.directory.checkpoints).all()[-1].step == newest.step
         load(newest)
 
+    @pytest.mark.usefixtures("disk_keeps_up")
     def test_a_damaged_best_one_is_said_and_the_last_weights_are_tested(self, root: Path) -> None:
         def damage_best(control: Control) -> None:
-            time.sleep(0.5)  # for the writer, which may be writing this very one
             best = Checkpoints(next(root.iterdir()) / "checkpoints").best()
             assert best is not None
             assert best.epoch == 1

@@ -392,6 +392,7 @@ class TestRun:
         assert job.history.spreads[4] == before[4]
         assert run.history().spreads == job.history.spreads
 
+    @pytest.mark.usefixtures("disk_keeps_up")
     def test_a_branch_has_those_up_to_its_step(self, root: Path) -> None:
         origin = train(digits({"training.health_every": 2, "training.keep_checkpoints": 9}), root).directory
         checkpoint = Checkpoints(origin.checkpoints).all()[1]

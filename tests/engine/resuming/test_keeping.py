@@ -13,7 +13,6 @@ from torch import nn
 
 from engine.checkpoints.checkpoint import Checkpoint, Checkpoints
 from engine.job import Job
-from engine.training.control import Control
 
 NOTHING_LEARNED = {"optimizer.lr": 1e-30, "training.keep_checkpoints": 50}  # only the first epoch is the best so far
 
@@ -23,6 +22,7 @@ def steps(job: Job) -> list[int]:
 
 
 class TestWhen:
+    @pytest.mark.usefixtures("disk_keeps_up")
     @pytest.mark.parametrize(
         ("every", "epochs", "written"),
         [
@@ -37,8 +37,7 @@ class TestWhen:
     ) -> None:
         changes = {**NOTHING_LEARNED, "training.epochs": epochs, "training.checkpoint_every": every}
 
-        # The writer may skip one while another is being written: each step waits for it.
-        job = train(line(changes), root, Slow())
+        job = train(line(changes), root)
 
         assert steps(job) == written
 
@@ -54,31 +53,19 @@ class TestWhen:
         assert steps(job)[-1] == 10
 
 
-class Slow(Control):
-    """Gives the writer time: it replaces a checkpoint that waits to be written by a newer one."""
-
-    @property
-    def pending(self) -> bool:
-        time.sleep(0.05)
-        return self._told
-
-    @pending.setter
-    def pending(self, value: bool) -> None:
-        self._told = value
-
-
+@pytest.mark.usefixtures("disk_keeps_up")
 class TestWhich:
     def test_the_last_few_and_the_best_are_kept(self, root: Path) -> None:
         changes = {"optimizer.lr": 1e-30, "training.epochs": 6, "training.keep_checkpoints": 2}
 
-        job = train(line(changes), root, Slow())
+        job = train(line(changes), root)
 
         assert steps(job) == [5, 25, 30]
 
     def test_more_when_asked_for(self, root: Path) -> None:
         changes = {"optimizer.lr": 1e-30, "training.epochs": 6, "training.keep_checkpoints": 4}
 
-        job = train(line(changes), root, Slow())
+        job = train(line(changes), root)
 
         assert steps(job) == [5, 15, 20, 25, 30]
 
