@@ -204,6 +204,9 @@ def _at_the_end(layers: Tree, rows: Sequence[LayerRow], sizes: Mapping[str, int]
         for title, same in (("", layer),) if as_wide else ((f" and set {key} to {word}", wide),):
             if not as_wide:
                 yield Fix(f"set {key} of {layer.name} to {word}", replaced(layers, path, wide))
+            if (first := _first_of_columns(layers, rows)) is not None and first != path:
+                above = replaced(replaced(layers, path, same), first, flatten, at(layers, first))
+                yield Fix(f"add a Flatten above the first Linear{title}", above)
             if len(reached) == 2:
                 pooled = _layer("SequencePool")
                 yield Fix(f"add a SequencePool above {layer.name}{title}", replaced(layers, path, pooled, same))
@@ -216,6 +219,14 @@ def _at_the_end(layers: Tree, rows: Sequence[LayerRow], sizes: Mapping[str, int]
     yield Fix(f"end with Linear, out_features = {word}", inserted(layers, end, _layer("Linear", out_features=word)))
     head = (flatten, _layer("Linear", out_features=word))
     yield Fix(f"end with Flatten and Linear, out_features = {word}", inserted(layers, end, *head))
+
+
+def _first_of_columns(layers: Tree, rows: Sequence[LayerRow]) -> Path | None:
+    """The first Linear, if it takes the columns of pictures for its features."""
+    for row in rows:
+        if row.path and at(layers, row.path).name == "Linear":
+            return row.path if len(row.input or ()) == 3 else None
+    return None
 
 
 def _at_the_end_of_pixels(layers: Tree, wanted: Shape) -> Iterator[Fix]:

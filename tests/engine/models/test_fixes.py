@@ -112,6 +112,16 @@ def test_rows_of_pictures_become_the_steps_of_a_sequence(picture: tuple[int, ...
     assert trace(found[0].layers, Flow(picture), SIZES)[-1].input == (height, channels * width)
 
 
+def test_a_perceptron_on_pictures_is_flattened_above_its_first_linear() -> None:
+    wide = layer("Linear", out_features=8)
+    for head, also in ((HEAD, ""), (layer("Linear", out_features=7), " and set out_features to classes")):
+        found = next(fix for fix in fixes((wide, RELU, head), PICTURE, SIZES, 10) if "Flatten" in fix.title)
+        assert found.title == f"add a Flatten above the first Linear{also}"
+        assert found.layers == (FLATTEN, wide, RELU, HEAD)
+    series = [fix.title for fix in fixes((wide, RELU, HEAD), Flow((5, 6)), SIZES, 10)]
+    assert "add a Flatten above the first Linear" not in series, "a Linear for each step is usual"
+
+
 def test_a_block_whose_branches_do_not_fit_is_not_told_to_flatten() -> None:
     branches = layer("Parallel", layer("Linear", out_features=3), layer("GRU", hidden_size=4), join="add")
     assert [fix.title for fix in fixes((branches, HEAD), Flow((5, 6)), SIZES, 10)] == [
