@@ -52,6 +52,8 @@ def _adapted(
     state, average = dict(loaded.state), loaded.average
     schedule = ("scheduler", "optimizer.warmup", *(_LENGTH if _by_step(recipe) else ()))
     state["optim"], notes = _adapted_optim(state["optim"], fresh["optim"], changed, schedule)
+    if _OPTIMIZER in notes and (recipe.scheduler is not None or recipe.optimizer.warmup):
+        notes.append(_SCHEDULE)
     same_groups = _touched(changed, "optimizer.") and _OPTIMIZER not in notes
     if same_groups and state["position"]["step"] and not remembered(recipe) <= _names(state["optim"]):
         state["optim"]["optimizer"] = {**state["optim"]["optimizer"], "state": fresh["optim"]["optimizer"]["state"]}

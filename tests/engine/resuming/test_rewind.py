@@ -149,6 +149,17 @@ class TestRewind:
         assert job.history.error is None
         assert any("the learning rate schedule begins afresh" in text for text in job.history.log)
 
+    def test_another_optimizer_begins_the_schedule_afresh_too_and_says_both(
+        self, origin: RunDirectory, root: Path
+    ) -> None:
+        for changes in ({"optimizer.name": "RMSprop"}, {"optimizer.name": "RMSprop", "scheduler": None}):
+            job = self.branch(origin, root, changes)
+
+            assert job.history.error is None
+            text = "\n".join(job.history.log)
+            assert "the optimizer begins afresh" in text
+            assert ("the learning rate schedule begins afresh" in text) == ("scheduler" not in changes)
+
     def test_another_batch_size_takes_the_next_epoch_in_other_steps(self, origin: RunDirectory, root: Path) -> None:
         job = self.branch(origin, root, {"data.batch_size": 128, "scheduler": None})
 
