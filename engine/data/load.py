@@ -151,9 +151,10 @@ def _load_python(data: Dataset, task: TaskName, section: str) -> Loaded:
     if of_classes and not classes:
         raise DataError(where, "does not say its classes", "Give the dataset an attribute classes = ['cat', 'dog'].")
     vocabulary = _vocabulary(first, inputs, where)
-    for lack, remedy in (_lack_of_input(inputs, vocabulary), _lack_of_target(target, task, outputs)):
-        if lack:
-            raise DataError(where, f"sample 0 {lack}", remedy)
+    lack, remedy = _lack_of_target(target, task, outputs)
+    if lack:
+        raise DataError(where, f"sample 0 {lack}", remedy)
+    usual = inputs.is_floating_point() or inputs.dtype is torch.uint8 or vocabulary
     source = replace(
         unread(data, task),
         about=(type(first).__doc__ or data.python).strip().splitlines()[0],
@@ -162,6 +163,7 @@ def _load_python(data: Dataset, task: TaskName, section: str) -> Loaded:
         sizes={name: len(part) for name, part in parts.items()},
         classes=classes,
         vocabulary=vocabulary,
+        numbers="" if usual else str(inputs.dtype).removeprefix("torch."),
     )
     return Loaded(source, parts)
 
@@ -172,17 +174,6 @@ def _readable(dataset: MapDataset) -> Any:
         with contextlib.suppress(BadSample):
             return dataset[number]
     return dataset[0]
-
-
-def _lack_of_input(inputs: Tensor, vocabulary: int) -> tuple[str, str]:
-    """What keeps a model from taking a sample's input, and the remedy; else two empty texts."""
-    if inputs.is_floating_point() or inputs.dtype is torch.uint8 or vocabulary:
-        return "", ""
-    kind = str(inputs.dtype).removeprefix("torch.")
-    if inputs.is_complex():
-        return f"is complex ({kind}), and layers take real numbers", "Return torch.view_as_real(x), or its abs()."
-    what = f"is {kind}, and nothing says what the whole numbers are"
-    return what, "Return x.float(); or, if they are tokens, give the dataset their number: vocabulary = 1000."
 
 
 def _lack_of_target(target: np.ndarray[Any, Any], task: TaskName, outputs: int) -> tuple[str, str]:

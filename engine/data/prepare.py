@@ -107,6 +107,7 @@ def describe(
             source = _looked_at(recipe, source, progress)
     _check_measured(recipe)
     _check_task(recipe, source)
+    _check_numbers(recipe, source)
     _check_classes(recipe, source)
     check_split(data.split, recipe.task, loaded)
     check_mix(data, source, encoded=encoded)
@@ -252,6 +253,19 @@ def _check_task(recipe: Recipe, source: Source) -> None:
         raise RecipeError("task", f"'{recipe.task}' does not fit {source.name}", f"It is for {source.task}.")
     if recipe.task == "segmentation":
         check_for_masks(recipe.data)
+
+
+def _check_numbers(recipe: Recipe, source: Source) -> None:
+    """Whether layers take what a dataset of one's own gives; its transforms and one's own model may."""
+    data = recipe.data
+    if not source.numbers or data.transforms or data.augment or recipe.model.python:
+        return
+    where = f"data.python: {data.python}"
+    if source.numbers.startswith("complex"):
+        what = f"sample 0 is {source.numbers}, and layers take real numbers"
+        raise DataError(where, what, "Return torch.view_as_real(x), or its abs().")
+    what = f"sample 0 is {source.numbers}, and nothing says what the whole numbers are"
+    raise DataError(where, what, "Return x.float(); or, of tokens, say how many there are: vocabulary = 1000.")
 
 
 def _check_classes(recipe: Recipe, source: Source) -> None:

@@ -36,10 +36,10 @@ class Source:
     classification, or of numbers to predict in a regression. `sizes` counts the samples of each part that the dataset
     comes in: `all`, or `train` and `test`. `vocabulary` counts the tokens that there are, where samples are tokens, and
     `tokens` names them. `cardinalities` count the codes of each of the last columns of a table, where they are codes of
-    categories. `rate` is that of sound, in samples a second. `path` is where a person's own files lie. `options` have
-    their defaults, `choices` the values of those that take no other. `read` says that shape and outputs are only known
-    when it is read; `known` that somebody here has described it. `variant` is what an option makes of it, where that is
-    another download.
+    categories. `numbers` is the type of a sample's numbers, where layers do not take it. `rate` is that of sound, in
+    samples a second. `path` is where a person's own files lie. `options` have their defaults, `choices` the values of
+    those that take no other. `read` says that shape and outputs are only known when it is read; `known` that somebody
+    here has described it. `variant` is what an option makes of it, where that is another download.
     """
 
     name: str
@@ -57,6 +57,7 @@ class Source:
     vocabulary: int = 0
     cardinalities: tuple[int, ...] = ()
     tokens: tuple[str, ...] = ()
+    numbers: str = ""
     rate: int = 0
     path: str = ""
     choices: Mapping[str, Sequence[Any]] = field(default_factory=dict)

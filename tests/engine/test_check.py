@@ -145,6 +145,40 @@ def test_a_persons_dataset_may_fail_in_any_way(tmp_path: Path, code: str, proble
     assert problem in found[0] or "does not say its classes" in found[0]
 
 
+@pytest.mark.parametrize(
+    ("numbers", "problem"),
+    [
+        ("[1, 2]", "sample 0 is int64, and nothing says what the whole numbers are. Return x.float(); or, of tokens,"),
+        ("[True, False]", "sample 0 is bool, and nothing says what the whole numbers are."),
+        (
+            "[1j, 2j]",
+            "sample 0 is complex128, and layers take real numbers. Return torch.view_as_real(x), or its abs().",
+        ),
+    ],
+)
+def test_numbers_that_no_layer_takes_are_a_problem_unless_something_makes_floats_of_them(
+    tmp_path: Path, numbers: str, problem: str
+) -> None:
+    code = f"""
+import torch
+class make(list):
+    classes = ['a', 'b']
+    def __init__(self): super().__init__([({numbers}, 0)] * 9)
+class Net(torch.nn.Linear):
+    def __init__(self): super().__init__(2, 2)
+    def forward(self, x): return super().forward(x.real.float())
+def floats(x): return x.real.float()
+"""
+    (found,) = check(mine(tmp_path, code)).problems
+    assert problem in str(found)
+    own = Recipe.from_values(
+        {"data": {"python": f"{tmp_path}/own.py:make"}, "model": {"python": f"{tmp_path}/own.py:Net"}}
+    )
+    assert check(own).problems == ()
+    made = {"name": "Lambda", "lambd": f"{tmp_path}/own.py:floats"}
+    assert said(mine(tmp_path, code), data__transforms=[made]) == []
+
+
 def test_a_dataset_with_only_a_test_set_is_a_problem(tmp_path: Path) -> None:
     code = "class D(list):\n    classes = ['a']\ndef make(): return {'test': D([([1.0], 0)])}"
     found = [str(each) for each in check(mine(tmp_path, code)).problems]
