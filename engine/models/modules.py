@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -92,7 +92,7 @@ def module_rows(
     watch, whole = _Watch(model), type(model).__name__
     try:
         with watch.hooked(), watch.tally.of(model):
-            output, _ = main_and_auxiliary(model.train()(torch.zeros(_SAMPLES, *flow.shape, dtype=flow.dtype)))
+            output, others = main_and_auxiliary(model.train()(torch.zeros(_SAMPLES, *flow.shape, dtype=flow.dtype)))
     except BaseException as error:  # a person's module may raise anything
         failed = refusal(error) if refusal else _failed(whole, flow, error)
         seen = [row for row in watch.rows if row.output is not None]
@@ -104,7 +104,7 @@ def module_rows(
         what = f"{whole} returns {with_article(type(output).__name__)} while it trains"
         remedy = "Return one tensor, or a named tuple of it and auxiliary heads."
         return [*rows, _whole(whole, rows, model, watch.tally, reached, None, ModelError("model", what, remedy))]
-    if misfit := _misfit(whole, model, output):
+    if misfit := _misfit(whole, model, output) or _unled(whole, model, (output, *others), flow):
         return [*rows, _whole(whole, rows, model, watch.tally, reached, None, misfit)]
     given = tuple(output.shape[1:])
     itself = _whole(whole, rows, model, watch.tally, reached, given)
@@ -120,10 +120,28 @@ def _misfit(whole: str, model: nn.Module, output: Tensor) -> ModelError | None:
     if not output.is_floating_point():
         what = f"{whole} gives numbers of {str(output.dtype).removeprefix('torch.')}, and a loss takes real ones"
         return ModelError("model", what, "Return floats, as they were computed.")
-    if not output.requires_grad and any(weight.requires_grad for weight in model.parameters()):
-        what = f"no gradient leads from what {whole} returns to its weights"
-        return ModelError("model", what, "Leave out detach(), no_grad() and what has no derivative, such as argmax().")
     return None
+
+
+def _unled(whole: str, model: nn.Module, outputs: Sequence[Tensor], flow: Flow) -> ModelError | None:
+    """Why no step changes a model that gives these of blank samples: nothing leads a gradient to its weights."""
+    trained = any(weight.requires_grad for weight in model.parameters())
+    if not trained or any(each.requires_grad for each in outputs) or _led_by_others(model, outputs[0].device, flow):
+        return None
+    what = f"no gradient leads from what {whole} returns to its weights"
+    return ModelError("model", what, "Leave out detach(), no_grad() and what has no derivative, such as argmax().")
+
+
+def _led_by_others(model: nn.Module, device: torch.device, flow: Flow) -> bool:
+    """Whether samples that are not blank lead a gradient to the weights: a model may leave out padding and zeros."""
+    if device.type == "meta":  # where no number can decide that
+        return False
+    try:
+        with torch.enable_grad():
+            output, others = main_and_auxiliary(model(torch.ones(_SAMPLES, *flow.shape, dtype=flow.dtype)))
+        return any(each.requires_grad for each in (output, *others))
+    except BaseException:  # a person's module may raise anything: then nothing is known of it
+        return True
 
 
 def _failed(whole: str, flow: Flow, error: BaseException) -> ModelError:

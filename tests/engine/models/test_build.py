@@ -251,6 +251,29 @@ class make(nn.Linear):
     assert said in str(model_rows(mine(tmp_path, code), DIGITS)[-1].error)
 
 
+@pytest.mark.parametrize(
+    "forward",
+    [
+        "return x.sum() * torch.zeros(len(x), 10) if not x.any() else self.layer(x)",
+        "return Heads(self.layer(x).detach(), self.layer(x))",
+    ],
+)
+def test_a_model_that_only_some_samples_or_a_head_beside_it_train_is_not_refused(tmp_path: Path, forward: str) -> None:
+    code = f"""
+from typing import NamedTuple
+class Heads(NamedTuple):
+    out: torch.Tensor
+    beside: torch.Tensor
+class make(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(784, 10)
+    def forward(self, x):
+        x = x.flatten(1)
+        {forward}"""
+    assert not [row.error for row in model_rows(mine(tmp_path, code), DIGITS) if row.error]
+
+
 def test_a_changed_file_is_run_anew(tmp_path: Path) -> None:
     wanted = mine(tmp_path, "def make(): return nn.Linear(28, 3)")
     build_model(wanted, DIGITS)
