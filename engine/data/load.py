@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import reprlib
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
@@ -180,11 +181,17 @@ def _lack_of_target(target: np.ndarray[Any, Any], task: TaskName, outputs: int) 
     """What keeps a task from taking a sample's target, and the remedy; else two empty texts."""
     kind = target.dtype.kind
     if kind not in "fiub":
-        text = printable_line(repr(target.item() if not target.ndim else target.dtype.name))
+        text = printable_line(reprlib.repr(target.tolist()))
         if task == "classification":
             return f"has the target {text}, and a class is a number", "Return classes.index(name)."
         return f"has the target {text}, which is no number", "Return a number, or an array of them."
-    if task != "classification" or (not target.ndim and kind in "iub") or (target.shape == (outputs,) and kind == "f"):
+    if task == "segmentation" and kind == "f":
+        return (
+            f"has a mask of {target.dtype}, and the class of a pixel is a whole number",
+            "Return mask.long(), or .astype(int) of an array.",
+        )
+    shares = kind == "f" and target.size == outputs  # they are served in one row, whatever their shape
+    if task != "classification" or shares or (not target.ndim and kind != "f"):
         return "", ""
     what = f"has {target.size} {'number' if target.size == 1 else 'numbers'} of {target.dtype} for a target"
     return f"{what}, and a class is one whole number", "Return int(target), or int(target.argmax()) of a one-hot row."

@@ -114,6 +114,24 @@ def test_numbers_to_predict_are_counted(tmp_path: Path) -> None:
 def test_a_target_to_predict_that_is_no_number_is_named(tmp_path: Path) -> None:
     assert "sample 0 has the target '3', which is no number." in refusal(tmp_path, things("[1.0], '3'"), "regression")
     assert "sample 0 has the target 1j, which is no number." in refusal(tmp_path, things("[1.0], 1j"), "regression")
+    long = refusal(tmp_path, things("[1.0], {'boxes': ['odd'] * 99}"), "regression")
+    assert "sample 0 has the target {'boxes': ['odd', 'odd', 'odd', 'odd', 'odd', 'odd', ...]}, which is no" in long
+
+
+def test_masks_of_ones_own_are_whole_numbers_of_any_type(tmp_path: Path) -> None:
+    def masked(kind: str) -> str:
+        return things(f"torch.zeros(1, 4, 4), np.ones((4, 4), {kind!r})")
+
+    for kind in ("bool", "uint8", "int8", "int32", "uint16", "int64"):
+        assert mine(tmp_path, masked(kind), "segmentation").source.outputs == 2
+    said = refusal(tmp_path, masked("float32"), "segmentation")
+    assert "sample 0 has a mask of float32, and the class of a pixel is a whole number. Return mask.long()," in said
+
+
+def test_shares_of_the_classes_may_have_any_shape(tmp_path: Path) -> None:
+    for target in ("[0.5, 0.5]", "torch.ones(1, 2)", "np.ones((2, 1), 'float16')"):
+        assert mine(tmp_path, things(f"[1.0], {target}")).source.outputs == 2
+    assert "sample 0 has 3 numbers of float64 for a target" in refusal(tmp_path, things("[1.0], [0.2, 0.3, 0.5]"))
 
 
 def test_options_reach_ones_own_function(tmp_path: Path) -> None:
@@ -139,6 +157,7 @@ def test_options_reach_ones_own_function(tmp_path: Path) -> None:
         (things("1 / 0"), "ZeroDivisionError: division by zero. A sample is (input, target)"),
         (things("'text', 0"), "sample 0 can't be read"),
         (things("[1.0], 'odd'"), "sample 0 has the target 'odd', and a class is a number. Return classes.index(name)."),
+        (things("[1.0], ['a', 'b']"), "sample 0 has the target ['a', 'b'], and a class is a number."),
         (things("[1.0], [0, 1]"), "sample 0 has 2 numbers of int64 for a target, and a class is one whole number."),
         (things("[1.0], 1.0"), "sample 0 has 1 number of float64 for a target, and a class is one whole number."),
         (things().replace('classes = ["even", "odd"]', ""), "does not say its classes. Give the dataset an attribute"),
