@@ -148,8 +148,11 @@ def test_a_persons_dataset_may_fail_in_any_way(tmp_path: Path, code: str, proble
 @pytest.mark.parametrize(
     ("numbers", "problem"),
     [
-        ("[1, 2]", "sample 0 is int64, and nothing says what the whole numbers are. Return x.float(); or, of tokens,"),
-        ("[True, False]", "sample 0 is bool, and nothing says what the whole numbers are."),
+        (
+            "[1, 2]",
+            "sample 0 is int64, and layers take floats. Return floats. If they are tokens, say how many there are:",
+        ),
+        ("[True, False]", "sample 0 is bool, and layers take floats. Return floats."),
         (
             "[1j, 2j]",
             "sample 0 is complex128, and layers take real numbers. Return torch.view_as_real(x), or its abs().",
@@ -177,6 +180,30 @@ def floats(x): return x.real.float()
     assert check(own).problems == ()
     made = {"name": "Lambda", "lambd": f"{tmp_path}/own.py:floats"}
     assert said(mine(tmp_path, code), data__transforms=[made]) == []
+
+
+def test_whole_numbers_are_no_problem_where_the_first_layers_make_floats_of_them(tmp_path: Path) -> None:
+    code = """
+class make(list):
+    classes = ['a', 'b']
+    def __init__(self): super().__init__([([1, 2], 0)] * 9)
+"""
+    recipe, last = mine(tmp_path, code), {"name": "Linear", "out_features": 2}
+    assert said(recipe, model__layers=[{"name": "Flatten"}, {"name": "Tanh"}, last]) == []
+    for first in ("Flatten", "Embedding", "GELU"):
+        (found,) = said(recipe, model__layers=[{"name": first}, last])
+        assert "layers take floats" in found
+
+
+def test_of_a_picture_of_whole_numbers_nothing_is_said_of_tokens(tmp_path: Path) -> None:
+    code = """
+from PIL import Image
+class make(list):
+    classes = ['a', 'b']
+    def __init__(self): super().__init__([(Image.new('1', (4, 4)), 0)] * 9)
+"""
+    (found,) = check(mine(tmp_path, code)).problems
+    assert str(found).endswith("sample 0 is bool, and layers take floats. Return floats.")
 
 
 def test_a_dataset_with_only_a_test_set_is_a_problem(tmp_path: Path) -> None:
