@@ -43,10 +43,11 @@ class Size:
 
 @dataclass(frozen=True)
 class BatchSizes:
-    """What was measured. `too_large` is the size that did not fit, None if all did."""
+    """What was measured. `too_large` is the size that did not fit, None if all did; `whole`: the last is all data."""
 
     sizes: Sequence[Size]
     too_large: int | None
+    whole: bool = False
 
     @property
     def recommended(self) -> int:
@@ -56,8 +57,8 @@ class BatchSizes:
 
     def settings(self, batch_size: int) -> dict[str, int]:
         """`data.batch_size` and `training.accumulate` that keep the effective batch and use what fits."""
-        fits = self.sizes[-1].samples
-        return {"data.batch_size": batch_size, "training.accumulate": max(1, -(-batch_size // fits))}
+        parts = 1 if self.whole else -(-batch_size // self.sizes[-1].samples)
+        return {"data.batch_size": batch_size, "training.accumulate": parts}
 
 
 def find_batch_size(
@@ -68,7 +69,7 @@ def find_batch_size(
     control: Control | None = None,
     look: Callable[[Size], None] = lambda size: None,
 ) -> BatchSizes:
-    """Take three steps with 1, 2, 4, … samples until one does not fit, is slow, or exceeds `largest` or the data.
+    """Take three steps with 1, 2, 4, … samples until one does not fit, is slow, exceeds `largest`, or is all the data.
 
     A model with batch norm, which has nothing to measure on a single sample, begins with 2. The samples are the first
     batch of the training data, over again. Raises Stopped by `control`, TrainingError when not even one sample fits,
@@ -79,15 +80,17 @@ def find_batch_size(
     with trial(plain, progress, control) as tried:
         pool = tried.first_batch()
         size = 2 if any(isinstance(module, _BatchNorm) for module in tried.state.model.modules()) else 1
-        while not sizes or size <= min(largest, tried.samples):
+        while not sizes or size <= largest:
             measured = _measure(tried.state.device, tried.fits, _of_size(pool, size))
             if measured is None:
                 return BatchSizes(sizes, size)
             sizes.append(measured)
             look(measured)
+            if size >= tried.samples:
+                return BatchSizes(sizes, None, whole=True)
             if measured.seconds > _SLOW_S:
                 break
-            size *= 2
+            size = min(2 * size, tried.samples)
     return BatchSizes(sizes, None)
 
 

@@ -56,12 +56,14 @@ def test_when_all_fit_none_is_too_large() -> None:
     assert [size.samples for size in found.sizes] == [1, 2, 4, 8]
 
 
-def test_no_batch_is_larger_than_the_training_data() -> None:
+def test_the_largest_batch_is_all_of_the_training_data() -> None:
     for limits in ({}, {"training.limit_batches": 1}, {"training.overfit_one_batch": True}):
         found = find_batch_size(line(limits), silent)
 
         assert found.too_large is None
-        assert found.sizes[-1].samples == 128, "of 160 samples"
+        assert [size.samples for size in found.sizes[-2:]] == [128, 160]
+        for batch in (129, 160, 1000):
+            assert found.settings(batch)["training.accumulate"] == 1, "no batch has more than all that there is"
 
 
 def test_a_model_with_batch_norm_begins_with_two() -> None:
