@@ -267,8 +267,8 @@ def _check_numbers(recipe: Recipe, source: Source) -> None:
     if source.numbers.startswith("complex"):
         what = f"sample 0 is {source.numbers}, and layers take real numbers"
         raise DataError(where, what, "Return torch.view_as_real(x), or its abs().")
-    tokens = " If they are tokens, say how many there are: vocabulary = 1000." if len(source.shape) == 1 else ""
-    raise DataError(where, f"sample 0 is {source.numbers}, and layers take floats", f"Return floats.{tokens}")
+    tokens = ", or for tokens give the dataset an attribute vocabulary = 1000" if len(source.shape) == 1 else ""
+    raise DataError(where, f"sample 0 is {source.numbers}, and layers take floats", f"Return floats{tokens}.")
 
 
 def _makes_floats(layers: Sequence[Layer], numbers: torch.dtype) -> bool:

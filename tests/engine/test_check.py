@@ -148,11 +148,8 @@ def test_a_persons_dataset_may_fail_in_any_way(tmp_path: Path, code: str, proble
 @pytest.mark.parametrize(
     ("numbers", "problem"),
     [
-        (
-            "[1, 2]",
-            "sample 0 is int64, and layers take floats. Return floats. If they are tokens, say how many there are:",
-        ),
-        ("[True, False]", "sample 0 is bool, and layers take floats. Return floats."),
+        ("[1, 2]", "layers take floats. Return floats, or for tokens give the dataset an attribute vocabulary"),
+        ("[True, False]", "sample 0 is bool, and layers take floats. Return floats"),
         (
             "[1j, 2j]",
             "sample 0 is complex128, and layers take real numbers. Return torch.view_as_real(x), or its abs().",
