@@ -119,6 +119,9 @@ def make_line(source: Source, points: int = 1000, slope: float = 2.0, noise: flo
     return Loaded(replace(source, sizes={"all": points}), {"all": Samples(x, y)})
 
 
+_NUMBERS = "fiub"  # kinds of NumPy's types: floats, whole numbers of both sorts, truth values
+
+
 def _load_python(data: Dataset, task: TaskName, section: str) -> Loaded:
     """Call `file.py:function`; it returns a map-style dataset, or a dict of them: `train`, and `val` and `test`."""
     where = f"{section}.python: {data.python}"
@@ -141,6 +144,8 @@ def _load_python(data: Dataset, task: TaskName, section: str) -> Loaded:
     try:
         inputs, target = _readable(first)
         inputs, target = as_tensor(inputs), np.asarray(target)
+        if target.dtype.kind in _NUMBERS:
+            torch.as_tensor(target)  # torch takes no turned arrays, and not every width
     except Exception as error:
         at = f"{line}: " if (line := line_of(error)) else ""
         raise DataError(
@@ -180,7 +185,7 @@ def _readable(dataset: MapDataset) -> Any:
 def _lack_of_target(target: np.ndarray[Any, Any], task: TaskName, outputs: int) -> tuple[str, str]:
     """What keeps a task from taking a sample's target, and the remedy; else two empty texts."""
     kind = target.dtype.kind
-    if kind not in "fiub":
+    if kind not in _NUMBERS:
         text = printable_line(reprlib.repr(target.tolist()))
         if task == "classification":
             return f"has the target {text}, and a class is a number", "Return classes.index(name)."

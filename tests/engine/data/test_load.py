@@ -128,6 +128,12 @@ def test_masks_of_ones_own_are_whole_numbers_of_any_type(tmp_path: Path) -> None
     assert "sample 0 has a mask of float32, and the class of a pixel is a whole number. Return mask.long()," in said
 
 
+def test_a_target_that_torch_does_not_take_is_refused_where_it_is_read(tmp_path: Path) -> None:
+    for target in ("np.ones((4, 4), int)[::-1]", "np.ones((4, 4), '>i4')", "np.ones((4, 4), np.longdouble)"):
+        said = refusal(tmp_path, things(f"torch.zeros(1, 4, 4), {target}"), "segmentation")
+        assert "sample 0 can't be read" in said
+
+
 def test_shares_of_the_classes_may_have_any_shape(tmp_path: Path) -> None:
     for target in ("[0.5, 0.5]", "torch.ones(1, 2)", "np.ones((2, 1), 'float16')"):
         assert mine(tmp_path, things(f"[1.0], {target}")).source.outputs == 2
