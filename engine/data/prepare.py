@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from engine import catalog
 from engine.data.augmentation.augment import Augment, check_for_masks
 from engine.data.choosing.kept_split import KeptSplit
 from engine.data.choosing.mixture import Piece, check_mix, mixed_pieces, mixed_sources
@@ -28,7 +27,7 @@ from engine.data.sources import Source, described
 from engine.data.standardising import fit_transforms
 from engine.data.transforms import fixed, flattened
 from engine.errors import DataError, NotDownloaded, RecipeError, StudioError, first_line, with_article
-from engine.recipe import Data, Layer, Recipe
+from engine.recipe import Data, Recipe
 
 PARTS = ("train", "val", "test")
 
@@ -261,31 +260,12 @@ def _check_numbers(recipe: Recipe, source: Source) -> None:
     data = recipe.data
     if not source.numbers or data.transforms or data.augment or recipe.model.python:
         return
-    if _makes_floats(recipe.model.layers, getattr(torch, source.numbers)):
-        return
     where = f"data.python: {data.python}"
     if source.numbers.startswith("complex"):
         what = f"sample 0 is {source.numbers}, and layers take real numbers"
         raise DataError(where, what, "Return torch.view_as_real(x), or its abs().")
     tokens = ", or for tokens give the dataset an attribute vocabulary = 1000" if len(source.shape) == 1 else ""
     raise DataError(where, f"sample 0 is {source.numbers}, and layers take floats", f"Return floats{tokens}.")
-
-
-def _makes_floats(layers: Sequence[Layer], numbers: torch.dtype) -> bool:
-    """Whether the first layers, before any with weights, make floats of such numbers, as a Sigmoid does; tried out."""
-    given = torch.zeros(2, 1, dtype=numbers, device="meta")
-    try:
-        for part in layers:
-            with torch.device("meta"):  # where a layer that has weights draws none and takes no memory
-                layer = catalog.layers()[part.name].make(part.parameters, "model")
-            if layer.state_dict():
-                return False
-            given = layer(given)
-            if given.is_floating_point():
-                return True
-    except Exception:  # what is wrong with a layer is said of the layer
-        return False
-    return False
 
 
 def _check_classes(recipe: Recipe, source: Source) -> None:

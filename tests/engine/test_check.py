@@ -179,19 +179,6 @@ def floats(x): return x.real.float()
     assert said(mine(tmp_path, code), data__transforms=[made]) == []
 
 
-def test_whole_numbers_are_no_problem_where_the_first_layers_make_floats_of_them(tmp_path: Path) -> None:
-    code = """
-class make(list):
-    classes = ['a', 'b']
-    def __init__(self): super().__init__([([1, 2], 0)] * 9)
-"""
-    recipe, last = mine(tmp_path, code), {"name": "Linear", "out_features": 2}
-    assert said(recipe, model__layers=[{"name": "Flatten"}, {"name": "Tanh"}, last]) == []
-    for first in ("Flatten", "Embedding", "GELU"):
-        (found,) = said(recipe, model__layers=[{"name": first}, last])
-        assert "layers take floats" in found
-
-
 def test_of_a_picture_of_whole_numbers_nothing_is_said_of_tokens(tmp_path: Path) -> None:
     code = """
 from PIL import Image
