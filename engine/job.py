@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sqlite3
 import threading
 import time
@@ -265,7 +266,7 @@ def _where(error: BaseException) -> str:
     if line := line_of(error):
         return line
     root = Path(__file__).parents[1]
-    ours = tuple(str(root / name) for name in ("engine", "tui", "presets", "torch_tui"))
+    ours = tuple(f"{root / name}{os.sep}" for name in ("engine", "tui", "presets", "torch_tui"))
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         foreign = any(part in frame.filename for part in ("site-packages", "/lib/python", "<"))
         if not foreign and not frame.filename.startswith(ours):
