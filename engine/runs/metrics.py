@@ -205,11 +205,27 @@ class MetricsWriter:
 @contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
     """A connection for reading. Raises RunError when the file is missing or not what it should be."""
+    with _understood(path), closing(_connect_to_read(path)) as connection:
+        yield connection
+
+
+@contextmanager
+def _changing(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection with a transaction, to a file that nobody else writes. Raises RunError."""
+    with _understood(path):
+        try:
+            with closing(_connect(path)) as connection, connection:
+                yield connection
+        except sqlite3.OperationalError as error:
+            raise RunError(str(path), f"can't be written: {error}", "Make room, or mend the folder.") from error
+
+
+@contextmanager
+def _understood(path: Path) -> Iterator[None]:
     if not path.is_file():
         raise RunError(str(path), "is missing", "Check the run's name; see: torch-tui runs.")
     try:
-        with closing(_connect(path)) as connection:
-            yield connection
+        yield
     except (sqlite3.Error, ValueError, TypeError, OverflowError) as error:  # sqlite keeps text in columns of numbers
         raise RunError(str(path), f"can't be read: {error}", "The run may be damaged.") from error
 
@@ -271,7 +287,7 @@ def read_events(path: Path) -> list[Event]:
 
 def forget_after(path: Path, step: int) -> None:
     """Remove what a run recorded after `step`, so that a resumed run records it anew."""
-    with reading(path) as connection, connection:
+    with _changing(path) as connection:
         _forget(connection, step)
 
 
@@ -286,7 +302,7 @@ def copy_until(source: Path, target: Path, step: int) -> None:
 
 def write_facts(path: Path, facts: Mapping[str, Any]) -> None:
     """Set facts of a run that nobody trains. Raises RunError."""
-    with reading(path) as connection, connection:
+    with _changing(path) as connection:
         connection.executemany(_SET_FACT, _fact_rows(facts))
 
 
@@ -400,3 +416,18 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
     return connection
+
+
+def _connect_to_read(path: Path) -> sqlite3.Connection:
+    """A connection that needs no room and no right to write, where no rows wait in a log beside the file.
+
+    In WAL mode sqlite makes files beside one that it only reads, which can't be on a disk that is full or read-only, or
+    in another person's folder.
+    """
+    try:
+        return _connect(path)
+    except sqlite3.OperationalError:
+        log = path.with_name(f"{path.name}-wal")
+        if log.exists() and log.stat().st_size:
+            raise
+        return sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)

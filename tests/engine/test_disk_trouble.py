@@ -9,7 +9,6 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from nursery import Nursery, call
@@ -74,6 +73,18 @@ def remount(disk: Path, how: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{how}", disk], check=True)
 
 
+def fill(disk: Path) -> Path:
+    """Leave no room at all; returns the file that takes it."""
+    ballast = disk / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        try:
+            while file.write(b"x" * 4096) == 4096:
+                pass
+        except OSError:
+            pass
+    return ballast
+
+
 def assert_nothing_half(run: RunDirectory) -> None:
     named = {path.name for path in run.checkpoints.iterdir()}
     assert named == {checkpoint.name for checkpoint in Checkpoints(run.checkpoints).all() if load(checkpoint)}
@@ -110,24 +121,28 @@ class TestFull:
         assert_as_if_nothing_had_been(run, whole)
 
     def test_so_it_is_on_a_real_disk_that_is_full_metrics_included(self, small_disk: Path, whole: RunDirectory) -> None:
-        ballast = small_disk / "ballast"
-
-        def fill(control: Any) -> None:
-            with ballast.open("wb", buffering=0) as file:
-                try:
-                    while file.write(b"x" * 4096) == 4096:
-                        pass
-                except OSError:
-                    return
-
-        job = start(WIDE, small_disk / "runs", AtLook({10: fill}))
+        job = start(WIDE, small_disk / "runs", AtLook({10: lambda control: fill(small_disk)}))
         wait_for(lambda: job.history.progress.state == "paused")
         assert_nothing_half(job.directory)
-        ballast.unlink()
+        (small_disk / "ballast").unlink()
         finish(job)
 
         assert job.history.error is None
         assert_as_if_nothing_had_been(job.directory, whole)
+
+    def test_runs_can_be_looked_at_and_resuming_says_to_make_room(self, small_disk: Path) -> None:
+        root = small_disk / "runs"
+        done, cut = train(line(), root).directory, train(line(), root, stop_at(3)).directory
+        states, kept = [run.status().state for run in (done, cut)], rows(done)
+        ballast = fill(small_disk)
+
+        assert [run.status().state for run in (done, cut)] == states == ["done", "stopped"]
+        assert done.history().series
+        assert rows(done) == kept
+        assert "can't be written" in str(resume(cut).history.error)
+
+        ballast.unlink()
+        assert resume(cut).history.error is None
 
 
 class TestReadOnly:
@@ -153,6 +168,21 @@ class TestReadOnly:
         assert resume(cut).history.error is None
         assert same(weights(cut), weights(whole))
         assert rows(cut, *EXACT) == rows(whole, *EXACT)
+
+    def test_runs_can_be_looked_at_and_branched_from(self, small_disk: Path, root: Path) -> None:
+        origin = train(line(), small_disk / "runs").directory
+        kept, longer = rows(origin), line({"training.epochs": 5})
+        remount(small_disk, "ro")
+        try:
+            assert origin.status().state == "done"
+            assert rows(origin) == kept
+            branch = Job.branched(origin, "last", longer, root, "branch")
+            branch.start()
+            finish(branch)
+        finally:
+            remount(small_disk, "rw")
+
+        assert branch.history.error is None
 
 
 class TestVanished:
