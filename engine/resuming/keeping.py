@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from engine.checkpoints.checkpoint import Checkpoints, Loaded
+from engine.checkpoints.checkpoint import Checkpoint, Checkpoints, Loaded
 from engine.checkpoints.writer import CheckpointWriter
 from engine.errors import DiskFull, RunError, TrainingError
 from engine.policies.nonfinite import NonFiniteError, all_finite
@@ -32,6 +32,8 @@ class Keeper:
         self._writer = CheckpointWriter(checkpoints, recorder.mark)
         self._told = ""
         """The trouble that was said last."""
+        self._asked: tuple[int, Checkpoint | None] | None = None
+        """The step of the checkpoint that a person waits for, and what had been written last before it."""
         self.saved_at = time.monotonic()
 
     def save(self, score: float | None = None, loss: float | None = None) -> None:
@@ -49,13 +51,34 @@ class Keeper:
         self._writer.save(at.epoch, at.step, files, rest, score, loss=loss, replace=self._state.changed)
         self._state.changed = False
 
+    def save_as_asked(self) -> None:
+        """Hand over a checkpoint that a person asked for; `tell_written` says when it is there.
+
+        Raises NonFiniteError.
+        """
+        before = self._writer.last
+        self.save()
+        self._asked = self._state.at.step, before
+
+    def tell_written(self) -> None:
+        """Say once that what a person asked for is on disk, or what took its place there on a slow one."""
+        last = self._writer.last
+        if self._asked is None or last is None:
+            return
+        step, before = self._asked
+        if last is not before and last.step >= step:
+            self._asked = None
+            self._recorder.event(last.step, "checkpoint", f"checkpoint written at step {last.step}")
+
     def kept(self) -> bool:
         """Whether all that was handed over is on disk, after some patience."""
-        return self._writer.wait(_LAST_WRITE_S) and self._writer.trouble is None
+        kept = self._writer.wait(_LAST_WRITE_S) and self._writer.trouble is None
+        self.tell_written()
+        return kept
 
     def go_back(self, why: str, factor: float = 1.0) -> None:
         """Take the newest checkpoint, with the learning rate times `factor`. Raises WentBackError."""
-        self._writer.wait(_LAST_WRITE_S)
+        self.kept()
         checkpoint, loaded = self._checkpoints.load_newest(self._recorder.say)
         self._recorder.rewind(checkpoint.step)
         self._state.restore(loaded)

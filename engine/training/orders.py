@@ -47,6 +47,7 @@ class Orders:
 
     def obey(self) -> None:
         """Do what the person asked for since the last time. Raises Stopped."""
+        self._keeper.tell_written()
         if not self._control.pending:
             return
         self._carry_out()
@@ -57,6 +58,7 @@ class Orders:
 
     def end_step(self) -> None:
         """A step is done: one more for a profile, if there is one, or the last before one begins."""
+        self._keeper.tell_written()
         if self._profile is not None and self._profile.step():
             self._end_profile(self._profile)
         if self._profile_wanted and self._profile is None:
@@ -99,9 +101,7 @@ class Orders:
                 self._extend(epochs)
             case CheckpointNow():
                 self._read()
-                self._keeper.save()
-                if self._keeper.kept():
-                    self._event("checkpoint", f"checkpoint written at step {self._state.at.step}")
+                self._keeper.save_as_asked()
             case ProfileNow():
                 self._profile_wanted = True
 
@@ -135,8 +135,7 @@ class Orders:
                 if self._control.parked:
                     self._park()
                 else:
-                    self._control.wait(0.5)
-                    self._carry_out()
+                    self._wait()
         if not self._control.stopping:
             self._event("resume", "training goes on")
             self._recorder.state(before)
@@ -151,13 +150,18 @@ class Orders:
         self._event("park", f"device memory: {where}")
         while True:
             while self._waits():
-                self._control.wait(0.5)
-                self._carry_out()
+                self._wait()
             # A checkpoint can be taken from host memory as well: a stop needs no way back.
             if self._control.stopping or parking.come_back():
                 return
             self._control.park()
             self._event("memory", f"{state.device} has no room for it now: it stays in host memory")
+
+    def _wait(self) -> None:
+        """Half a second of a pause, or until there is something to do."""
+        self._control.wait(0.5)
+        self._carry_out()
+        self._keeper.tell_written()
 
     def _waits(self) -> bool:
         return self._control.paused and not self._control.stopping

@@ -13,6 +13,7 @@ from torch import nn
 
 from engine.checkpoints.checkpoint import Checkpoint, Checkpoints
 from engine.job import Job
+from engine.training.control import Control
 
 NOTHING_LEARNED = {"optimizer.lr": 1e-30, "training.keep_checkpoints": 50}  # only the first epoch is the best so far
 
@@ -96,3 +97,36 @@ class TestBackground:
         assert steps_meanwhile
         assert steps_meanwhile[0] >= 4
         assert Checkpoints(root / "held").all()[-1].step == 10
+
+    def test_it_goes_on_while_one_that_was_asked_for_is_written_which_is_told_when_it_is_there(
+        self, root: Path
+    ) -> None:
+        meanwhile: list[tuple[int, list[str]]] = []
+
+        def told() -> list[str]:
+            return [event.text for event in trainer._recorder.history.events if event.kind == "checkpoint"]
+
+        class Slow(Checkpoints):
+            """Its write of what was asked for, or took its place, waits until the training has made more steps."""
+
+            def write(self, snapshot: Any, epoch: int, step: int, *arguments: Any, **options: Any) -> Checkpoint:
+                deadline = time.monotonic() + 20
+                held = step >= 3 and not meanwhile
+                while held and trainer.at.step < step + 4 and time.monotonic() < deadline:
+                    time.sleep(0.001)
+                if held:
+                    meanwhile.append((trainer.at.step, told()))
+                return super().write(snapshot, epoch, step, *arguments, **options)
+
+        control = AtLook({3: Control.checkpoint})
+        changes = {"training.checkpoint_every": "1 h", "training.epochs": 10}
+        trainer = make_trainer(line(changes), nn.Linear(1, 1), root, control=control, checkpoints=Slow(root / "slow"))
+        root.joinpath("slow").mkdir(exist_ok=True)
+
+        trainer.run()
+        trainer.close()
+
+        assert meanwhile
+        assert meanwhile[0][0] >= 7
+        assert meanwhile[0][1] == []
+        assert len(told()) == 1

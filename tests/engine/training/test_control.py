@@ -140,6 +140,7 @@ class TestLearningRate:
 
 
 class TestCheckpointNow:
+    @pytest.mark.usefixtures("disk_keeps_up")
     def test_it_is_written_and_the_training_goes_on(self, root: Path) -> None:
         job = train(line(), root, AtLook({3: Control.checkpoint}))
 
