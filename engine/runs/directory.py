@@ -165,11 +165,11 @@ class RunDirectory:
                 to_disk(path)
             if origin.split_file.is_file():
                 to_disk(Path(shutil.copyfile(origin.split_file, self.split_file)))
-            copy_until(origin.metrics_file, self.metrics_file, step)
+            fact = {"run": origin.name, "path": str(origin.path.resolve()), "checkpoint": checkpoint.name, "step": step}
+            facts = {"state": "stopped", "origin": fact}
+            copy_until(origin.metrics_file, self.metrics_file, step, facts)
         except OSError as error:
             raise _unwritable(self.path.parent, error) from error
-        fact = {"run": origin.name, "path": str(origin.path.resolve()), "checkpoint": checkpoint.name, "step": step}
-        write_facts(self.metrics_file, {"state": "stopped", "origin": fact})
 
     def recipe(self) -> Recipe:
         """The recipe as it was run. Raises RecipeError."""

@@ -17,6 +17,7 @@ import numpy as np
 
 from engine.errors import RunError
 from engine.insight.histograms import Spread
+from engine.paths import to_disk
 from engine.runs.history import Event, Series
 
 _SCHEMA = """
@@ -291,13 +292,18 @@ def forget_after(path: Path, step: int) -> None:
         _forget(connection, step)
 
 
-def copy_until(source: Path, target: Path, step: int) -> None:
-    """Make `target` hold the series and events of `source` up to `step`, and none of its facts. Raises RunError."""
-    with reading(source) as connection, closing(_connect(target)) as copy, copy:
+def copy_until(source: Path, target: Path, step: int, facts: Mapping[str, Any]) -> None:
+    """Make `target`, which is new, hold what `source` recorded up to `step`, with `facts` in place of its own.
+
+    Raises RunError or OSError.
+    """
+    with reading(source) as connection, closing(_connect(target, synchronous="OFF")) as copy, copy:
         connection.backup(copy)
         _forget(copy, step)
         copy.execute("DELETE FROM facts")
         copy.execute("DELETE FROM samples")
+        copy.executemany(_SET_FACT, _fact_rows(facts))
+    to_disk(target)
 
 
 def write_facts(path: Path, facts: Mapping[str, Any]) -> None:
@@ -402,19 +408,23 @@ def _run(connection: sqlite3.Connection, statement: str, row: tuple[Any, ...]) -
 
 
 def _make(path: Path) -> None:
-    """An empty file of metrics, made aside: a process that is killed leaves one with its tables, or none."""
+    """An empty file of metrics, made aside: a process that is killed leaves one with its tables, or none.
+
+    It is synced once, before it has its name: sqlite on its own would wait for the disk eight times.
+    """
     aside = path.with_name(f".writing-{path.name}")
     for left in (aside, aside.with_name(f"{aside.name}-wal"), aside.with_name(f"{aside.name}-shm")):
         left.unlink(missing_ok=True)
-    with closing(_connect(aside)) as connection:
+    with closing(_connect(aside, synchronous="OFF")) as connection:
         connection.executescript(_SCHEMA)
+    to_disk(aside)
     aside.rename(path)
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path, synchronous: str = "NORMAL") -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=5.0, check_same_thread=False)
+    connection.execute(f"PRAGMA synchronous={synchronous}")  # first: making a file of WAL mode syncs as well
     connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=NORMAL")
     return connection
 
 

@@ -179,7 +179,7 @@ class TestReading:
             connection.execute("DROP TABLE curves")
         assert_same(read_curves(path)[NAME], series)
 
-        copy_until(path, tmp_path / "branch.sqlite", 3000)
+        copy_until(path, tmp_path / "branch.sqlite", 3000, {})
         assert_same(read_curves(tmp_path / "branch.sqlite")[NAME], made(*waves(3000)))
         forget_after(path, 4000)
         assert_same(read_curves(path)[NAME], made(*waves(4000)))
@@ -292,7 +292,7 @@ class TestForget:
     def test_a_branch_has_the_curve_up_to_where_it_begins(self, path: Path, tmp_path: Path) -> None:
         write(path, waves(50_000), waves(700, 50_001))
 
-        copy_until(path, tmp_path / "branch.sqlite", 40_000)
+        copy_until(path, tmp_path / "branch.sqlite", 40_000, {})
 
         assert_as_all_points(tmp_path / "branch.sqlite")
         branch = Series.unpacked(packed(tmp_path / "branch.sqlite"))
