@@ -12,6 +12,7 @@ from textual.widgets import DataTable
 from engine.recipe import Recipe
 from tui.dialogs.trial import TrialScreen
 from tui.training import Desk
+from tui.widgets.table import Table
 
 if TYPE_CHECKING:
     from engine.trials.batch_finder import BatchSizes, Size
@@ -30,7 +31,7 @@ class FindBatchScreen(TrialScreen):
         self._pointed = False
 
     def body(self) -> ComposeResult:
-        table: DataTable[str] = DataTable(cursor_type="row", id="sizes")
+        table: Table[str] = Table(cursor_type="row", id="sizes")
         yield table
 
     def on_mount(self) -> None:

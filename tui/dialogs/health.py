@@ -16,6 +16,7 @@ from engine.runs.history import LIVE, History
 from tui.dialogs.dialog import Dialog
 from tui.training import Desk
 from tui.widgets.histogram import spread_text
+from tui.widgets.table import Table
 
 _FRAME_S = 0.5
 _TALL = 36  # rows that hold times, layers and histograms
@@ -51,7 +52,7 @@ class HealthScreen(Dialog[None]):
             dialog.border_title = "Health and time"
             yield Static(id="times")
             yield Static(id="health-line", classes="section")
-            table: DataTable[str | Text] = DataTable(cursor_type="row", id="health")
+            table: Table[str | Text] = Table(cursor_type="row", id="health")
             yield table
             yield Static(id="spread")
 

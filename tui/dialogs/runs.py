@@ -25,6 +25,7 @@ from engine.errors import StudioError
 from engine.runs.directory import RunDirectory, RunStatus, all_runs
 from engine.runs.validation import Validations
 from tui.dialogs.dialog import Dialog
+from tui.widgets.table import Table
 from tui.widgets.titles import plain
 
 Action = Literal["show", "resume", "branch"]
@@ -69,7 +70,7 @@ class RunsScreen(Dialog[RunChosen | None]):
         with Vertical(classes="dialog -large") as dialog:
             dialog.border_title = plain(f"Runs in {self._root}")
             dialog.border_subtitle = "enter curves · R resume · B branch · escape"
-            table: DataTable[str | Text] = DataTable(cursor_type="row", id="runs")
+            table: Table[str | Text] = Table(cursor_type="row", id="runs")
             yield table
             yield Static("Reading…", id="runs-line", markup=False)
 

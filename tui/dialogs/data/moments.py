@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from rich.cells import cell_len
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -17,6 +16,7 @@ from engine.recipe import Part, format_value
 from tui.dialogs.dialog import Dialog
 from tui.looking import CalledOff, Errand
 from tui.training import Desk
+from tui.widgets.table import Table
 
 if TYPE_CHECKING:
     from engine.data.preview import Moments, View
@@ -41,7 +41,7 @@ class MomentsScreen(Dialog[Part | None]):
         with Vertical(classes="dialog") as dialog:
             dialog.border_title = "Mean and deviation of the training samples"
             dialog.border_subtitle = "enter · escape"
-            yield DataTable(id="moments", cursor_type="none", show_cursor=False)
+            yield Table(id="moments", cursor_type="none", show_cursor=False)
             yield Static("…", id="moments-line", markup=False)
             with Horizontal(classes="buttons"):
                 yield Button("Use it", variant="success", id="use", compact=True, disabled=True)
@@ -86,9 +86,6 @@ class MomentsScreen(Dialog[Part | None]):
         table = self.query_one(DataTable)
         named = zip(found.names, found.mean, found.std, strict=True)
         rows = [(name, f"{mean:.4g}", f"{std:.4g}") for name, mean, std in named]
-        table.clear(columns=True)
-        for head, *cells in zip(_HEADS, *rows, strict=True):  # of columns that grow later, the head may stay narrow
-            table.add_column(head, width=max(map(cell_len, (head, *cells))))
         table.add_rows(rows)
         line.update(_offer(found))
         button = self.query_one("#use", Button)
