@@ -1,13 +1,10 @@
-"""metrics.sqlite: a run's series, events and facts, written in batches by a thread, at most a second behind."""
+"""metrics.sqlite, the file of a run's series, events and facts: its tables, and how they are read and changed."""
 
 from __future__ import annotations
 
 import json
-import queue
 import sqlite3
-import threading
-import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
@@ -31,176 +28,16 @@ CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 # What the points of a long series come to, up to some step of it: a million rows take seconds to read. Runs of before
 # have no such table.
-_CURVES = "CREATE TABLE IF NOT EXISTS curves (series INTEGER PRIMARY KEY, curve BLOB NOT NULL)"
+CURVES = "CREATE TABLE IF NOT EXISTS curves (series INTEGER PRIMARY KEY, curve BLOB NOT NULL)"
 # How layers were spread at some steps, of which there are never many. Runs of before have no such table either.
-_SPREADS = """CREATE TABLE IF NOT EXISTS spreads (
+SPREADS = """CREATE TABLE IF NOT EXISTS spreads (
     step INTEGER NOT NULL, layer TEXT NOT NULL, packed BLOB NOT NULL, PRIMARY KEY (step, layer)
 )"""
-_SET_CURVE = "INSERT OR REPLACE INTO curves VALUES (?, ?)"
-_FLUSH_S = 0.4
-_LAST_TRIES = 3  # at the end, each as long as sqlite waits for a lock
-_END = None
-
-_SET_FACT = "INSERT OR REPLACE INTO facts VALUES (?, ?)"
+SET_CURVE = "INSERT OR REPLACE INTO curves VALUES (?, ?)"
+SET_FACT = "INSERT OR REPLACE INTO facts VALUES (?, ?)"
 _POINT = [("step", "<i8"), ("value", "<f8")]
 _FIRST, _LAST = -(2**63), 2**63 - 1
 _ROWS = 256  # at most, in one statement
-Work = Callable[[sqlite3.Connection], None]
-
-
-class MetricsWriter:
-    """Takes rows from the engine thread without waiting, and commits them twice a second from a thread of its own.
-
-    A failing disk does not stop the training: the rows wait in memory and `on_trouble` is told once, and once more when
-    writing works again.
-    """
-
-    def __init__(self, path: Path, on_trouble: Callable[[str], None], facts: Mapping[str, Any] | None = None) -> None:
-        """`facts` are on disk when this returns: whoever looks at the run knows whose it is.
-
-        Raises sqlite3.Error or OSError.
-        """
-        self._on_trouble = on_trouble
-        self._queue: queue.SimpleQueue[Work | threading.Event | None] = queue.SimpleQueue()
-        self._flushes: list[threading.Event] = []
-        self._ids: dict[str, int] = {}
-        self._thread = threading.Thread(target=self._write, name="metrics", daemon=True)
-        # Opened here, so that a folder that can't be written is the caller's error and not a dead thread.
-        if not path.exists():
-            _make(path)
-        self._connection = _connect(path)
-        with self._connection:
-            self._connection.execute(_CURVES)
-            self._connection.execute(_SPREADS)
-            self._connection.executemany(_SET_FACT, _fact_rows(facts or {}))
-        self._ids.update((name, number) for number, name in self._connection.execute("SELECT id, name FROM series"))
-        self._thread.start()
-
-    def points(self, name: str, steps: np.ndarray, values: np.ndarray) -> None:
-        """Values of one series; a value that is not finite is stored as NULL."""
-        steps, values = steps.copy(), np.array(values, np.float64)
-
-        def work(connection: sqlite3.Connection) -> None:
-            values[~np.isfinite(values)] = np.nan  # which sqlite takes for NULL
-            _insert(connection, self._id(connection, name), steps.tolist(), values.tolist())
-
-        self._queue.put(work)
-
-    def curve(self, name: str, packed: bytes) -> None:
-        """What all points of one series come to that were handed over up to now, as `Series.packed` gives it."""
-        self._queue.put(lambda connection: _run(connection, _SET_CURVE, (self._id(connection, name), packed)))
-
-    def spreads(self, step: int, packed: Mapping[str, bytes], dropped: Collection[int]) -> None:
-        """How each layer is spread at `step`, as `Spread.packed` gives it; those of the `dropped` steps are removed."""
-
-        def work(connection: sqlite3.Connection) -> None:
-            rows = [(step, layer, spread) for layer, spread in packed.items()]
-            connection.executemany("INSERT OR REPLACE INTO spreads VALUES (?, ?, ?)", rows)
-            connection.executemany("DELETE FROM spreads WHERE step = ?", [(each,) for each in dropped])
-
-        self._queue.put(work)
-
-    def event(self, event: Event) -> None:
-        """One event."""
-        row = (event.step, event.time, event.kind, event.text)
-        self._queue.put(lambda connection: _run(connection, "INSERT INTO events VALUES (?, ?, ?, ?)", row))
-
-    def sample(self, moment: float, values: Mapping[str, Any]) -> None:
-        """One sample of the devices."""
-        row = (moment, json.dumps(values))
-        self._queue.put(lambda connection: _run(connection, "INSERT INTO samples VALUES (?, ?)", row))
-
-    def facts(self, values: Mapping[str, Any]) -> None:
-        """Set facts such as the run's state."""
-        rows = _fact_rows(values)
-
-        def work(connection: sqlite3.Connection) -> None:
-            connection.executemany(_SET_FACT, rows)
-
-        self._queue.put(work)
-
-    def mark(self) -> Callable[[], None]:
-        """A wait until all that was recorded up to now is on disk, to be called by any thread, at any time.
-
-        It lasts at most a second: a disk in trouble must hold neither the training nor its checkpoints.
-        """
-        written = threading.Event()
-        self._queue.put(written)
-
-        def wait() -> None:
-            written.wait(1.0)
-
-        return wait
-
-    def forget_after(self, step: int) -> None:
-        """Remove what was recorded after `step`, what waits in memory included."""
-        self._queue.put(lambda connection: _forget(connection, step))
-
-    def flush(self) -> None:
-        """Wait until all of it is on disk, at most a second."""
-        self.mark()()
-
-    def close(self) -> None:
-        """Write what is left and end the thread."""
-        self._queue.put(_END)
-        self._thread.join()
-
-    def _id(self, connection: sqlite3.Connection, name: str) -> int:
-        if name not in self._ids:
-            connection.execute("INSERT OR IGNORE INTO series (name) VALUES (?)", (name,))
-            self._ids[name] = connection.execute("SELECT id FROM series WHERE name = ?", (name,)).fetchone()[0]
-        return self._ids[name]
-
-    def _write(self) -> None:
-        waiting: list[Work] = []
-        troubled = ending = False
-        last_tries = _LAST_TRIES
-        with closing(self._connection) as connection:
-            while True:
-                ending = self._collect(waiting) or ending
-                try:
-                    with connection:
-                        for work in waiting:
-                            work(connection)
-                    waiting.clear()
-                    if self._flushes:  # a commit alone is only safe from a kill; this is from the loss of power too
-                        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-                    if troubled:
-                        self._on_trouble("metrics are written again")
-                    troubled = False
-                except sqlite3.Error as error:
-                    self._ids.clear()  # an id given out in the transaction that failed is not there
-                    if not troubled:
-                        self._on_trouble(f"metrics can't be written: {error}; they wait in memory")
-                    troubled = True
-                for written in self._flushes:
-                    written.set()
-                self._flushes.clear()
-                if ending and waiting and last_tries:
-                    last_tries -= 1
-                elif ending:
-                    if waiting:
-                        self._on_trouble(f"the last {len(waiting)} entries of the metrics are lost")
-                    return
-
-    def _collect(self, waiting: list[Work]) -> bool:
-        """Move work from the queue until there was some for a while, or somebody waits; true when the end is asked for.
-
-        One commit serves all who wait by then: one for each would leave a slow disk ever further behind.
-        """
-        deadline = time.monotonic() + _FLUSH_S
-        while self._flushes or time.monotonic() < deadline:
-            try:
-                work = self._queue.get(timeout=0 if self._flushes else max(0.0, deadline - time.monotonic()))
-            except queue.Empty:
-                return False
-            if work is _END:
-                return True
-            if isinstance(work, threading.Event):
-                self._flushes.append(work)
-            else:
-                waiting.append(work)
-        return False
 
 
 @contextmanager
@@ -215,7 +52,7 @@ def _changing(path: Path) -> Iterator[sqlite3.Connection]:
     """A connection with a transaction, to a file that nobody else writes. Raises RunError."""
     with _understood(path):
         try:
-            with closing(_connect(path)) as connection, connection:
+            with closing(connect(path)) as connection, connection:
                 yield connection
         except sqlite3.OperationalError as error:
             raise RunError(str(path), f"can't be written: {error}", "Make room, or mend the folder.") from error
@@ -289,7 +126,7 @@ def read_events(path: Path) -> list[Event]:
 def forget_after(path: Path, step: int) -> None:
     """Remove what a run recorded after `step`, so that a resumed run records it anew."""
     with _changing(path) as connection:
-        _forget(connection, step)
+        forget(connection, step)
 
 
 def copy_until(source: Path, target: Path, step: int, facts: Mapping[str, Any]) -> None:
@@ -297,28 +134,29 @@ def copy_until(source: Path, target: Path, step: int, facts: Mapping[str, Any]) 
 
     Raises RunError or OSError.
     """
-    with reading(source) as connection, closing(_connect(target, synchronous="OFF")) as copy, copy:
+    with reading(source) as connection, closing(connect(target, synchronous="OFF")) as copy, copy:
         connection.backup(copy)
-        _forget(copy, step)
+        forget(copy, step)
         copy.execute("DELETE FROM facts")
         copy.execute("DELETE FROM samples")
-        copy.executemany(_SET_FACT, _fact_rows(facts))
+        copy.executemany(SET_FACT, fact_rows(facts))
     to_disk(target)
 
 
 def write_facts(path: Path, facts: Mapping[str, Any]) -> None:
     """Set facts of a run that nobody trains. Raises RunError."""
     with _changing(path) as connection:
-        connection.executemany(_SET_FACT, _fact_rows(facts))
+        connection.executemany(SET_FACT, fact_rows(facts))
 
 
 def _has(connection: sqlite3.Connection, table: str) -> bool:
     return bool(connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone())
 
 
-def _forget(connection: sqlite3.Connection, step: int) -> None:
-    connection.execute(_CURVES)
-    connection.execute(_SPREADS)
+def forget(connection: sqlite3.Connection, step: int) -> None:
+    """Remove what was recorded after `step`."""
+    connection.execute(CURVES)
+    connection.execute(SPREADS)
     for number, packed in connection.execute("SELECT series, curve FROM curves").fetchall():
         _cut(connection, number, packed, step)
     for number, _ in _series(connection):  # one by one: over all of them sqlite would look at every row
@@ -340,7 +178,7 @@ def _cut(connection: sqlite3.Connection, number: int, packed: object, step: int)
         if series.fits_finer:  # what is left of a long run, in its wide buckets: all points are looked at once more
             connection.execute("DELETE FROM curves WHERE series = ?", (number,))
         else:
-            connection.execute(_SET_CURVE, (number, series.packed()))
+            connection.execute(SET_CURVE, (number, series.packed()))
 
 
 def _curve(connection: sqlite3.Connection, number: int, packed: object) -> Series:
@@ -378,7 +216,7 @@ def _last_step(connection: sqlite3.Connection, number: int, until: int = _LAST) 
     return None if step is None else int(step)
 
 
-def _insert(connection: sqlite3.Connection, number: int, steps: list[int], values: list[float]) -> None:
+def insert(connection: sqlite3.Connection, number: int, steps: list[int], values: list[float]) -> None:
     """Write the points of a series, in few statements.
 
     sqlite3 gives Python's lock away in each, and a thread that computes may keep it for 5 ms: beside one, a statement a
@@ -399,15 +237,12 @@ def _insertion(rows: int) -> str:
     return "INSERT OR REPLACE INTO points VALUES " + ", ".join(["(?, ?, ?)"] * rows)
 
 
-def _fact_rows(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+def fact_rows(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Facts as SET_FACT takes them."""
     return [(key, json.dumps(value)) for key, value in values.items()]
 
 
-def _run(connection: sqlite3.Connection, statement: str, row: tuple[Any, ...]) -> None:
-    connection.execute(statement, row)
-
-
-def _make(path: Path) -> None:
+def make(path: Path) -> None:
     """An empty file of metrics, made aside: a process that is killed leaves one with its tables, or none.
 
     It is synced once, before it has its name: sqlite on its own would wait for the disk eight times.
@@ -415,13 +250,14 @@ def _make(path: Path) -> None:
     aside = path.with_name(f".writing-{path.name}")
     for left in (aside, aside.with_name(f"{aside.name}-wal"), aside.with_name(f"{aside.name}-shm")):
         left.unlink(missing_ok=True)
-    with closing(_connect(aside, synchronous="OFF")) as connection:
+    with closing(connect(aside, synchronous="OFF")) as connection:
         connection.executescript(_SCHEMA)
     to_disk(aside)
     aside.rename(path)
 
 
-def _connect(path: Path, synchronous: str = "NORMAL") -> sqlite3.Connection:
+def connect(path: Path, synchronous: str = "NORMAL") -> sqlite3.Connection:
+    """A connection that waits five seconds for a lock. Raises sqlite3.Error."""
     connection = sqlite3.connect(path, timeout=5.0, check_same_thread=False)
     connection.execute(f"PRAGMA synchronous={synchronous}")  # first: making a file of WAL mode syncs as well
     connection.execute("PRAGMA journal_mode=WAL")
@@ -435,7 +271,7 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
     in another person's folder.
     """
     try:
-        return _connect(path)
+        return connect(path)
     except sqlite3.OperationalError:
         log = path.with_name(f"{path.name}-wal")
         if log.exists() and log.stat().st_size:

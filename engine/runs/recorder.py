@@ -14,7 +14,7 @@ from engine.insight.facts import Checkup, Times
 from engine.insight.histograms import thinned
 from engine.runs.directory import RunDirectory
 from engine.runs.history import Event, History, Progress, Series, State, Summary
-from engine.runs.metrics import MetricsWriter
+from engine.runs.writer import MetricsWriter
 
 _SAMPLE_S = 5.0
 _LONG = 20_000  # points that are read back in 10 ms; of more of them, what they come to is kept as well

@@ -24,7 +24,8 @@ from engine.errors import RunError
 from engine.job import Job
 from engine.recipe import Recipe
 from engine.runs.directory import RunDirectory, all_runs
-from engine.runs.metrics import MetricsWriter, read_points
+from engine.runs.metrics import read_points
+from engine.runs.writer import MetricsWriter
 from engine.training.control import Control
 
 EPOCHS = 24

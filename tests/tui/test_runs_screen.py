@@ -9,8 +9,8 @@ from textual.app import App
 from textual.widgets import DataTable, Static
 
 from engine.runs.directory import RunDirectory
-from engine.runs.metrics import MetricsWriter
 from engine.runs.validation import Validation
+from engine.runs.writer import MetricsWriter
 from presets import load
 from tui.dialogs.runs import RunsScreen
 

@@ -12,7 +12,7 @@ from small_runs import AtLook, line, stop_at, train
 from engine.errors import RecipeError, RunError
 from engine.job import Job
 from engine.runs.directory import RunDirectory, all_runs, owner_facts
-from engine.runs.metrics import MetricsWriter
+from engine.runs.writer import MetricsWriter
 
 
 def create(root: Path, name: str = "line") -> RunDirectory:

@@ -20,7 +20,6 @@ from small_runs import line, wait_for
 from engine.runs.directory import RunDirectory
 from engine.runs.history import History, Series
 from engine.runs.metrics import (
-    MetricsWriter,
     copy_until,
     forget_after,
     read_curves,
@@ -29,6 +28,7 @@ from engine.runs.metrics import (
     reading,
 )
 from engine.runs.recorder import Recorder
+from engine.runs.writer import MetricsWriter
 
 NAME = "train/loss"
 

@@ -14,7 +14,8 @@ from small_runs import finish, line, start, wait_for
 
 from engine.errors import RunError
 from engine.runs.history import Event
-from engine.runs.metrics import MetricsWriter, forget_after, read_events, read_facts, read_points, reading
+from engine.runs.metrics import forget_after, read_events, read_facts, read_points, reading
+from engine.runs.writer import MetricsWriter
 
 
 @pytest.fixture

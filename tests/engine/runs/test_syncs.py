@@ -29,7 +29,7 @@ import sys
 from pathlib import Path
 from engine.runs import metrics
 made, branch, facts = Path(sys.argv[1]), Path(sys.argv[2]), {"state": "stopped"}
-metrics._make(made)
+metrics.make(made)
 """
 COPY = f"{MAKE}metrics.copy_until(made, branch, 3, facts); assert metrics.read_facts(branch) == facts"
 
